@@ -1,0 +1,1 @@
+//! One folder per port, one file or folder per implementation. Only `server` names what is in here.

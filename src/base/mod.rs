@@ -1,0 +1,6 @@
+//! What every floor stands on: faults, messages, time, randomness, identifiers, cryptography, configuration, telemetry.
+
+pub mod clock;
+pub mod fault;
+pub mod messages;
+pub mod random;

@@ -1,0 +1,7 @@
+//! Pure types and pure decisions: no I/O, no clock, no randomness of their own.
+
+pub mod collection;
+pub mod filter;
+pub mod path;
+pub mod sort;
+pub mod update;

@@ -1,0 +1,1 @@
+//! The scheduler and one small file per recurring task.

@@ -1,0 +1,8 @@
+//! The binary's door: everything it does is in the library's `cli` floor.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

@@ -1,0 +1,272 @@
+//! Documents: the store of everything durable. One way in ([`Documents::commit`]), journalled; many ways to read.
+
+use super::Result;
+use crate::{
+    base::{clock::Timestamp, fault::Fault},
+    domain::{collection::Index, filter::Filter, sort::Sort, update::Update},
+};
+use bson::{RawDocument, RawDocumentBuf};
+use std::{fmt, sync::Arc};
+
+/// The catalogue is itself a collection: a document `{_id: NAME, schema?, indexes, classes?}` here defines
+/// collection `NAME`. Inserting creates it, updating alters it, deleting drops it with its documents.
+pub const COLLECTIONS: &str = "system.collections";
+/// Answers kept for idempotent retries, written in the transaction of the write they answer.
+pub const RECEIPTS: &str = "system.receipts";
+
+/// A place in the journal; grows with every change. Opaque to clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Sequence(pub u64);
+
+/// Who acts, recorded with every change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub actor: String,
+    pub request: String,
+    pub trace: String,
+}
+
+/// Operations applied in order, all or nothing, each seeing its predecessors, in one durable transaction.
+pub struct Batch {
+    pub time: Timestamp,
+    pub origin: Origin,
+    pub operations: Vec<Operation>,
+    /// Judges each operation's state before and after, inside the transaction: schema, policy.
+    pub check: Option<Arc<dyn Check>>,
+    /// Makes a retry return the first answer.
+    pub receipt: Option<Receipt>,
+}
+
+pub struct Operation {
+    pub collection: String,
+    pub id: String,
+    pub expect: Expect,
+    pub change: Change,
+}
+
+/// What must hold before the operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    Any,
+    Absent,
+    Present,
+    Revision(i64),
+}
+
+/// What the operation does. The store sets `_id`, `_rev`, `_createdAt` and `_updatedAt`, keeps `_owner` and
+/// `_organization` over every change, and takes them from the given document on creation.
+pub enum Change {
+    /// The whole document, created or replaced.
+    Put(RawDocumentBuf),
+    Update(Update),
+    Delete,
+}
+
+/// A pure judgement of one operation. `before` is absent for a creation, `after` for a deletion.
+pub trait Check: Send + Sync {
+    fn judge(
+        &self,
+        operation: usize,
+        before: Option<&RawDocument>,
+        after: Option<&RawDocument>,
+    ) -> std::result::Result<(), Fault>;
+}
+
+/// `key` names the attempt (identity, route, client key); `fingerprint` its body. The same key with another
+/// fingerprint is a [`Conflict::Reused`].
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    pub key: String,
+    pub fingerprint: String,
+    pub expires: Timestamp,
+}
+
+#[derive(Debug, Clone)]
+pub struct Committed {
+    pub sequence: Sequence,
+    pub outcomes: Vec<Outcome>,
+    /// The answer of an earlier commit with the same receipt; nothing was written now.
+    pub replayed: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub id: String,
+    /// The revision after the operation; for a deletion the last one plus one (the tombstone's).
+    pub revision: i64,
+    pub created: bool,
+    /// The document after the operation; `None` once deleted.
+    pub document: Option<RawDocumentBuf>,
+}
+
+/// Why a batch was turned away; `operation` is its place in the batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conflict {
+    Exists {
+        operation: usize,
+        id: String,
+    },
+    Missing {
+        operation: usize,
+        id: String,
+    },
+    Revision {
+        operation: usize,
+        id: String,
+        expected: i64,
+        actual: i64,
+    },
+    Unique {
+        operation: usize,
+        index: String,
+        id: String,
+        other: String,
+    },
+    Reused {
+        key: String,
+    },
+    /// No such collection.
+    Unknown {
+        operation: usize,
+        collection: String,
+    },
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A page of documents, in the order of `sort` then `_id`.
+#[derive(Debug, Clone)]
+pub struct Query {
+    pub collection: String,
+    pub filter: Arc<Filter>,
+    pub sort: Sort,
+    pub limit: usize,
+    /// The key of the last row already seen, as [`Page::next`] gave it.
+    pub after: Option<Vec<u8>>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    pub documents: Vec<RawDocumentBuf>,
+    /// Where the next page starts; `None` on the last one. Key bytes of the sort fields and the id, so that
+    /// pages never skip or repeat a row under writes.
+    pub next: Option<Vec<u8>>,
+    pub explain: Explain,
+}
+
+/// How a query was answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explain {
+    /// `None` is a scan of the whole collection; `_id` is the documents' own order.
+    pub index: Option<String>,
+    pub keys_examined: u64,
+    pub documents_examined: u64,
+    /// Rows had to be gathered and sorted in memory.
+    pub sorted_in_memory: bool,
+}
+
+/// One change of one document, as the journal keeps it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    pub sequence: Sequence,
+    pub time: Timestamp,
+    /// The sequence of the first change of the same transaction.
+    pub transaction: Sequence,
+    pub position: u32,
+    pub collection: String,
+    pub id: String,
+    pub action: Action,
+    pub revision: i64,
+    pub before: Option<RawDocumentBuf>,
+    pub after: Option<RawDocumentBuf>,
+    pub origin: Origin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Create,
+    Update,
+    Delete,
+}
+
+/// A collection as the engine holds it.
+#[derive(Debug, Clone)]
+pub struct Collection {
+    pub name: String,
+    /// The catalogue's document.
+    pub definition: RawDocumentBuf,
+    pub documents: u64,
+    pub indexes: Vec<IndexState>,
+}
+
+#[derive(Debug, Clone)]
+pub struct IndexState {
+    pub index: Index,
+    pub progress: Build,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Build {
+    Ready,
+    Building {
+        done: u64,
+        total: u64,
+    },
+    /// A unique build that met duplicates: pairs of ids, the first few.
+    Failed {
+        duplicates: Vec<(String, String)>,
+    },
+}
+
+/// Figures for metrics and `doctor`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Statistics {
+    pub sequence: Sequence,
+    pub stored_bytes: u64,
+    pub free_bytes: u64,
+    pub journal_records: u64,
+    pub queued_batches: u64,
+    pub oldest_snapshot_seconds: u64,
+    /// Why writes are refused, if they are.
+    pub read_only: Option<String>,
+}
+
+#[async_trait::async_trait]
+pub trait Documents: Send + Sync {
+    /// Applies the batch, or nothing of it. Once it answers `Ok`, the batch is on disk.
+    async fn commit(&self, batch: Batch) -> Result<Committed>;
+    async fn get(&self, collection: &str, id: &str) -> Result<Option<RawDocumentBuf>>;
+    async fn find(&self, query: Query) -> Result<Page>;
+    async fn count(&self, collection: &str, filter: Arc<Filter>) -> Result<(u64, Explain)>;
+    /// `None`: no such collection.
+    async fn describe(&self, collection: &str) -> Result<Option<Collection>>;
+    async fn collections(&self) -> Result<Vec<Collection>>;
+    /// Journal records after a place, oldest first, at most `limit`.
+    async fn records(&self, after: Sequence, limit: usize) -> Result<Vec<Record>>;
+    /// Everything as it stands at one moment, while writes go on.
+    async fn snapshot(&self) -> Result<Arc<dyn Snapshot>>;
+    async fn statistics(&self) -> Result<Statistics>;
+    /// Finishes what is queued and closes; later calls answer `Unavailable`.
+    async fn close(&self) -> Result<()>;
+}
+
+/// A consistent view. Held, it keeps old pages alive: read it through and drop it.
+/// Blocking: call it from a blocking thread.
+pub trait Snapshot: Send + Sync {
+    fn sequence(&self) -> Sequence;
+    /// Names of every collection, the system's included, catalogue first.
+    fn collections(&self) -> Result<Vec<String>>;
+    /// The documents of a collection in id order, after an id, at most `limit`.
+    fn documents(&self, collection: &str, after: Option<&str>, limit: usize) -> Result<Vec<RawDocumentBuf>>;
+    /// How many documents the collection holds.
+    fn count(&self, collection: &str) -> Result<u64>;
+    /// Journal records after a place, up to this snapshot.
+    fn records(&self, after: Sequence, limit: usize) -> Result<Vec<Record>>;
+}

@@ -1,0 +1,1 @@
+//! Composition: configuration, backends, services, listeners and jobs; start-up and two-stage drain.

@@ -1,0 +1,1 @@
+//! What tests share: faulty wrappers, a fixed clock, the harness. Never in a shipped binary.
