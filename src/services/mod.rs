@@ -1,1 +1,6 @@
 //! Use cases: one file or folder per capability, the only place with rules.
+
+pub mod access;
+pub mod error;
+
+pub use error::{Error, Result};
