@@ -1,1 +1,3 @@
 //! One folder per port, one file or folder per implementation. Only `server` names what is in here.
+
+pub mod keys;

@@ -1,6 +1,7 @@
 //! The traits the services speak to, and their one error type.
 
 pub mod documents;
+pub mod keys;
 
 use crate::base::fault::Fault;
 
