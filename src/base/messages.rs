@@ -38,6 +38,10 @@ const FILES: &[&str] = &[
     include_str!("messages/documents.toml"),
     include_str!("messages/identities.toml"),
     include_str!("messages/json.toml"),
+const FILES: &[&str] = &[
+    include_str!("messages/base.toml"),
+    include_str!("messages/documents.toml"),
+    include_str!("messages/collections.toml"),
 ];
 
 static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {
