@@ -2,6 +2,7 @@
 
 pub mod certificates;
 pub mod documents;
+pub mod keys;
 
 use crate::base::fault::Fault;
 
