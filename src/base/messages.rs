@@ -42,6 +42,10 @@ const FILES: &[&str] = &[
     include_str!("messages/base.toml"),
     include_str!("messages/documents.toml"),
     include_str!("messages/collections.toml"),
+const FILES: &[&str] = &[
+    include_str!("messages/base.toml"),
+    include_str!("messages/documents.toml"),
+    include_str!("messages/certificates.toml"),
 ];
 
 static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {
