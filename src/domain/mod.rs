@@ -1,7 +1,10 @@
 //! Pure types and pure decisions: no I/O, no clock, no randomness of their own.
 
 pub mod collection;
+pub mod decimal;
 pub mod filter;
+pub mod limits;
 pub mod path;
 pub mod sort;
 pub mod update;
+pub mod value;
