@@ -2,6 +2,7 @@
 
 pub mod collection;
 pub mod filter;
+pub mod json;
 pub mod path;
 pub mod sort;
 pub mod update;
