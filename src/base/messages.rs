@@ -40,7 +40,6 @@ const FILES: &[&str] = &[
     include_str!("messages/json.toml"),
 const FILES: &[&str] = &[
     include_str!("messages/base.toml"),
-    include_str!("messages/documents.toml"),
     include_str!("messages/collections.toml"),
 const FILES: &[&str] = &[
     include_str!("messages/base.toml"),
@@ -50,6 +49,8 @@ const FILES: &[&str] = &[
     include_str!("messages/base.toml"),
     include_str!("messages/documents.toml"),
     include_str!("messages/query.toml"),
+    include_str!("messages/documents.toml"),
+    include_str!("messages/json.toml"),
 ];
 
 static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {
