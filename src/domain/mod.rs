@@ -3,7 +3,9 @@
 pub mod collection;
 pub mod decimal;
 pub mod filter;
+pub mod index;
 pub mod json;
+pub mod key;
 pub mod limits;
 pub mod path;
 pub mod sort;
