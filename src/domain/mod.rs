@@ -2,9 +2,11 @@
 
 pub mod collection;
 pub mod decimal;
+pub mod expand;
 pub mod filter;
 pub mod limits;
 pub mod path;
+pub mod projection;
 pub mod sort;
 pub mod update;
 pub mod value;
