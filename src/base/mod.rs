@@ -1,6 +1,8 @@
 //! What every floor stands on: faults, messages, time, randomness, identifiers, cryptography, configuration, telemetry.
 
 pub mod clock;
+pub mod environment;
 pub mod fault;
+pub mod files;
 pub mod messages;
 pub mod random;

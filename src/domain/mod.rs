@@ -4,6 +4,7 @@ pub mod collection;
 pub mod decimal;
 pub mod expand;
 pub mod filter;
+pub mod json;
 pub mod limits;
 pub mod path;
 pub mod projection;

@@ -1,6 +1,8 @@
 //! The traits the services speak to, and their one error type.
 
+pub mod certificates;
 pub mod documents;
+pub mod keys;
 
 use crate::base::fault::Fault;
 

@@ -2,5 +2,7 @@
 
 pub mod access;
 pub mod error;
+pub mod instance;
+pub mod keyring;
 
 pub use error::{Error, Result};

@@ -1,0 +1,3 @@
+//! Where a root key can live.
+
+pub mod local;

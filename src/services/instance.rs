@@ -1,0 +1,113 @@
+//! Which instance this is: its id, environment and lineage, stamped on the data directory, the keyring,
+//! tokens and backups. What carries another stamp is refused.
+
+use crate::base::{clock::Timestamp, environment::Environment, files, random};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// The newest layout of the data directory this release writes and reads.
+pub const FORMAT: u32 = 1;
+const FILE: &str = "instance.json";
+
+/// The content of `instance.json`. Not secret.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stamp {
+    pub format: u32,
+    pub id: String,
+    pub environment: Environment,
+    /// Raised by each restore: the same instance, another line of history.
+    pub lineage: u32,
+    pub created_at: Timestamp,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StampError {
+    #[error("{0}: no instance here")]
+    Absent(PathBuf),
+    #[error("{0}: already holds something")]
+    Occupied(PathBuf),
+    #[error("{path}: {source}")]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("{path}: not an instance stamp")]
+    Malformed { path: PathBuf },
+    /// Written by a later release.
+    #[error("{path}: format {found}, newer than {FORMAT}")]
+    Newer { path: PathBuf, found: u32 },
+    #[error("{path}: belongs to {found}, not to {wanted}")]
+    Foreign { path: PathBuf, found: Environment, wanted: Environment },
+}
+
+impl Stamp {
+    pub fn new(environment: Environment, now: Timestamp) -> Self {
+        Self { format: FORMAT, id: random::id(now), environment, lineage: 1, created_at: now }
+    }
+
+    /// The stamp of a data directory, which must be of `environment` when one is configured.
+    pub fn read(data: &Path, environment: Option<Environment>) -> Result<Self, StampError> {
+        #[derive(serde::Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let path = data.join(FILE);
+        let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => StampError::Absent(data.to_owned()),
+            _ => StampError::Unreadable { path: path.clone(), source },
+        })?;
+        let malformed = |_| StampError::Malformed { path: path.clone() };
+        let found = serde_json::from_slice::<Format>(&bytes).map_err(malformed)?.format;
+        if found > FORMAT {
+            return Err(StampError::Newer { path, found });
+        }
+        let stamp: Self = serde_json::from_slice(&bytes).map_err(malformed)?;
+        match environment {
+            Some(wanted) if wanted != stamp.environment => {
+                Err(StampError::Foreign { path, found: stamp.environment, wanted })
+            }
+            _ => Ok(stamp),
+        }
+    }
+
+    /// Claims an empty (or absent) directory. Written last of all at init: a directory without a stamp is no instance.
+    pub fn write(&self, data: &Path) -> Result<(), StampError> {
+        let path = data.join(FILE);
+        let text = serde_json::to_vec_pretty(self).expect("a stamp is plain JSON");
+        files::create(&path, &text, 0o644).map_err(|source| StampError::Unreadable { path, source })
+    }
+}
+
+/// Makes the directory if it is absent; refuses one that holds anything.
+pub fn claim(data: &Path) -> Result<(), StampError> {
+    let unreadable = |source| StampError::Unreadable { path: data.to_owned(), source };
+    files::private_folder(data).map_err(unreadable)?;
+    match std::fs::read_dir(data).map_err(unreadable)?.next() {
+        None => Ok(()),
+        Some(_) => Err(StampError::Occupied(data.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_another_environment_format_or_owner_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        assert!(matches!(Stamp::read(&data, None), Err(StampError::Absent(_))));
+        claim(&data).unwrap();
+        let stamp = Stamp::new(Environment::Staging, Timestamp(1));
+        stamp.write(&data).unwrap();
+        assert_eq!(Stamp::read(&data, Some(Environment::Staging)).unwrap(), stamp);
+        assert!(matches!(Stamp::read(&data, Some(Environment::Production)), Err(StampError::Foreign { .. })));
+        assert!(matches!(claim(&data), Err(StampError::Occupied(_))));
+        assert!(stamp.write(&data).is_err(), "overwrote a stamp");
+        let path = data.join(FILE);
+        std::fs::write(&path, br#"{"format": 9}"#).unwrap();
+        assert!(matches!(Stamp::read(&data, None), Err(StampError::Newer { found: 9, .. })));
+        std::fs::write(&path, b"{").unwrap();
+        assert!(matches!(Stamp::read(&data, None), Err(StampError::Malformed { .. })));
+    }
+}
