@@ -32,8 +32,12 @@ struct Entry {
 }
 
 /// The files of the catalogue; a new capability adds its own here.
-const FILES: &[&str] =
-    &[include_str!("messages/base.toml"), include_str!("messages/documents.toml"), include_str!("messages/json.toml")];
+const FILES: &[&str] = &[
+    include_str!("messages/base.toml"),
+    include_str!("messages/documents.toml"),
+    include_str!("messages/json.toml"),
+    include_str!("messages/backups.toml"),
+];
 
 static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {
     let mut all = HashMap::new();
