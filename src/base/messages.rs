@@ -37,6 +37,12 @@ const FILES: &[&str] = &[
     include_str!("messages/documents.toml"),
     include_str!("messages/json.toml"),
     include_str!("messages/backups.toml"),
+    include_str!("messages/certificates.toml"),
+    include_str!("messages/collections.toml"),
+    include_str!("messages/documents.toml"),
+    include_str!("messages/identities.toml"),
+    include_str!("messages/json.toml"),
+    include_str!("messages/query.toml"),
 ];
 
 static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {
