@@ -34,6 +34,9 @@ struct Entry {
 /// The files of the catalogue; a new capability adds its own here.
 const FILES: &[&str] = &[
     include_str!("messages/base.toml"),
+    include_str!("messages/documents.toml"),
+    include_str!("messages/json.toml"),
+    include_str!("messages/backups.toml"),
     include_str!("messages/certificates.toml"),
     include_str!("messages/collections.toml"),
     include_str!("messages/documents.toml"),
