@@ -32,7 +32,11 @@ struct Entry {
 }
 
 /// The files of the catalogue; a new capability adds its own here.
-const FILES: &[&str] = &[include_str!("messages/base.toml"), include_str!("messages/documents.toml")];
+const FILES: &[&str] = &[
+    include_str!("messages/base.toml"),
+    include_str!("messages/config.toml"),
+    include_str!("messages/documents.toml"),
+];
 
 static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {
     let mut all = HashMap::new();
@@ -45,16 +49,21 @@ static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {
 
 /// The words of a fault in a language. An unknown key shows itself (and fails the catalogue's test).
 pub fn render(language: Language, fault: &Fault) -> String {
-    let Some(entry) = CATALOGUE.get(fault.key) else { return fault.key.to_owned() };
-    let mut words = match language {
-        Language::French => entry.fr.clone(),
-        Language::English => entry.en.clone(),
-    };
-    words = words.replace("{path}", &fault.path);
+    let Some(words) = lookup(language, fault.key) else { return fault.key.to_owned() };
+    let mut words = words.replace("{path}", &fault.path);
     for (name, value) in &fault.params {
         words = words.replace(&format!("{{{name}}}"), value);
     }
     words
+}
+
+/// The words of a computed key (a setting's, a command's), if the catalogue has it.
+pub fn lookup(language: Language, key: &str) -> Option<&'static str> {
+    let entry = CATALOGUE.get(key)?;
+    Some(match language {
+        Language::French => entry.fr.as_str(),
+        Language::English => entry.en.as_str(),
+    })
 }
 
 /// A message without parameters.
