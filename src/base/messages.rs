@@ -36,6 +36,24 @@ const FILES: &[&str] = &[
     include_str!("messages/base.toml"),
     include_str!("messages/config.toml"),
     include_str!("messages/documents.toml"),
+<<<<<<< Updated upstream
+const FILES: &[&str] = &[
+    include_str!("messages/base.toml"),
+    include_str!("messages/documents.toml"),
+    include_str!("messages/identities.toml"),
+    include_str!("messages/json.toml"),
+const FILES: &[&str] = &[
+    include_str!("messages/base.toml"),
+    include_str!("messages/documents.toml"),
+    include_str!("messages/collections.toml"),
+const FILES: &[&str] = &[
+    include_str!("messages/base.toml"),
+    include_str!("messages/documents.toml"),
+    include_str!("messages/certificates.toml"),
+const FILES: &[&str] = &[
+    include_str!("messages/base.toml"),
+    include_str!("messages/documents.toml"),
+    include_str!("messages/query.toml"),
 ];
 
 static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {

@@ -77,3 +77,13 @@ impl From<ports::Error> for Error {
         }
     }
 }
+
+impl From<crate::domain::json::Error> for Error {
+    fn from(error: crate::domain::json::Error) -> Self {
+        use crate::domain::json;
+        match error {
+            json::Error::Unreadable(fault) => Self::Unreadable(fault),
+            json::Error::Invalid(fault) => Self::Invalid(fault),
+        }
+    }
+}
