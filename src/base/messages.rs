@@ -46,6 +46,10 @@ const FILES: &[&str] = &[
     include_str!("messages/base.toml"),
     include_str!("messages/documents.toml"),
     include_str!("messages/certificates.toml"),
+const FILES: &[&str] = &[
+    include_str!("messages/base.toml"),
+    include_str!("messages/documents.toml"),
+    include_str!("messages/query.toml"),
 ];
 
 static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {
