@@ -3,7 +3,9 @@
 pub mod access;
 pub mod backups;
 pub mod error;
+pub mod identities;
 pub mod instance;
 pub mod keyring;
+pub mod sessions;
 
 pub use error::{Error, Result};
