@@ -46,10 +46,9 @@ fn tag(class: Class) -> u8 {
     }
 }
 
-/// Appends the component of a value; `None` is a missing field and stands as null.
-pub fn append(out: &mut Vec<u8>, value: Option<RawBsonRef<'_>>, direction: Direction) {
+/// Appends the component of a value.
+pub fn append(out: &mut Vec<u8>, value: RawBsonRef<'_>, direction: Direction) {
     let start = out.len();
-    let value = value.unwrap_or(RawBsonRef::Null);
     out.push(tag(Class::of(value)));
     payload(out, value);
     if direction == Direction::Descending {
@@ -60,7 +59,7 @@ pub fn append(out: &mut Vec<u8>, value: Option<RawBsonRef<'_>>, direction: Direc
 /// The ascending component of a value.
 pub fn component(value: RawBsonRef<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(16);
-    append(&mut out, Some(value), Direction::Ascending);
+    append(&mut out, value, Direction::Ascending);
     out
 }
 
@@ -361,10 +360,7 @@ impl Interval {
     }
 
     pub fn intersect(&self, other: &Self) -> Self {
-        Self {
-            from: self.from.clone().max(other.from.clone()),
-            to: self.to.clone().min(other.to.clone()),
-        }
+        Self { from: self.from.clone().max(other.from.clone()), to: self.to.clone().min(other.to.clone()) }
     }
 
     /// The bytes from (inclusive) and to (exclusive) of keys that begin with `prefix` and go on with a component of
@@ -432,7 +428,7 @@ mod tests {
                 Bson::Binary(bson::Binary { subtype: subtype.into(), bytes })
             }),
             1 => ("[ab]{0,2}", "[im]{0,2}").prop_map(|(pattern, options)| {
-                Bson::RegularExpression(bson::Regex::from_strings(pattern, options).expect("no NUL"))
+                Bson::RegularExpression(bson::Regex { pattern: pattern.try_into().expect("no NUL"), options: options.try_into().expect("no NUL") })
             }),
             1 => "[ab]{0,2}".prop_map(Bson::JavaScriptCode),
             1 => ("[ab]{0,2}", -1i32..2).prop_map(|(code, n)| {
@@ -457,7 +453,7 @@ mod tests {
         assert_eq!(component(a).cmp(&component(b)), expected, "{a:?} and {b:?}");
         let descending = |value| {
             let mut out = Vec::new();
-            append(&mut out, Some(value), Direction::Descending);
+            append(&mut out, value, Direction::Descending);
             out
         };
         assert_eq!(descending(b).cmp(&descending(a)), expected, "descending: {a:?} and {b:?}");
@@ -488,7 +484,7 @@ mod tests {
             let (a, b) = (a.as_raw_bson_ref(), b.as_raw_bson_ref());
             let direction = if descending { Direction::Descending } else { Direction::Ascending };
             let mut key = b"prefix".to_vec();
-            append(&mut key, Some(a), direction);
+            append(&mut key, a, direction);
             key.extend_from_slice(b"the rest");
             let holds = |interval: Interval| {
                 let (from, to) = interval.bounds(b"prefix", direction);
