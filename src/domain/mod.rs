@@ -2,6 +2,7 @@
 
 pub mod collection;
 pub mod decimal;
+pub mod document;
 pub mod expand;
 pub mod filter;
 pub mod index;
