@@ -1,1 +1,4 @@
 //! Composition: configuration, backends, services, listeners and jobs; start-up and two-stage drain.
+
+mod keys;
+pub mod problem;
