@@ -52,8 +52,9 @@ struct Entry {
     en: String,
 }
 
-/// The files of the catalogue, one a line; a new capability adds its own here.
+/// The files of the catalogue; a new capability adds its own here.
 const FILES: &[&str] = &[
+    include_str!("messages/backups.toml"),
     include_str!("messages/base.toml"),
     include_str!("messages/certificates.toml"),
     include_str!("messages/collections.toml"),

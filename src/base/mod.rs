@@ -6,4 +6,6 @@ pub mod environment;
 pub mod fault;
 pub mod files;
 pub mod messages;
+pub mod metrics;
+pub mod process;
 pub mod random;

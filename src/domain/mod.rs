@@ -2,10 +2,12 @@
 
 pub mod collection;
 pub mod decimal;
+pub mod expand;
 pub mod filter;
 pub mod json;
 pub mod limits;
 pub mod path;
+pub mod projection;
 pub mod sort;
 pub mod update;
 pub mod value;
