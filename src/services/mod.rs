@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod error;
+pub mod health;
 pub mod instance;
 pub mod keyring;
 
