@@ -36,6 +36,7 @@ const FILES: &[&str] = &[
     include_str!("messages/base.toml"),
     include_str!("messages/documents.toml"),
     include_str!("messages/certificates.toml"),
+    include_str!("messages/server.toml"),
 ];
 
 static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {

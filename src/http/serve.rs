@@ -16,7 +16,10 @@ use std::{
     io,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -41,7 +44,8 @@ impl App {
         Self { endpoint: Arc::new(endpoint), metrics, body_timeout }
     }
 
-    pub async fn answer(&self, request: hyper::Request<Incoming>, peer: Peer) -> hyper::Response<Answer> {
+    /// `busy` marks the connection as in use until the answer is sent.
+    pub async fn answer(&self, request: hyper::Request<Incoming>, peer: Peer, busy: Busy) -> hyper::Response<Answer> {
         let in_flight = self.metrics.begin();
         let start = Instant::now();
         let method = request.method().clone();
@@ -51,7 +55,7 @@ impl App {
         let route = response.data::<poem::PathPattern>().map(|pattern| pattern.0.clone());
         self.metrics.request(route, method.as_str(), response.status().as_u16(), start.elapsed());
         let response: hyper::Response<BoxBody<Bytes, io::Error>> = response.into();
-        response.map(|body| Answer { body, _in_flight: in_flight })
+        response.map(|body| Answer { body, _in_flight: in_flight, _busy: busy })
     }
 
     fn request(&self, request: hyper::Request<Incoming>, peer: Peer) -> Request {
@@ -77,6 +81,49 @@ impl App {
     }
 }
 
+/// What goes on over one connection.
+pub struct Activity {
+    opened: Instant,
+    in_flight: AtomicUsize,
+    requests: AtomicU64,
+    /// Milliseconds after `opened`.
+    last_end: AtomicU64,
+}
+
+impl Activity {
+    pub fn new() -> Arc<Self> {
+        let (in_flight, requests, last_end) = Default::default();
+        Arc::new(Self { opened: Instant::now(), in_flight, requests, last_end })
+    }
+
+    pub fn begin(self: &Arc<Self>) -> Busy {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Busy(self.clone())
+    }
+
+    /// No request ever arrived whole.
+    pub fn fresh(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) == 0
+    }
+
+    /// How long nothing has been in flight; `None` while something is.
+    pub fn idle(&self) -> Option<Duration> {
+        let last = Duration::from_millis(self.last_end.load(Ordering::Relaxed));
+        (self.in_flight.load(Ordering::Relaxed) == 0).then(|| self.opened.elapsed().saturating_sub(last))
+    }
+}
+
+pub struct Busy(Arc<Activity>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let now = u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.last_end.store(now, Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The panic itself was logged and counted by the panic hook.
 fn panicked() -> Response {
     const BODY: &str =
@@ -88,6 +135,7 @@ fn panicked() -> Response {
 pub struct Answer {
     body: BoxBody<Bytes, io::Error>,
     _in_flight: InFlight,
+    _busy: Busy,
 }
 
 impl hyper::body::Body for Answer {
