@@ -128,7 +128,10 @@ impl Drop for Busy {
 fn panicked() -> Response {
     const BODY: &str =
         r#"{"success":false,"error":{"code":"INTERNAL_ERROR","message":"internal error","details":{}},"meta":{}}"#;
-    Response::builder().status(StatusCode::INTERNAL_SERVER_ERROR).content_type("application/json").body(BODY)
+    let mut response =
+        Response::builder().status(StatusCode::INTERNAL_SERVER_ERROR).content_type("application/json").body(BODY);
+    response.extensions_mut().insert(poem::PathPattern("panicked".into()));
+    response
 }
 
 /// An answer's body, in flight until it is sent or given up.

@@ -5,6 +5,8 @@ mod connection;
 pub mod control;
 pub mod network;
 pub mod stop;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 
 use std::{io, time::Duration};
@@ -66,22 +68,5 @@ impl Backoff {
     /// Whether this failure is worth a line: the first, then ever fewer.
     fn telling(&self) -> bool {
         self.failures.is_power_of_two()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_longer_and_at_most_a_second() {
-        let mut backoff = Backoff::default();
-        assert_eq!(backoff.failed(&io::ErrorKind::ConnectionReset.into()), None);
-        let full = io::Error::from_raw_os_error(24);
-        let waits: Vec<_> = (0..12).filter_map(|_| backoff.failed(&full)).collect();
-        assert_eq!(waits.first(), Some(&Duration::from_millis(10)));
-        assert!(waits.is_sorted() && waits.last() == Some(&Duration::from_secs(1)), "{waits:?}");
-        backoff.succeeded();
-        assert_eq!(backoff.failed(&full), Some(Duration::from_millis(10)));
     }
 }
