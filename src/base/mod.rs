@@ -1,6 +1,7 @@
 //! What every floor stands on: faults, messages, time, randomness, identifiers, cryptography, configuration, telemetry.
 
 pub mod clock;
+pub mod config;
 pub mod environment;
 pub mod fault;
 pub mod files;

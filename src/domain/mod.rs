@@ -1,7 +1,13 @@
 //! Pure types and pure decisions: no I/O, no clock, no randomness of their own.
 
 pub mod collection;
+pub mod decimal;
+pub mod expand;
 pub mod filter;
+pub mod json;
+pub mod limits;
 pub mod path;
+pub mod projection;
 pub mod sort;
 pub mod update;
+pub mod value;

@@ -33,6 +33,12 @@ pub enum Error {
     RateLimit { retry_after: u64 },
     #[error("storage is full")]
     Full,
+    /// Turned away for safety: another environment, live data, a later format.
+    #[error("refused: {0}")]
+    Refused(Fault),
+    /// What was given or stored fails its own integrity checks.
+    #[error("damaged: {0}")]
+    Damaged(Fault),
     #[error("unavailable: {0}")]
     Unavailable(String),
     /// A bug or a fault beneath: its cause is for the log alone.
@@ -74,6 +80,16 @@ impl From<ports::Error> for Error {
             ports::Error::Unavailable(why) => Self::Unavailable(why),
             ports::Error::Full(_) => Self::Full,
             other @ (ports::Error::Corrupt(_) | ports::Error::Backend(_)) => Self::Internal(Box::new(other)),
+        }
+    }
+}
+
+impl From<crate::domain::json::Error> for Error {
+    fn from(error: crate::domain::json::Error) -> Self {
+        use crate::domain::json;
+        match error {
+            json::Error::Unreadable(fault) => Self::Unreadable(fault),
+            json::Error::Invalid(fault) => Self::Invalid(fault),
         }
     }
 }
