@@ -2,3 +2,4 @@
 
 mod keys;
 pub mod problem;
+pub mod listener;
