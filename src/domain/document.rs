@@ -1,11 +1,8 @@
 //! The fields the appliance itself keeps in every document, and how they are set.
 
-use super::path;
+use super::{path, update::SYSTEM_FIELDS};
 use crate::base::{clock::Timestamp, fault::Fault};
 use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf, raw::cstr};
-
-/// Set by the server alone, at the top level; what a client sends under these names is passed over.
-pub const SYSTEM_FIELDS: [&str; 6] = ["_id", "_rev", "_createdAt", "_updatedAt", "_owner", "_organization"];
 
 /// Bytes of an id.
 pub const MAX_ID: usize = 256;
@@ -34,12 +31,7 @@ pub fn created(id: &str, given: &RawDocument, now: Timestamp) -> Result<RawDocum
 }
 
 /// The next state of a document: one revision more; creation, owner and organization stay.
-pub fn changed(
-    id: &str,
-    before: &RawDocument,
-    given: &RawDocument,
-    now: Timestamp,
-) -> Result<RawDocumentBuf, Fault> {
+pub fn changed(id: &str, before: &RawDocument, given: &RawDocument, now: Timestamp) -> Result<RawDocumentBuf, Fault> {
     let now = DateTime::from_millis(now.0);
     let created = path::field(before, "_createdAt").and_then(RawBsonRef::as_datetime).unwrap_or(now);
     stamp(id, given, before, revision(before).saturating_add(1), created, now)
