@@ -29,6 +29,7 @@ fn nested() -> impl Strategy<Value = Bson> {
         let fields = [("x", x), ("y", y)].into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         Bson::Document(fields.collect())
     });
+    let one = one.boxed();
     prop_oneof![2 => one.clone(), 1 => prop::collection::vec(one, 0..3).prop_map(Bson::Array), 1 => scalar()]
 }
 
@@ -121,16 +122,15 @@ async fn answers(store: &Embedded, documents: &BTreeMap<String, RawDocumentBuf>,
         return;
     }
     expected.sort_by(|a, b| order.order(&order.key(a).expect("a key"), &order.key(b).expect("a key")));
-    let (mut all, mut after, mut explain) = (Vec::new(), None, None);
-    loop {
+    let (mut all, mut after) = (Vec::new(), None);
+    let explain = loop {
         let Ok(page) = store.find(query("c", &by, sort, 3, after)).await else { return };
         all.extend(page.documents);
-        explain = Some(page.explain);
         after = page.next;
         if after.is_none() {
-            break;
+            break page.explain;
         }
-    }
+    };
     assert_eq!(all.iter().collect::<Vec<_>>(), expected, "{by:?} by \"{sort}\": {explain:?}");
     let (count, explain) = store.count("c", filter(&by)).await.expect("counted");
     assert_eq!(count, expected.len() as u64, "{by:?}: {explain:?}");
