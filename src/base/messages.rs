@@ -37,6 +37,7 @@ const FILES: &[&str] = &[
     include_str!("messages/collections.toml"),
     include_str!("messages/documents.toml"),
     include_str!("messages/json.toml"),
+    include_str!("messages/schema.toml"),
 ];
 
 static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {

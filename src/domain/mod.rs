@@ -1,8 +1,10 @@
 //! Pure types and pure decisions: no I/O, no clock, no randomness of their own.
 
 pub mod collection;
+pub mod document;
 pub mod filter;
 pub mod json;
 pub mod path;
+pub mod schema;
 pub mod sort;
 pub mod update;
