@@ -1,3 +1,4 @@
 //! One folder per port, one file or folder per implementation. Only `server` names what is in here.
+pub mod certificates;
 
 pub mod keys;

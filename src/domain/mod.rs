@@ -2,9 +2,12 @@
 
 pub mod collection;
 pub mod document;
+pub mod decimal;
 pub mod filter;
 pub mod json;
+pub mod limits;
 pub mod path;
 pub mod schema;
 pub mod sort;
 pub mod update;
+pub mod value;

@@ -1,5 +1,6 @@
 //! The traits the services speak to, and their one error type.
 
+pub mod certificates;
 pub mod documents;
 pub mod keys;
 

@@ -1,0 +1,76 @@
+//! The filter tree: parsed once, read by policies, the planner, realtime and every engine.
+
+mod geo;
+mod matches;
+mod parse;
+mod pattern;
+
+pub use geo::{Near, Point, Polygon, Shape};
+pub use pattern::Pattern;
+
+use super::path::Path;
+use bson::{RawBson, spec::ElementType};
+
+/// A condition on a document.
+#[derive(Debug, Clone)]
+pub enum Filter {
+    /// Every condition holds; empty: every document.
+    And(Vec<Filter>),
+    /// One condition holds.
+    Or(Vec<Filter>),
+    /// No condition holds.
+    Nor(Vec<Filter>),
+    Field(Path, Test),
+}
+
+/// A condition on what a path leads to. Where a path leads to several values (arrays), one of them is enough;
+/// `Not` negates that whole answer. Comparisons hold only between values of the same class
+/// ([`super::value::Class`]), and a missing field counts as null.
+#[derive(Debug, Clone)]
+pub enum Test {
+    Eq(RawBson),
+    Gt(RawBson),
+    Gte(RawBson),
+    Lt(RawBson),
+    Lte(RawBson),
+    /// `values` in order and without repeats, `patterns` as [`Test::Regex`]; both empty: nothing.
+    In {
+        values: Vec<RawBson>,
+        patterns: Vec<Pattern>,
+    },
+    Exists(bool),
+    /// One of these types.
+    Type(Vec<ElementType>),
+    /// An array of this many elements.
+    Size(i64),
+    /// A string the pattern matches, or that very regular expression.
+    Regex(Pattern),
+    /// An array holding a document (or an array) of which the filter holds.
+    Element(Box<Filter>),
+    /// An array with an element of which every test holds.
+    ElementValue(Vec<Test>),
+    /// A point within distances of another. A query takes its order from it: see [`Filter::near`].
+    Near(Near),
+    /// A point inside a shape.
+    Within(Shape),
+    Not(Box<Test>),
+    /// Every test holds, each on its own: different elements of an array may answer different tests.
+    All(Vec<Test>),
+}
+
+impl Filter {
+    /// Every document.
+    pub fn all() -> Self {
+        Self::And(Vec::new())
+    }
+
+    /// The one `$near` of the filter: unless the query names an order, its documents come nearest first
+    /// ([`Near::distance`]), then by `_id`.
+    pub fn near(&self) -> Option<(&Path, &Near)> {
+        match self {
+            Self::And(parts) => parts.iter().find_map(Self::near),
+            Self::Field(path, Test::Near(near)) => Some((path, near)),
+            _ => None,
+        }
+    }
+}

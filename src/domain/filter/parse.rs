@@ -1,0 +1,386 @@
+//! From a document to the filter tree. What is not understood is refused by name and place, never ignored.
+
+use super::{Filter, Near, Pattern, Point, Polygon, Shape, Test, geo, matches::NUMBERS};
+use crate::{
+    base::fault::Fault,
+    domain::{
+        limits,
+        path::{self, Path},
+        value::{self, Class},
+    },
+};
+use bson::{RawArray, RawBson, RawBsonRef, RawDocument, spec::ElementType};
+
+impl Filter {
+    /// Reads a filter document. At most 100 levels deep, so that nothing that walks the tree can overflow.
+    pub fn parse(document: &RawDocument) -> Result<Self, Fault> {
+        limits::nesting(document)?;
+        let filter = conditions(document, "")?;
+        match nears(&filter) {
+            0 => Ok(filter),
+            1 if filter.near().is_some() => Ok(filter),
+            _ => Err(Fault::new("query.near_alone")),
+        }
+    }
+}
+
+/// Every `$near`, wherever it stands.
+fn nears(filter: &Filter) -> usize {
+    fn within(test: &Test) -> usize {
+        match test {
+            Test::Near(_) => 1,
+            Test::Not(test) => within(test),
+            Test::All(tests) | Test::ElementValue(tests) => tests.iter().map(within).sum(),
+            Test::Element(filter) => nears(filter),
+            _ => 0,
+        }
+    }
+    match filter {
+        Filter::And(parts) | Filter::Or(parts) | Filter::Nor(parts) => parts.iter().map(nears).sum(),
+        Filter::Field(_, test) => within(test),
+    }
+}
+
+/// `at`: the path that led here, for faults.
+fn conditions(document: &RawDocument, at: &str) -> Result<Filter, Fault> {
+    let mut parts = Vec::new();
+    for (name, value) in entries(document) {
+        match name {
+            "$and" => parts.push(Filter::And(branches(name, value, at)?)),
+            "$or" => parts.push(Filter::Or(branches(name, value, at)?)),
+            "$nor" => parts.push(Filter::Nor(branches(name, value, at)?)),
+            _ if name.starts_with('$') => return Err(unknown(name, at)),
+            _ => {
+                let path = Path::parse(name)?;
+                let place = if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
+                for test in field_tests(value, &place)? {
+                    parts.push(Filter::Field(path.clone(), test));
+                }
+            }
+        }
+    }
+    Ok(match parts.len() {
+        1 => parts.remove(0),
+        _ => Filter::And(parts),
+    })
+}
+
+fn branches(operator: &str, value: RawBsonRef<'_>, at: &str) -> Result<Vec<Filter>, Fault> {
+    let array = expect_array(operator, value, at)?;
+    let branches = path::elements(array)
+        .map(|element| conditions(expect_document(operator, element, at)?, at))
+        .collect::<Result<Vec<_>, _>>()?;
+    if branches.is_empty() { Err(about("query.empty", operator, at)) } else { Ok(branches) }
+}
+
+/// What stands beside a field: a literal, a regular expression, or operators.
+fn field_tests(value: RawBsonRef<'_>, at: &str) -> Result<Vec<Test>, Fault> {
+    match value {
+        RawBsonRef::Document(document) if is_operators(document) => operators(document, at),
+        RawBsonRef::RegularExpression(regex) => {
+            Ok(vec![Test::Regex(Pattern::parse(regex.pattern.as_str(), regex.options.as_str(), at)?)])
+        }
+        literal => Ok(vec![Test::Eq(owned("$eq", literal, at)?)]),
+    }
+}
+
+/// A document whose first name starts with `$`, unless it is a reference to another document.
+fn is_operators(document: &RawDocument) -> bool {
+    let reference = path::field(document, "$ref").is_some() && path::field(document, "$id").is_some();
+    !reference && entries(document).next().is_some_and(|(name, _)| name.starts_with('$'))
+}
+
+fn operators(document: &RawDocument, at: &str) -> Result<Vec<Test>, Fault> {
+    let mut tests = Vec::new();
+    for (name, value) in entries(document) {
+        let test = match name {
+            "$eq" => Test::Eq(owned(name, value, at)?),
+            "$ne" => Test::Not(Box::new(Test::Eq(comparable(name, value, at)?))),
+            "$gt" => Test::Gt(comparable(name, value, at)?),
+            "$gte" => Test::Gte(comparable(name, value, at)?),
+            "$lt" => Test::Lt(comparable(name, value, at)?),
+            "$lte" => Test::Lte(comparable(name, value, at)?),
+            "$in" => list(name, value, at)?,
+            "$nin" => Test::Not(Box::new(list(name, value, at)?)),
+            "$exists" => Test::Exists(is_true(value)),
+            "$type" => Test::Type(types(value, at)?),
+            "$size" => Test::Size(size(value, at)?),
+            "$all" => all(value, at)?,
+            "$elemMatch" => element(value, at)?,
+            "$not" => Test::Not(Box::new(negated(value, at)?)),
+            "$regex" => Test::Regex(pattern(value, path::field(document, "$options"), at)?),
+            "$options" if path::field(document, "$regex").is_some() => continue,
+            "$options" => return Err(about("query.options_alone", name, at)),
+            "$near" => Test::Near(near(value, at)?),
+            "$geoWithin" => Test::Within(shape(value, at)?),
+            _ if name.starts_with('$') => return Err(unknown(name, at)),
+            _ => return Err(Fault::new("query.mixed").at(at).with("name", name)),
+        };
+        tests.push(test);
+    }
+    Ok(tests)
+}
+
+fn negated(value: RawBsonRef<'_>, at: &str) -> Result<Test, Fault> {
+    match value {
+        RawBsonRef::RegularExpression(regex) => {
+            Ok(Test::Regex(Pattern::parse(regex.pattern.as_str(), regex.options.as_str(), at)?))
+        }
+        RawBsonRef::Document(document) => {
+            let mut tests = operators(document, at)?;
+            match tests.len() {
+                0 => Err(about("query.empty", "$not", at)),
+                1 => Ok(tests.remove(0)),
+                _ => Ok(Test::All(tests)),
+            }
+        }
+        _ => Err(about("query.expects_operators", "$not", at)),
+    }
+}
+
+fn list(operator: &str, value: RawBsonRef<'_>, at: &str) -> Result<Test, Fault> {
+    let (mut values, mut patterns) = (Vec::new(), Vec::new());
+    for element in path::elements(expect_array(operator, value, at)?) {
+        match element {
+            RawBsonRef::RegularExpression(regex) => {
+                patterns.push(Pattern::parse(regex.pattern.as_str(), regex.options.as_str(), at)?);
+            }
+            RawBsonRef::Document(document) if is_operators(document) => {
+                return Err(about("query.expects_literals", operator, at));
+            }
+            literal => values.push(owned(operator, literal, at)?),
+        }
+    }
+    values.sort_by(|a, b| value::order(a.as_raw_bson_ref(), b.as_raw_bson_ref()));
+    values.dedup_by(|a, b| value::order(a.as_raw_bson_ref(), b.as_raw_bson_ref()).is_eq());
+    Ok(Test::In { values, patterns })
+}
+
+fn all(value: RawBsonRef<'_>, at: &str) -> Result<Test, Fault> {
+    let mut tests = Vec::new();
+    let mut kinds = (false, false);
+    for wanted in path::elements(expect_array("$all", value, at)?) {
+        tests.push(match wanted {
+            RawBsonRef::Document(document) if is_operators(document) => {
+                kinds.0 = true;
+                match entries(document).next() {
+                    Some(("$elemMatch", inner)) if entries(document).count() == 1 => element(inner, at)?,
+                    _ => return Err(about("query.expects_literals", "$all", at)),
+                }
+            }
+            RawBsonRef::RegularExpression(regex) => {
+                kinds.1 = true;
+                Test::Regex(Pattern::parse(regex.pattern.as_str(), regex.options.as_str(), at)?)
+            }
+            literal => {
+                kinds.1 = true;
+                Test::Eq(owned("$all", literal, at)?)
+            }
+        });
+    }
+    if kinds == (true, true) {
+        return Err(about("query.expects_literals", "$all", at));
+    }
+    Ok(match tests.len() {
+        // Nothing holds all of nothing.
+        0 => Test::In { values: Vec::new(), patterns: Vec::new() },
+        1 => tests.remove(0),
+        _ => Test::All(tests),
+    })
+}
+
+fn element(value: RawBsonRef<'_>, at: &str) -> Result<Test, Fault> {
+    let document = expect_document("$elemMatch", value, at)?;
+    let logical = |name| matches!(name, "$and" | "$or" | "$nor");
+    match entries(document).next() {
+        Some((name, _)) if is_operators(document) && !logical(name) => Ok(Test::ElementValue(operators(document, at)?)),
+        _ => Ok(Test::Element(Box::new(conditions(document, at)?))),
+    }
+}
+
+fn size(value: RawBsonRef<'_>, at: &str) -> Result<i64, Fault> {
+    whole(value).filter(|size| *size >= 0).ok_or_else(|| about("query.expects_size", "$size", at))
+}
+
+fn whole(value: RawBsonRef<'_>) -> Option<i64> {
+    let number = geo::number(value)?;
+    (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64)
+}
+
+/// As MongoDB reads a flag: everything but false, zero and null.
+fn is_true(value: RawBsonRef<'_>) -> bool {
+    match value {
+        RawBsonRef::Boolean(flag) => flag,
+        RawBsonRef::Null | RawBsonRef::Undefined => false,
+        number if Class::of(number) == Class::Number => !value::order(number, RawBsonRef::Int32(0)).is_eq(),
+        _ => true,
+    }
+}
+
+fn types(value: RawBsonRef<'_>, at: &str) -> Result<Vec<ElementType>, Fault> {
+    let mut types = Vec::new();
+    match value {
+        RawBsonRef::Array(array) => {
+            for name in path::elements(array) {
+                types.extend(type_named(name, at)?);
+            }
+        }
+        single => types.extend(type_named(single, at)?),
+    }
+    if types.is_empty() { Err(about("query.empty", "$type", at)) } else { Ok(types) }
+}
+
+/// BSON's names and numbers of types, and `number` for the four of them.
+fn type_named(value: RawBsonRef<'_>, at: &str) -> Result<Vec<ElementType>, Fault> {
+    const NAMES: [(&str, i64, ElementType); 21] = [
+        ("double", 1, ElementType::Double),
+        ("string", 2, ElementType::String),
+        ("object", 3, ElementType::EmbeddedDocument),
+        ("array", 4, ElementType::Array),
+        ("binData", 5, ElementType::Binary),
+        ("undefined", 6, ElementType::Undefined),
+        ("objectId", 7, ElementType::ObjectId),
+        ("bool", 8, ElementType::Boolean),
+        ("date", 9, ElementType::DateTime),
+        ("null", 10, ElementType::Null),
+        ("regex", 11, ElementType::RegularExpression),
+        ("dbPointer", 12, ElementType::DbPointer),
+        ("javascript", 13, ElementType::JavaScriptCode),
+        ("symbol", 14, ElementType::Symbol),
+        ("javascriptWithScope", 15, ElementType::JavaScriptCodeWithScope),
+        ("int", 16, ElementType::Int32),
+        ("timestamp", 17, ElementType::Timestamp),
+        ("long", 18, ElementType::Int64),
+        ("decimal", 19, ElementType::Decimal128),
+        ("minKey", -1, ElementType::MinKey),
+        ("maxKey", 127, ElementType::MaxKey),
+    ];
+    let (shown, found) = match value {
+        RawBsonRef::String("number") => return Ok(NUMBERS.to_vec()),
+        RawBsonRef::String(name) => (name.to_owned(), NAMES.iter().find(|(known, ..)| *known == name)),
+        other => match whole(other) {
+            Some(code) => (code.to_string(), NAMES.iter().find(|(_, known, _)| *known == code)),
+            None => (String::from("?"), None),
+        },
+    };
+    let (_, _, kind) = found.ok_or_else(|| Fault::new("query.type").at(at).with("type", shown))?;
+    Ok(vec![*kind])
+}
+
+fn pattern(value: RawBsonRef<'_>, options: Option<RawBsonRef<'_>>, at: &str) -> Result<Pattern, Fault> {
+    let options = match options {
+        None => None,
+        Some(RawBsonRef::String(options)) => Some(options),
+        Some(_) => return Err(about("query.expects_text", "$options", at)),
+    };
+    match value {
+        RawBsonRef::String(source) => Pattern::parse(source, options.unwrap_or_default(), at),
+        RawBsonRef::RegularExpression(regex) => match (options, regex.options.as_str()) {
+            (Some(_), own) if !own.is_empty() => Err(about("query.options_twice", "$options", at)),
+            (given, own) => Pattern::parse(regex.pattern.as_str(), given.unwrap_or(own), at),
+        },
+        _ => Err(about("query.expects_text", "$regex", at)),
+    }
+}
+
+/// `{$geometry: {type: "Point", coordinates: [longitude, latitude]}, $minDistance: metres, $maxDistance: metres}`.
+fn near(value: RawBsonRef<'_>, at: &str) -> Result<Near, Fault> {
+    let fault = || about("query.geo_near", "$near", at);
+    let (mut point, mut min, mut max) = (None, None, None);
+    for (name, value) in entries(value.as_document().ok_or_else(fault)?) {
+        let metres = || geo::number(value).filter(|metres| *metres >= 0.0).ok_or_else(fault);
+        match name {
+            "$geometry" => point = Point::read(value),
+            "$minDistance" => min = Some(metres()?),
+            "$maxDistance" => max = Some(metres()?),
+            _ => return Err(unknown(name, at)),
+        }
+    }
+    Ok(Near { point: point.ok_or_else(fault)?, min, max })
+}
+
+fn shape(value: RawBsonRef<'_>, at: &str) -> Result<Shape, Fault> {
+    let fault = || about("query.geo_within", "$geoWithin", at);
+    let mut given = entries(expect_document("$geoWithin", value, at)?);
+    let (Some((name, value)), None) = (given.next(), given.next()) else { return Err(fault()) };
+    match name {
+        "$geometry" => polygons(value.as_document().ok_or_else(fault)?, at),
+        "$centerSphere" | "$box" => {
+            let mut pair = path::elements(expect_array(name, value, at)?);
+            let (Some(first), Some(second), None) = (pair.next(), pair.next(), pair.next()) else {
+                return Err(fault());
+            };
+            let first = Point::read_flat(first).ok_or_else(fault)?;
+            if name == "$centerSphere" {
+                let radius = geo::number(second).filter(|radius| *radius >= 0.0).ok_or_else(fault)?;
+                let centre = Some(first).filter(Point::is_on_earth).ok_or_else(fault)?;
+                return Ok(Shape::Cap { centre, radius });
+            }
+            let second = Point::read_flat(second).ok_or_else(fault)?;
+            Ok(Shape::Box {
+                low: Point {
+                    longitude: first.longitude.min(second.longitude),
+                    latitude: first.latitude.min(second.latitude),
+                },
+                high: Point {
+                    longitude: first.longitude.max(second.longitude),
+                    latitude: first.latitude.max(second.latitude),
+                },
+            })
+        }
+        _ => Err(unknown(name, at)),
+    }
+}
+
+/// A GeoJSON polygon or several.
+fn polygons(geometry: &RawDocument, at: &str) -> Result<Shape, Fault> {
+    let fault = || Fault::new("query.geo_polygon").at(at);
+    let kind = path::field(geometry, "type").and_then(RawBsonRef::as_str);
+    let coordinates = path::field(geometry, "coordinates").and_then(RawBsonRef::as_array).ok_or_else(fault)?;
+    let polygon = |rings: &RawArray| {
+        let rings: Option<Vec<Vec<Point>>> = path::elements(rings)
+            .map(|ring| path::elements(ring.as_array()?).map(Point::read_flat).collect())
+            .collect();
+        Polygon::new(&rings.ok_or_else(fault)?, at)
+    };
+    let polygons = match kind {
+        Some("Polygon") => vec![polygon(coordinates)?],
+        Some("MultiPolygon") => path::elements(coordinates)
+            .map(|rings| polygon(rings.as_array().ok_or_else(fault)?))
+            .collect::<Result<Vec<_>, _>>()?,
+        _ => return Err(fault()),
+    };
+    if polygons.is_empty() { Err(fault()) } else { Ok(Shape::Polygons(polygons)) }
+}
+
+/// Names and values; the bytes were checked before.
+fn entries(document: &RawDocument) -> impl Iterator<Item = (&str, RawBsonRef<'_>)> {
+    document.iter().map_while(Result::ok).map(|(name, value)| (name.as_str(), value))
+}
+
+fn expect_array<'a>(operator: &str, value: RawBsonRef<'a>, at: &str) -> Result<&'a RawArray, Fault> {
+    value.as_array().ok_or_else(|| about("query.expects_array", operator, at))
+}
+
+fn expect_document<'a>(operator: &str, value: RawBsonRef<'a>, at: &str) -> Result<&'a RawDocument, Fault> {
+    value.as_document().ok_or_else(|| about("query.expects_document", operator, at))
+}
+
+fn owned(operator: &str, value: RawBsonRef<'_>, at: &str) -> Result<RawBson, Fault> {
+    if value == RawBsonRef::Undefined { Err(about("query.undefined", operator, at)) } else { Ok(value.into()) }
+}
+
+fn comparable(operator: &str, value: RawBsonRef<'_>, at: &str) -> Result<RawBson, Fault> {
+    if matches!(value, RawBsonRef::RegularExpression(_)) {
+        return Err(about("query.no_pattern", operator, at));
+    }
+    owned(operator, value, at)
+}
+
+fn unknown(operator: &str, at: &str) -> Fault {
+    about("query.unknown_operator", operator, at)
+}
+
+fn about(key: &'static str, operator: &str, at: &str) -> Fault {
+    Fault::new(key).at(at).with("operator", operator)
+}
