@@ -32,26 +32,15 @@ struct Entry {
 }
 
 /// The files of the catalogue; a new capability adds its own here.
-<<<<<<< Updated upstream
 const FILES: &[&str] = &[
     include_str!("messages/base.toml"),
+    include_str!("messages/certificates.toml"),
+    include_str!("messages/collections.toml"),
     include_str!("messages/documents.toml"),
     include_str!("messages/identities.toml"),
     include_str!("messages/json.toml"),
-const FILES: &[&str] = &[
-    include_str!("messages/base.toml"),
-    include_str!("messages/collections.toml"),
-    include_str!("messages/documents.toml"),
-    include_str!("messages/json.toml"),
-    include_str!("messages/schema.toml"),
-const FILES: &[&str] = &[
-    include_str!("messages/base.toml"),
-    include_str!("messages/documents.toml"),
-    include_str!("messages/certificates.toml"),
-const FILES: &[&str] = &[
-    include_str!("messages/base.toml"),
-    include_str!("messages/documents.toml"),
     include_str!("messages/query.toml"),
+    include_str!("messages/schema.toml"),
 ];
 
 static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {

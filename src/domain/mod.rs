@@ -1,8 +1,8 @@
 //! Pure types and pure decisions: no I/O, no clock, no randomness of their own.
 
 pub mod collection;
-pub mod document;
 pub mod decimal;
+pub mod document;
 pub mod filter;
 pub mod json;
 pub mod limits;

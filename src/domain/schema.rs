@@ -1,5 +1,6 @@
 //! JSON Schema (2020-12) over documents: compiled once, then asked of each state a write would leave.
 
+use super::json::write_value_canonical;
 use crate::base::fault::Fault;
 use bson::{RawArray, RawArrayBuf, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 use jsonschema::{
@@ -57,7 +58,7 @@ impl Schema {
     pub fn dates_at(&self, path: &str, value: RawBsonRef<'_>) -> Result<RawBson, Fault> {
         match self.dates.below(path) {
             Some(dates) if !dates.is_empty() => dates.value(value, path),
-            _ => Ok(value.to_raw_bson()),
+            _ => Ok(RawBson::from(value)),
         }
     }
 }
@@ -110,9 +111,9 @@ impl Dates {
             }
             RawBsonRef::Array(array) => match &self.items {
                 Some(items) => RawBson::Array(items.array(array, path)?),
-                None => value.to_raw_bson(),
+                None => RawBson::from(value),
             },
-            other => other.to_raw_bson(),
+            other => RawBson::from(other),
         })
     }
 
@@ -177,8 +178,14 @@ fn to_json(value: RawBsonRef<'_>) -> Value {
         RawBsonRef::ObjectId(id) => Value::String(id.to_hex()),
         RawBsonRef::Array(array) => Value::Array(array.into_iter().flatten().map(to_json).collect()),
         RawBsonRef::Document(document) => document_to_json(document, false),
-        other => bson::Bson::try_from(other).map_or(Value::Null, bson::Bson::into_canonical_extjson),
+        other => extended(other),
     }
+}
+
+fn extended(value: RawBsonRef<'_>) -> Value {
+    let mut text = Vec::new();
+    let written = write_value_canonical(value, &mut text);
+    written.ok().and_then(|()| serde_json::from_slice(&text).ok()).unwrap_or(Value::Null)
 }
 
 fn fault(error: &jsonschema::ValidationError<'_>) -> Fault {
