@@ -3,11 +3,13 @@
 pub mod collection;
 pub mod decimal;
 pub mod document;
+pub mod expand;
 pub mod filter;
 pub mod json;
 pub mod limits;
 pub mod path;
 pub mod schema;
+pub mod projection;
 pub mod sort;
 pub mod update;
 pub mod value;
