@@ -35,7 +35,7 @@ impl Content {
     pub fn read(document: &RawDocument, system: SystemFields) -> Result<Self, Fault> {
         let mut content = Self { id: None, body: RawDocumentBuf::new() };
         for entry in document {
-            let (name, value) = entry.map_err(|_| Fault::new("documents.unsound"))?;
+            let (name, value) = entry.map_err(malformed)?;
             match name.as_str() {
                 "_id" => content.id = Some(read_id(value)?),
                 known if system == SystemFields::Drop && SYSTEM_FIELDS.contains(&known) => {}
@@ -58,6 +58,11 @@ pub fn check_name(name: &str) -> Result<(), Fault> {
         return Err(Fault::new("documents.operator_field").at(name));
     }
     Ok(())
+}
+
+/// Stored or sent bytes that are not sound BSON.
+pub fn malformed(error: bson::error::Error) -> Fault {
+    Fault::new("documents.malformed").with("reason", error)
 }
 
 fn read_id(value: RawBsonRef<'_>) -> Result<String, Fault> {

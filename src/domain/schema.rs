@@ -1,6 +1,6 @@
 //! JSON Schema (2020-12) over documents: compiled once, then asked of each state a write would leave.
 
-use super::json::write_value_canonical;
+use super::{document::malformed, json::write_value_canonical};
 use crate::base::fault::Fault;
 use bson::{RawArray, RawArrayBuf, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 use jsonschema::{
@@ -120,7 +120,7 @@ impl Dates {
     fn document(&self, document: &RawDocument, path: &str) -> Result<RawDocumentBuf, Fault> {
         let mut converted = RawDocumentBuf::new();
         for entry in document {
-            let (name, value) = entry.map_err(|_| Fault::new("documents.unsound"))?;
+            let (name, value) = entry.map_err(malformed)?;
             match self.fields.get(name.as_str()) {
                 Some(dates) => {
                     let place = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
@@ -135,7 +135,7 @@ impl Dates {
     fn array(&self, array: &RawArray, path: &str) -> Result<RawArrayBuf, Fault> {
         let mut converted = RawArrayBuf::new();
         for (place, value) in array.into_iter().enumerate() {
-            let value = value.map_err(|_| Fault::new("documents.unsound"))?;
+            let value = value.map_err(malformed)?;
             converted.push(self.value(value, &format!("{path}.{place}"))?);
         }
         Ok(converted)

@@ -1,6 +1,8 @@
 //! Use cases: one file or folder per capability, the only place with rules.
 
 pub mod access;
+pub mod collections;
+pub mod documents;
 pub mod error;
 pub mod instance;
 pub mod keyring;
