@@ -3,8 +3,11 @@
 pub mod access;
 pub mod collections;
 pub mod documents;
+pub mod backups;
 pub mod error;
+pub mod identities;
 pub mod instance;
 pub mod keyring;
+pub mod sessions;
 
 pub use error::{Error, Result};
