@@ -12,3 +12,9 @@ impl Update {
         Ok(Self(document.to_owned()))
     }
 }
+
+impl Update {
+    pub fn merge(document: &RawDocument) -> Result<Self, Fault> {
+        Ok(Self(document.to_owned()))
+    }
+}

@@ -1,9 +1,9 @@
 //! Use cases: one file or folder per capability, the only place with rules.
 
 pub mod access;
+pub mod backups;
 pub mod collections;
 pub mod documents;
-pub mod backups;
 pub mod error;
 pub mod identities;
 pub mod instance;

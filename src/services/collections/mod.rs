@@ -65,7 +65,13 @@ impl Collections {
     }
 
     /// What is given replaces what was there, field by field; null removes it.
-    pub async fn alter(&self, caller: &Caller, name: &str, change: &RawDocument, rev: Option<i64>) -> Result<Described> {
+    pub async fn alter(
+        &self,
+        caller: &Caller,
+        name: &str,
+        change: &RawDocument,
+        rev: Option<i64>,
+    ) -> Result<Described> {
         let now = self.describe(caller, name).await?;
         let altered = checked(name, &merged(&now.definition, change)?)?;
         // Altering what was read: another change in between must not be lost.

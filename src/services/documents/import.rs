@@ -60,7 +60,16 @@ impl Documents {
         }
         let target = self.target(caller, collection, Action::Create).await?;
         let progress = Progress::default();
-        Ok(Import { documents: self, caller, target, upsert, drafts: Vec::new(), bytes: 0, progress, faults: Vec::new() })
+        Ok(Import {
+            documents: self,
+            caller,
+            target,
+            upsert,
+            drafts: Vec::new(),
+            bytes: 0,
+            progress,
+            faults: Vec::new(),
+        })
     }
 }
 

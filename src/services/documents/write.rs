@@ -274,7 +274,12 @@ impl Attempt<'_> {
     fn receipt(&self, caller: &Caller, now: Timestamp) -> Receipt {
         let organization = caller.organization.as_deref().unwrap_or_default();
         Receipt {
-            key: digest(&[caller.actor().as_bytes(), organization.as_bytes(), self.route.as_bytes(), self.key.as_bytes()]),
+            key: digest(&[
+                caller.actor().as_bytes(),
+                organization.as_bytes(),
+                self.route.as_bytes(),
+                self.key.as_bytes(),
+            ]),
             fingerprint: digest(&[self.body]),
             expires: now.plus_seconds(RECEIPT_SECONDS),
         }
@@ -301,7 +306,8 @@ fn same_id(id: &str, given: Option<&str>) -> std::result::Result<(), Fault> {
 }
 
 fn read_patch(rules: &Rules, id: &str, patch: &RawDocument) -> std::result::Result<Update, Fault> {
-    let operators = patch.iter().next().is_some_and(|entry| entry.is_ok_and(|(name, _)| name.as_str().starts_with('$')));
+    let operators =
+        patch.iter().next().is_some_and(|entry| entry.is_ok_and(|(name, _)| name.as_str().starts_with('$')));
     if operators { read_operators(rules, patch) } else { read_merge(rules, id, patch) }
 }
 
