@@ -5,6 +5,7 @@ pub mod backups;
 pub mod collections;
 pub mod documents;
 pub mod error;
+pub mod health;
 pub mod identities;
 pub mod instance;
 pub mod keyring;
