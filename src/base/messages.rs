@@ -64,6 +64,7 @@ const FILES: &[&str] = &[
     include_str!("messages/identities.toml"),
     include_str!("messages/json.toml"),
     include_str!("messages/query.toml"),
+    include_str!("messages/telemetry.toml"),
 ];
 
 static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {
