@@ -2,10 +2,14 @@
 
 pub mod collection;
 pub mod decimal;
+pub mod expand;
 pub mod filter;
+pub mod index;
 pub mod json;
+pub mod key;
 pub mod limits;
 pub mod path;
+pub mod projection;
 pub mod sort;
 pub mod update;
 pub mod value;

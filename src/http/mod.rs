@@ -1,1 +1,5 @@
 //! Poem routes, one file per resource; the gates, the envelope and the errors.
+pub mod ops;
+pub mod peer;
+pub mod redirect;
+pub mod serve;

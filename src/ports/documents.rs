@@ -224,6 +224,18 @@ pub enum Build {
     },
 }
 
+/// A part of a restore, put in as it is: no revision, time or record is made anew, nothing is judged.
+#[derive(Debug, Clone)]
+pub enum Load {
+    /// Whole documents with their system fields. The catalogue's come first, so that each collection is defined
+    /// before its documents; a collection's documents come in id order, in as many parts as it takes.
+    Documents { collection: String, documents: Vec<RawDocumentBuf> },
+    /// Journal records with their own sequences, oldest first, after all documents.
+    Records(Vec<Record>),
+    /// The last part: makes everything durable; the next commit's sequence follows this one.
+    End(Sequence),
+}
+
 /// Figures for metrics and `doctor`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -252,6 +264,11 @@ pub trait Documents: Send + Sync {
     async fn records(&self, after: Sequence, limit: usize) -> Result<Vec<Record>>;
     /// Everything as it stands at one moment, while writes go on.
     async fn snapshot(&self) -> Result<Arc<dyn Snapshot>>;
+    /// Fills a store that has never held anything, part by part; any other answers `Rejected`. Until
+    /// [`Load::End`] is answered nothing of it need be durable. Writers wait for the end.
+    async fn load(&self, _part: Load) -> Result<()> {
+        Err(super::Error::Unavailable("this store takes no restore".to_owned()))
+    }
     async fn statistics(&self) -> Result<Statistics>;
     /// Finishes what is queued and closes; later calls answer `Unavailable`.
     async fn close(&self) -> Result<()>;

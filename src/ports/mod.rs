@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod documents;
 pub mod keys;
+pub mod objects;
 
 use crate::base::fault::Fault;
 
@@ -29,3 +30,15 @@ pub enum Error {
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                Self::Full(error.to_string())
+            }
+            _ => Self::Backend(Box::new(error)),
+        }
+    }
+}

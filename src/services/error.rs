@@ -33,6 +33,12 @@ pub enum Error {
     RateLimit { retry_after: u64 },
     #[error("storage is full")]
     Full,
+    /// Turned away for safety: another environment, live data, a later format.
+    #[error("refused: {0}")]
+    Refused(Fault),
+    /// What was given or stored fails its own integrity checks.
+    #[error("damaged: {0}")]
+    Damaged(Fault),
     #[error("unavailable: {0}")]
     Unavailable(String),
     /// A bug or a fault beneath: its cause is for the log alone.

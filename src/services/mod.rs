@@ -1,8 +1,12 @@
 //! Use cases: one file or folder per capability, the only place with rules.
 
 pub mod access;
+pub mod backups;
 pub mod error;
+pub mod health;
+pub mod identities;
 pub mod instance;
 pub mod keyring;
+pub mod sessions;
 
 pub use error::{Error, Result};

@@ -1,0 +1,3 @@
+//! Where objects live.
+
+pub mod folder;

@@ -1,0 +1,34 @@
+//! Objects: named bytes, written once and whole, in a folder or a bucket. Blocking: call it from a blocking thread.
+
+use super::Result;
+use std::io::{Read, Write};
+
+/// Names are 1–200 letters, digits, `-`, `_` and `.`, not starting with a dot.
+pub trait Objects: Send + Sync {
+    /// Where this is, for people: `/var/backups/appliance`.
+    fn place(&self) -> String;
+    /// Starts an object. Nothing bears the name until [`Upload::publish`]; if something already does then, that is
+    /// `Rejected` and stays as it is. Dropped before, nothing is left.
+    fn put_new(&self, name: &str) -> Result<Box<dyn Upload>>;
+    /// The object's bytes from a place on; `None`: no such object.
+    fn get(&self, name: &str, from: u64) -> Result<Option<Box<dyn Read + Send>>>;
+    /// Every object, by name.
+    fn list(&self) -> Result<Vec<Object>>;
+    /// In bytes; `None`: no such object.
+    fn size(&self, name: &str) -> Result<Option<u64>>;
+    /// `false`: there was none.
+    fn delete(&self, name: &str) -> Result<bool>;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    pub name: String,
+    pub bytes: u64,
+}
+
+pub trait Upload: Write + Send {
+    /// What has been written, read back from where it now lies.
+    fn reread(&mut self) -> Result<Box<dyn Read + Send>>;
+    /// Gives it its name. On return the bytes and the name are durable.
+    fn publish(self: Box<Self>) -> Result<()>;
+}
