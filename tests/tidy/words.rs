@@ -122,7 +122,7 @@ mod tests {
             "[\"a.b\"]\nfr = \"x\"\nen = \" \"\n",
             "[\"a.b\"]\nfr = \"{x}\"\nen = \"{y}\"\n",
             "[\"a.b\"]\nfr = \"Ah: x\"\nen = \"Ah: x\"\n",
-            "[\"a.b\"]\nfr = '\"x\"'\nen = 'x'\n",
+            "[\"a.b\"]\nfr = '\"{x}\"'\nen = '{x}'\n",
         ] {
             assert_eq!(complaints(bad, code).len(), 1, "{bad}");
         }
