@@ -4,7 +4,10 @@
 //! `{path}` from its path. A message says what is wrong, where, and what to do next.
 
 use super::fault::Fault;
-use std::{collections::HashMap, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::LazyLock,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Language {
@@ -23,6 +26,24 @@ impl Language {
             _ => None,
         }
     }
+
+    /// The language of an environment, as locale(7) ranks its names, the product's own first.
+    /// French when none says.
+    pub fn of_environment(environment: &BTreeMap<String, String>) -> Self {
+        ["DEBROUILLE_LANG", "LC_ALL", "LC_MESSAGES", "LANG"]
+            .iter()
+            .filter_map(|name| environment.get(*name))
+            .find(|value| !value.is_empty())
+            .and_then(|value| Self::from_tag(value))
+            .unwrap_or_default()
+    }
+
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::French => "fr",
+            Self::English => "en",
+        }
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -33,16 +54,21 @@ struct Entry {
 
 /// The files of the catalogue; a new capability adds its own here.
 const FILES: &[&str] = &[
-    include_str!("messages/base.toml"),
-    include_str!("messages/documents.toml"),
-    include_str!("messages/json.toml"),
     include_str!("messages/backups.toml"),
+    include_str!("messages/base.toml"),
     include_str!("messages/certificates.toml"),
     include_str!("messages/collections.toml"),
+    include_str!("messages/config.toml"),
     include_str!("messages/documents.toml"),
     include_str!("messages/identities.toml"),
+    include_str!("messages/instance.toml"),
     include_str!("messages/json.toml"),
     include_str!("messages/query.toml"),
+    include_str!("messages/schema.toml"),
+    include_str!("messages/sealed.toml"),
+    include_str!("messages/server.toml"),
+    include_str!("messages/telemetry.toml"),
+    include_str!("messages/update.toml"),
 ];
 
 static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {
@@ -56,19 +82,119 @@ static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {
 
 /// The words of a fault in a language. An unknown key shows itself (and fails the catalogue's test).
 pub fn render(language: Language, fault: &Fault) -> String {
-    let Some(entry) = CATALOGUE.get(fault.key) else { return fault.key.to_owned() };
-    let mut words = match language {
-        Language::French => entry.fr.clone(),
-        Language::English => entry.en.clone(),
-    };
-    words = words.replace("{path}", &fault.path);
-    for (name, value) in &fault.params {
-        words = words.replace(&format!("{{{name}}}"), value);
+    let Some(words) = lookup(language, fault.key) else { return fault.key.to_owned() };
+    fill(words, |name| match name {
+        "path" => Some(&fault.path),
+        _ => fault.params.iter().find(|param| param.0 == name).map(|param| param.1.as_str()),
+    })
+}
+
+/// Puts values in the place of `{name}`, once: braces within a value stay as they are.
+fn fill<'a>(words: &'a str, value: impl Fn(&str) -> Option<&'a str>) -> String {
+    let mut filled = String::with_capacity(words.len() + 32);
+    let mut rest = words;
+    while let Some((before, after)) = rest.split_once('{') {
+        filled.push_str(before);
+        match after.split_once('}').and_then(|(name, end)| Some((value(name)?, end))) {
+            Some((value, end)) => {
+                filled.push_str(value);
+                rest = end;
+            }
+            None => {
+                filled.push('{');
+                rest = after;
+            }
+        }
     }
-    words
+    filled.push_str(rest);
+    filled
+}
+
+/// The words of a computed key (a setting's, a command's), if the catalogue has it.
+pub fn lookup(language: Language, key: &str) -> Option<&'static str> {
+    let entry = CATALOGUE.get(key)?;
+    Some(match language {
+        Language::French => entry.fr.as_str(),
+        Language::English => entry.en.as_str(),
+    })
 }
 
 /// A message without parameters.
 pub fn text(language: Language, key: &'static str) -> String {
     render(language, &Fault::new(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::BTreeSet, path::Path};
+
+    /// Families whose keys are made from a table: settings, and the command line's own words.
+    const COMPUTED: &[&str] = &["setting.", "setting", "cli.help.", "cli.value."];
+
+    fn placeholders(words: &str) -> BTreeSet<&str> {
+        words.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|pair| pair.0).collect()
+    }
+
+    fn sources(folder: &Path, text: &mut String) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, text);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_reads_and_no_key_comes_twice() {
+        let mut keys = BTreeSet::new();
+        for file in FILES {
+            let entries: HashMap<String, Entry> = toml::from_str(file).unwrap();
+            for (key, entry) in entries {
+                assert_eq!(placeholders(&entry.fr), placeholders(&entry.en), "{key}: other placeholders");
+                assert!(!entry.fr.is_empty() && !entry.en.is_empty(), "{key}: an empty language");
+                assert!(keys.insert(key.clone()), "{key} comes twice");
+            }
+        }
+        let listed = FILES.len();
+        let held = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/base/messages")).unwrap().count();
+        assert_eq!(listed, held, "a file of the catalogue is not listed");
+    }
+
+    #[test]
+    fn every_key_used_exists_and_every_entry_is_used() {
+        let mut text = String::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+        for rest in text.split(concat!("Fault::", "new(")).skip(1) {
+            if let Some((key, _)) = rest.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"')) {
+                assert!(CATALOGUE.contains_key(key), "\"{key}\" has no words");
+            }
+        }
+        for key in CATALOGUE.keys() {
+            let computed =
+                COMPUTED.iter().any(|family| key == family || (family.ends_with('.') && key.starts_with(family)));
+            assert!(computed || text.contains(&format!("\"{key}\"")), "{key} is used nowhere");
+        }
+    }
+
+    #[test]
+    fn values_are_filled_once() {
+        let fault = Fault::new("config.unreadable").at("{why}").with("why", "{path}");
+        assert!(render(Language::English, &fault).starts_with("{why}: cannot read the file ({path});"));
+    }
+
+    #[test]
+    fn the_language_is_that_of_the_first_name_set() {
+        let of = |pairs: &[(&str, &str)]| {
+            Language::of_environment(&pairs.iter().map(|&(a, b)| (a.to_owned(), b.to_owned())).collect())
+        };
+        assert_eq!(of(&[]), Language::French);
+        assert_eq!(of(&[("LANG", "en_GB.UTF-8")]), Language::English);
+        assert_eq!(of(&[("LC_ALL", "fr_CD.UTF-8"), ("LANG", "en_GB.UTF-8")]), Language::French);
+        assert_eq!(of(&[("LC_ALL", ""), ("LANG", "C.UTF-8")]), Language::English);
+        assert_eq!(of(&[("DEBROUILLE_LANG", "en"), ("LC_ALL", "fr_FR")]), Language::English);
+        assert_eq!(of(&[("LANG", "sw_CD.UTF-8")]), Language::French);
+    }
 }

@@ -1,8 +1,12 @@
 //! What every floor stands on: faults, messages, time, randomness, identifiers, cryptography, configuration, telemetry.
 
 pub mod clock;
+pub mod config;
 pub mod environment;
 pub mod fault;
 pub mod files;
 pub mod messages;
+pub mod metrics;
+pub mod process;
 pub mod random;
+pub mod telemetry;

@@ -2,10 +2,16 @@
 
 pub mod collection;
 pub mod decimal;
+pub mod document;
+pub mod expand;
 pub mod filter;
+pub mod index;
 pub mod json;
+pub mod key;
 pub mod limits;
 pub mod path;
+pub mod projection;
+pub mod schema;
 pub mod sort;
 pub mod update;
 pub mod value;

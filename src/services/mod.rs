@@ -2,8 +2,13 @@
 
 pub mod access;
 pub mod backups;
+pub mod collections;
+pub mod documents;
 pub mod error;
+pub mod health;
+pub mod identities;
 pub mod instance;
 pub mod keyring;
+pub mod sessions;
 
 pub use error::{Error, Result};

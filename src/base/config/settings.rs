@@ -1,0 +1,124 @@
+//! The table of every setting: its key, what it accepts, its default and its names in the environment.
+//! The reader, `config show`, the example, the schema and `.env.example` all follow from it; its words are
+//! `setting.KEY` in the catalogue.
+
+/// What a setting accepts. Written as a word (environment, flag) or as its TOML type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    Choice(&'static [&'static str]),
+    /// Within these bounds, both included.
+    Integer(i64, i64),
+    Flag,
+    Path,
+    /// `ADDRESS:PORT`; a port alone keeps the address set below it. The flag says whether `off` is accepted.
+    Address {
+        off: bool,
+    },
+    /// DNS names or IP addresses.
+    Hosts,
+    /// A list of words, separated by commas in the environment.
+    List,
+    /// Directives of the log filter: `info`, `info,debrouille_appliance::http=debug`.
+    LogFilter,
+    /// A place named by a URL of one of these schemes; the second list is known but not served yet.
+    Place(&'static [&'static str], &'static [&'static str]),
+    /// Never shown; at least so many bytes; `NAME_FILE` is read too.
+    Secret(usize),
+}
+
+#[derive(Debug)]
+pub struct Setting {
+    /// `section.name`, as in the file.
+    pub key: &'static str,
+    pub kind: Kind,
+    /// As a word; empty: none.
+    pub default: &'static str,
+    /// Names in the environment beside `DEBROUILLE_SECTION_NAME`.
+    pub names: &'static [&'static str],
+}
+
+const fn setting(key: &'static str, kind: Kind, default: &'static str, names: &'static [&'static str]) -> Setting {
+    Setting { key, kind, default, names }
+}
+
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "instance.environment",
+        Kind::Choice(&["development", "staging", "production"]),
+        "",
+        &["DEBROUILLE_ENVIRONMENT", "APP_ENV", "NODE_ENV"],
+    ),
+    setting("instance.data_dir", Kind::Path, "/var/lib/debrouille-appliance", &["DEBROUILLE_DATA_DIR"]),
+    setting("instance.root_key_file", Kind::Path, "", &["DEBROUILLE_ROOT_KEY_FILE"]),
+    setting("instance.credentials_dir", Kind::Path, "", &["CREDENTIALS_DIRECTORY"]),
+    setting("server.hostnames", Kind::Hosts, "localhost", &["DEBROUILLE_HOSTNAME"]),
+    setting("server.https", Kind::Address { off: false }, "0.0.0.0:443", &["DEBROUILLE_HTTPS", "API_PORT"]),
+    setting("server.http", Kind::Address { off: true }, "0.0.0.0:80", &["DEBROUILLE_HTTP"]),
+    setting("server.ops", Kind::Address { off: true }, "127.0.0.1:9464", &["DEBROUILLE_OPS"]),
+    setting("server.connections", Kind::Integer(16, 65_536), "4096", &[]),
+    setting("server.handshake_seconds", Kind::Integer(1, 120), "10", &[]),
+    setting("server.header_seconds", Kind::Integer(1, 120), "10", &[]),
+    setting("server.request_seconds", Kind::Integer(1, 600), "30", &[]),
+    setting("server.idle_seconds", Kind::Integer(1, 3600), "75", &[]),
+    setting("server.drain_seconds", Kind::Integer(1, 600), "25", &[]),
+    setting("server.body_mib", Kind::Integer(1, 64), "16", &[]),
+    setting("server.document_mib", Kind::Integer(1, 16), "1", &[]),
+    setting("server.page_rows", Kind::Integer(1, 1000), "100", &[]),
+    setting("tls.certificate_days", Kind::Integer(2, 397), "90", &[]),
+    setting(
+        "storage.database",
+        Kind::Place(&["embedded"], &["mongodb", "mongodb+srv"]),
+        "embedded:",
+        &["DATABASE_URL"],
+    ),
+    setting("storage.cache", Kind::Place(&["memory"], &["redis", "rediss", "unix"]), "memory:", &["REDIS_URL"]),
+    setting("storage.bucket", Kind::Place(&["folder"], &["s3"]), "folder:", &["STORAGE_BUCKET"]),
+    setting("storage.cache_mib", Kind::Integer(1, 65_536), "32", &[]),
+    setting("storage.reserve_mib", Kind::Integer(8, 65_536), "64", &[]),
+    setting("storage.journal_days", Kind::Integer(1, 3650), "90", &[]),
+    setting("storage.journal_mib", Kind::Integer(16, 1_048_576), "4096", &[]),
+    setting("backup.target", Kind::Path, "", &[]),
+    setting("backup.recipients", Kind::List, "", &["DEBROUILLE_RECIPIENT"]),
+    setting("log.level", Kind::LogFilter, "info", &["DEBROUILLE_LOG"]),
+    setting("log.format", Kind::Choice(&["json", "text"]), "json", &[]),
+    setting("log.output", Kind::Choice(&["stdout", "off"]), "stdout", &[]),
+    setting("log.dir", Kind::Path, "", &[]),
+    setting("log.keep_files", Kind::Integer(1, 365), "14", &[]),
+    setting("identity.access_minutes", Kind::Integer(1, 10), "10", &[]),
+    setting("identity.refresh_days", Kind::Integer(1, 90), "30", &[]),
+    setting("identity.password_length", Kind::Integer(8, 128), "12", &[]),
+    setting("identity.jwt_secret", Kind::Secret(32), "", &["JWT_SECRET"]),
+];
+
+impl Setting {
+    pub fn find(key: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.key == key)
+    }
+
+    /// `("server", "https")`.
+    pub fn parts(&self) -> (&'static str, &'static str) {
+        self.key.split_once('.').unwrap_or((self.key, ""))
+    }
+
+    pub fn message(&self) -> String {
+        format!("setting.{}", self.key)
+    }
+
+    /// Every name it has in the environment, the product's own first.
+    pub fn environment(&self) -> impl Iterator<Item = String> {
+        let own = format!("DEBROUILLE_{}", self.key.replace('.', "_").to_uppercase());
+        std::iter::once(own).chain(self.names.iter().map(|&name| name.to_owned()))
+    }
+
+    pub fn secret(&self) -> bool {
+        matches!(self.kind, Kind::Secret(_))
+    }
+}
+
+/// The sections in the order of the table.
+pub fn sections() -> Vec<&'static str> {
+    let mut sections: Vec<&str> = SETTINGS.iter().map(|setting| setting.parts().0).collect();
+    sections.dedup();
+    sections
+}

@@ -1,0 +1,350 @@
+//! What is counted, measured and sampled, in one registry, as OpenMetrics text. Labels are bounded: a caller
+//! can never make a new series at will.
+
+use super::{
+    clock::{SharedClock, Timestamp},
+    process,
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+/// Series of requests kept apart; the rest are counted under the route `other`.
+const MAX_SERIES: usize = 2_000;
+/// Up to the service level's 150 ms and 500 ms, and around them.
+const LATENCIES: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    route: Arc<str>,
+    method: &'static str,
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: Arc<str>,
+    method: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Listener {
+    listener: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refusal {
+    listener: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Job {
+    job: &'static str,
+}
+
+/// What jobs sample from time to time. `None` is unknown, and shows no series.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sample {
+    pub stored_bytes: Option<u64>,
+    pub stored_free_bytes: Option<u64>,
+    pub volume_free_bytes: Option<u64>,
+    pub volume_size_bytes: Option<u64>,
+    pub queued_batches: Option<u64>,
+    pub journal_sequence: Option<u64>,
+    pub journal_records: Option<u64>,
+    pub read_only: Option<bool>,
+    pub last_backup: Option<Timestamp>,
+    pub certificate_end: Option<Timestamp>,
+}
+
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Request, Counter>,
+    series: AtomicUsize,
+    durations: Family<Route, Histogram, fn() -> Histogram>,
+    in_flight: Gauge,
+    connections: Family<Listener, Gauge>,
+    refusals: Family<Refusal, Counter>,
+    job_runs: Family<Job, Counter>,
+    job_failures: Family<Job, Counter>,
+    job_successes: Family<Job, Gauge>,
+    panics: Counter,
+    sampled: Arc<Sampled>,
+}
+
+impl Metrics {
+    pub fn new(clock: SharedClock) -> Arc<Self> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Process { start: clock.now() }));
+        let sampled = Arc::new(Sampled { clock, sample: Mutex::default() });
+        let durations: fn() -> Histogram = || Histogram::new(LATENCIES);
+        let mut metrics = Self {
+            requests: Family::default(),
+            series: AtomicUsize::new(0),
+            durations: Family::new_with_constructor(durations),
+            in_flight: Gauge::default(),
+            connections: Family::default(),
+            refusals: Family::default(),
+            job_runs: Family::default(),
+            job_failures: Family::default(),
+            job_successes: Family::default(),
+            panics: Counter::default(),
+            sampled,
+            registry,
+        };
+        metrics.register();
+        Arc::new(metrics)
+    }
+
+    fn register(&mut self) {
+        let r = self.registry.sub_registry_with_prefix("debrouille");
+        r.register("build", "The release that runs", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        r.register("http_requests", "Requests answered, by route and class of status", self.requests.clone());
+        let help = "Time from a request's head to its answer's head";
+        r.register_with_unit("http_request_duration", help, Unit::Seconds, self.durations.clone());
+        r.register("http_requests_in_flight", "Requests not wholly answered yet", self.in_flight.clone());
+        r.register("connections_open", "Connections open, by listener", self.connections.clone());
+        r.register("connections_refused", "Connections turned away or cut, by reason", self.refusals.clone());
+        r.register("job_runs", "Runs of each recurring job", self.job_runs.clone());
+        r.register("job_failures", "Runs that failed or panicked", self.job_failures.clone());
+        let help = "When each job last succeeded, in Unix seconds";
+        r.register("job_last_success_timestamp_seconds", help, self.job_successes.clone());
+        r.register("panics", "Panics caught: each is a bug", self.panics.clone());
+        r.register_collector(Box::new(self.sampled.clone()));
+    }
+
+    /// Counts one request in flight until the answer's guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.clone())
+    }
+
+    /// `route` is the pattern, never the path; `None` when nothing matched.
+    pub fn request(&self, route: Option<Arc<str>>, method: &str, status: u16, elapsed: Duration) {
+        let method = bounded_method(method);
+        let route = route.unwrap_or_else(|| "unmatched".into());
+        let mut labels = Request { route, method, status: class(status) };
+        if self.requests.get(&labels).is_none() && self.series.fetch_add(1, Ordering::Relaxed) >= MAX_SERIES {
+            labels.route = "other".into();
+        }
+        self.requests.get_or_create(&labels).inc();
+        let labels = Route { route: labels.route, method };
+        self.durations.get_or_create(&labels).observe(elapsed.as_secs_f64());
+    }
+
+    pub fn connection_opened(self: &Arc<Self>, listener: &'static str) -> OpenConnection {
+        self.connections.get_or_create(&Listener { listener }).inc();
+        OpenConnection { metrics: self.clone(), listener }
+    }
+
+    pub fn connection_refused(&self, listener: &'static str, reason: &'static str) {
+        self.refusals.get_or_create(&Refusal { listener, reason }).inc();
+    }
+
+    pub fn job_ran(&self, job: &'static str, succeeded: Option<Timestamp>) {
+        let job = Job { job };
+        self.job_runs.get_or_create(&job).inc();
+        match succeeded {
+            Some(now) => drop(self.job_successes.get_or_create(&job).set(now.seconds())),
+            None => drop(self.job_failures.get_or_create(&job).inc()),
+        }
+    }
+
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    pub fn panics(&self) -> u64 {
+        self.panics.get()
+    }
+
+    /// Replaces part of what is sampled.
+    pub fn sample(&self, change: impl FnOnce(&mut Sample)) {
+        change(&mut self.sampled.sample.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub fn sampled(&self) -> Sample {
+        self.sampled.sample.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// OpenMetrics 1.0 text; its media type is [`CONTENT_TYPE`].
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        text::encode(&mut text, &self.registry).expect("writing to a string");
+        text
+    }
+}
+
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Dropped when the answer has been sent, or given up.
+pub struct InFlight(Arc<Metrics>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}
+
+/// Dropped when the connection closes.
+pub struct OpenConnection {
+    metrics: Arc<Metrics>,
+    listener: &'static str,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.metrics.connections.get_or_create(&Listener { listener: self.listener }).dec();
+    }
+}
+
+fn class(status: u16) -> &'static str {
+    match status {
+        100..=199 => "1xx",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    }
+}
+
+fn bounded_method(method: &str) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")
+}
+
+struct Sampled {
+    clock: SharedClock,
+    sample: Mutex<Sample>,
+}
+
+impl fmt::Debug for Sampled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sampled")
+    }
+}
+
+impl Collector for Sampled {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = self.clock.now();
+        let seconds = |time: Timestamp| u64::try_from(time.seconds()).unwrap_or_default();
+        let age = |time: Timestamp| u64::try_from(now.seconds().saturating_sub(time.seconds())).unwrap_or_default();
+        let gauges = [
+            ("storage_size_bytes", "The database, on disk", sample.stored_bytes),
+            ("storage_reusable_bytes", "Room inside the database that new writes will use", sample.stored_free_bytes),
+            ("storage_read_only", "1 when writes are refused", sample.read_only.map(u64::from)),
+            ("volume_free_bytes", "Room left on the data directory's volume", sample.volume_free_bytes),
+            ("volume_size_bytes", "Size of the data directory's volume", sample.volume_size_bytes),
+            ("commit_queue_depth", "Batches waiting for the writer", sample.queued_batches),
+            ("journal_sequence", "The last change recorded", sample.journal_sequence),
+            ("journal_records", "Changes the journal keeps", sample.journal_records),
+            ("backup_last_success_timestamp_seconds", "When the last backup ended", sample.last_backup.map(seconds)),
+            ("backup_last_success_age_seconds", "How old the last backup is", sample.last_backup.map(age)),
+            (
+                "certificate_end_timestamp_seconds",
+                "When the certificate shown ends",
+                sample.certificate_end.map(seconds),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            if let Some(value) = value {
+                gauge(&mut encoder, name, help, value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+}
+
+/// The names every Prometheus client library uses.
+#[derive(Debug)]
+struct Process {
+    start: Timestamp,
+}
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let start = u64::try_from(self.start.seconds()).unwrap_or_default();
+        gauge(&mut encoder, "process_start_time_seconds", "When this process started", start)?;
+        let Some(usage) = process::usage() else { return Ok(()) };
+        let cpu = ConstCounter::new(usage.cpu_seconds);
+        cpu.encode(encoder.encode_descriptor(
+            "process_cpu_seconds",
+            "Processor time used, user and system",
+            None,
+            cpu.metric_type(),
+        )?)?;
+        gauge(&mut encoder, "process_resident_memory_bytes", "Memory held", usage.resident_bytes)?;
+        gauge(&mut encoder, "process_open_fds", "Files and sockets open", usage.open_files)?;
+        gauge(&mut encoder, "process_max_fds", "Files and sockets allowed", usage.open_files_limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::clock::FixedClock, *};
+
+    fn metrics() -> Arc<Metrics> {
+        Metrics::new(Arc::new(FixedClock(1_795_000_000_000.into())))
+    }
+
+    #[test]
+    fn shows_what_was_counted_and_sampled() {
+        let metrics = metrics();
+        metrics.request(Some("/a/:id".into()), "GET", 204, Duration::from_millis(120));
+        metrics.request(None, "BREW", 599, Duration::from_secs(9));
+        let guard = metrics.begin();
+        metrics.sample(|sample| sample.last_backup = Some(Timestamp(1_795_000_000_000 - 90_000)));
+        let text = metrics.render();
+        for line in [
+            r#"debrouille_http_requests_total{route="/a/:id",method="GET",status="2xx"} 1"#,
+            r#"debrouille_http_requests_total{route="unmatched",method="other",status="5xx"} 1"#,
+            r#"debrouille_http_request_duration_seconds_bucket{le="0.15",route="/a/:id",method="GET"} 1"#,
+            r#"debrouille_http_request_duration_seconds_bucket{le="0.1",route="/a/:id",method="GET"} 0"#,
+            "debrouille_http_requests_in_flight 1",
+            "debrouille_backup_last_success_age_seconds 90",
+            "process_start_time_seconds 1795000000",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        assert!(text.contains("\nprocess_open_fds "), "{text}");
+        assert!(!text.contains("storage_size"), "an unknown figure was shown");
+        assert!(text.ends_with("# EOF\n"));
+        drop(guard);
+        assert!(metrics.render().contains("debrouille_http_requests_in_flight 0"));
+    }
+
+    #[test]
+    fn series_are_bounded() {
+        let metrics = metrics();
+        for route in 0..MAX_SERIES + 500 {
+            metrics.request(Some(format!("/{route}").into()), "GET", 200, Duration::ZERO);
+        }
+        let text = metrics.render();
+        assert_eq!(text.matches("\ndebrouille_http_requests_total{").count(), MAX_SERIES + 1);
+        assert!(text.contains(r#"route="other",method="GET",status="2xx"} 500"#));
+    }
+}

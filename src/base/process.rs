@@ -1,0 +1,72 @@
+//! This process as the kernel sees it: processor time, memory, open files. Read from `/proc/self`.
+
+use std::{fs, io};
+
+/// `USER_HZ`: the unit of times in `/proc`, 100 on every Linux this runs on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Usage {
+    pub cpu_seconds: f64,
+    pub resident_bytes: u64,
+    pub open_files: u64,
+    pub open_files_limit: u64,
+}
+
+/// `None` where a figure cannot be read (no `/proc`, as in some containers).
+pub fn usage() -> Option<Usage> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    Some(Usage {
+        cpu_seconds: cpu_seconds(&stat)?,
+        resident_bytes: resident_bytes(&status)?,
+        open_files: u64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()?,
+        open_files_limit: open_files_limit(),
+    })
+}
+
+/// User and system time, fields 14 and 15 (proc(5)); the second field may hold spaces and parentheses.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let after = stat.rsplit_once(')')?.1;
+    let mut fields = after.split_ascii_whitespace().skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some((user + system) / TICKS_PER_SECOND)
+}
+
+fn resident_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+pub fn open_files_limit() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Takes as many open files as the system allows us; answers the limit in force.
+pub fn raise_open_files_limit() -> io::Result<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(open_files_limit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_times_behind_any_program_name() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 1 0 100 1 1 1";
+        assert_eq!(cpu_seconds(stat), Some(3.0));
+        assert_eq!(cpu_seconds("7 (x) S 1"), None);
+        assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t  20 kB\n"), Some(20480));
+    }
+
+    #[test]
+    fn this_process_holds_memory_and_files() {
+        let usage = usage().unwrap();
+        assert!(usage.resident_bytes > 100_000, "{usage:?}");
+        assert!(usage.open_files > 2 && usage.open_files < usage.open_files_limit, "{usage:?}");
+    }
+}

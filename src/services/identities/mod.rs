@@ -1,0 +1,208 @@
+//! Who: the people of the instance. Disabled, never deleted, so that history keeps its names.
+
+pub mod password;
+
+use super::{
+    Error, Result,
+    access::{self, Action, Caller, Resource, Role},
+    sessions::Sessions,
+};
+use crate::{
+    base::{
+        clock::{SharedClock, Timestamp},
+        fault::Fault,
+        random,
+    },
+    domain::{filter::Filter, sort::Sort, update::Update},
+    ports::documents::{Batch, Change, Documents, Expect, Operation, Query},
+};
+use bson::rawdoc;
+use password::Passwords;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+pub const IDENTITIES: &str = "system.identities";
+
+/// A person, as kept. The password's hash never leaves this floor.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    #[serde(rename = "_id")]
+    pub id: String,
+    pub kind: Kind,
+    /// Normalised: trimmed, lower case. Unique.
+    pub email: String,
+    #[serde(default)]
+    pub roles: Vec<Role>,
+    pub status: Status,
+    /// A PHC string.
+    password: Option<String>,
+    /// Tokens issued before are no proof any more: the password changed or the identity was disabled.
+    #[serde(default)]
+    pub(super) tokens_from: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Kind {
+    Person,
+    Organization,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Active,
+    Disabled,
+}
+
+pub struct Identities {
+    documents: Arc<dyn Documents>,
+    clock: SharedClock,
+    passwords: Passwords,
+    sessions: Arc<Sessions>,
+}
+
+impl Identities {
+    pub fn new(documents: Arc<dyn Documents>, clock: SharedClock, sessions: Arc<Sessions>) -> Self {
+        Self { documents, clock, passwords: Passwords::new(), sessions }
+    }
+
+    /// Adds a person.
+    pub async fn add(
+        &self,
+        caller: &Caller,
+        email: &str,
+        password: Zeroizing<String>,
+        roles: Vec<Role>,
+    ) -> Result<Identity> {
+        access::decide(caller, Action::Manage, Resource::Module("identities"))?;
+        let now = self.clock.now();
+        let password = self.passwords.hash(password, roles.contains(&Role::Admin)).await?;
+        let identity = Identity {
+            id: random::id(now),
+            kind: Kind::Person,
+            email: normalise(email)?,
+            roles,
+            status: Status::Active,
+            password: Some(password),
+            tokens_from: Timestamp::default(),
+        };
+        let document = bson::serialize_to_raw_document_buf(&identity).map_err(|error| Error::Internal(error.into()))?;
+        match self.commit(caller, &identity.id, Expect::Absent, Change::Put(document)).await {
+            Err(Error::Conflict(_)) => {
+                Err(Error::Conflict(Fault::new("identities.email_taken").at("email").with("email", identity.email)))
+            }
+            other => other.map(|()| identity),
+        }
+    }
+
+    pub async fn list(&self, caller: &Caller) -> Result<Vec<Identity>> {
+        access::decide(caller, Action::View, Resource::Module("identities"))?;
+        let (filter, mut after, mut all) = (Arc::new(Filter::And(Vec::new())), None, Vec::new());
+        loop {
+            let (collection, filter) = (IDENTITIES.to_owned(), filter.clone());
+            let query = Query { collection, filter, sort: Sort::default(), limit: 1000, after };
+            let page = self.documents.find(query).await?;
+            for document in &page.documents {
+                all.push(read(document)?);
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Sets another password and ends every session.
+    pub async fn change_password(&self, caller: &Caller, who: &str, password: Zeroizing<String>) -> Result<Identity> {
+        access::decide(caller, Action::Manage, Resource::Module("identities"))?;
+        let identity = self.require(who).await?;
+        let hash = self.passwords.hash(password, identity.roles.contains(&Role::Admin)).await?;
+        self.change(caller, identity, rawdoc! { "password": hash }).await
+    }
+
+    /// Ends every session and lets nobody in under this identity until it is active again.
+    pub async fn set_status(&self, caller: &Caller, who: &str, status: Status) -> Result<Identity> {
+        access::decide(caller, Action::Manage, Resource::Module("identities"))?;
+        let identity = self.require(who).await?;
+        if status == Status::Disabled && identity.roles.contains(&Role::Admin) && self.last_administrator().await? {
+            return Err(Error::Conflict(Fault::new("identities.last_administrator").with("email", identity.email)));
+        }
+        let status = match status {
+            Status::Active => "active",
+            Status::Disabled => "disabled",
+        };
+        self.change(caller, identity, rawdoc! { "status": status }).await
+    }
+
+    /// The identity these words prove, or `Unauthorized` without saying which of them was wrong.
+    pub async fn prove(&self, email: &str, password: Zeroizing<String>) -> Result<Identity> {
+        let found = match normalise(email) {
+            Ok(email) => self.find(&email).await?,
+            Err(_) => None,
+        };
+        let kept = found.as_ref().and_then(|identity| identity.password.clone());
+        let right = self.passwords.verify(password, kept).await?;
+        match found {
+            Some(identity) if right && identity.status == Status::Active => Ok(identity),
+            _ => Err(Error::Unauthorized),
+        }
+    }
+
+    async fn last_administrator(&self) -> Result<bool> {
+        let filter = Filter::parse(&rawdoc! { "roles": "admin", "status": "active" }).map_err(Error::Invalid)?;
+        Ok(self.documents.count(IDENTITIES, Arc::new(filter)).await?.0 <= 1)
+    }
+
+    async fn require(&self, who: &str) -> Result<Identity> {
+        let found = match self.documents.get(IDENTITIES, who).await? {
+            Some(document) => Some(read(&document)?),
+            None => self.find(&who.trim().to_lowercase()).await?,
+        };
+        found.ok_or_else(|| Error::NotFound(Fault::new("identities.unknown").with("who", who)))
+    }
+
+    async fn find(&self, email: &str) -> Result<Option<Identity>> {
+        let filter = Filter::parse(&rawdoc! { "email": email }).map_err(Error::Invalid)?;
+        let (collection, filter) = (IDENTITIES.to_owned(), Arc::new(filter));
+        let query = Query { collection, filter, sort: Sort::default(), limit: 1, after: None };
+        self.documents.find(query).await?.documents.first().map(|document| read(document)).transpose()
+    }
+
+    /// Sets fields and, in the same write, the moment from which tokens count.
+    async fn change(&self, caller: &Caller, identity: Identity, mut set: bson::RawDocumentBuf) -> Result<Identity> {
+        let from = self.clock.now();
+        set.append(bson::cstr!("tokensFrom"), from.0);
+        let update = Update::parse(&rawdoc! { "$set": set }).map_err(Error::Invalid)?;
+        self.commit(caller, &identity.id, Expect::Present, Change::Update(update)).await?;
+        self.sessions.end_all(caller, &identity.id, from).await?;
+        self.require(&identity.id).await
+    }
+
+    async fn commit(&self, caller: &Caller, id: &str, expect: Expect, change: Change) -> Result<()> {
+        let operation = Operation { collection: IDENTITIES.to_owned(), id: id.to_owned(), expect, change };
+        let (time, origin) = (self.clock.now(), caller.origin());
+        let batch = Batch { time, origin, operations: vec![operation], check: None, receipt: None };
+        self.documents.commit(batch).await?;
+        Ok(())
+    }
+}
+
+pub(super) fn read(document: &bson::RawDocument) -> Result<Identity> {
+    bson::deserialize_from_slice(document.as_bytes()).map_err(|error| Error::Internal(Box::new(error)))
+}
+
+fn normalise(email: &str) -> Result<String> {
+    let email = email.trim().to_lowercase();
+    let plausible = email.len() <= 254
+        && !email.chars().any(|c| c.is_whitespace() || c.is_control())
+        && email
+            .split_once('@')
+            .is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'));
+    if plausible {
+        Ok(email)
+    } else {
+        Err(Error::Invalid(Fault::new("identities.email").at("email").with("email", email)))
+    }
+}

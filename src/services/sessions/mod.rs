@@ -1,0 +1,293 @@
+//! Proof: a login opens a session; it lives by refresh tokens, used once each, and short access tokens.
+
+mod token;
+
+pub use token::Verified;
+
+use super::{
+    Error, Result,
+    access::{Caller, Subject},
+    identities::{self, IDENTITIES, Identity, Status},
+    instance::Stamp,
+    keyring::Keyring,
+};
+use crate::{
+    base::{
+        clock::{SharedClock, Timestamp},
+        fault::Fault,
+        random,
+    },
+    domain::{filter::Filter, sort::Sort, update::Update},
+    ports::documents::{Batch, Change, Documents, Expect, Operation, Query},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bson::rawdoc;
+use sha2::{Digest, Sha256};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+use token::Tokens;
+
+pub const SESSIONS: &str = "system.sessions";
+pub const REFRESHES: &str = "system.refreshes";
+
+/// How long a session lives without being refreshed, and an access token at most, in seconds.
+const SESSION_LIFE: i64 = 30 * 24 * 3600;
+const ACCESS_LIFE: i64 = 600;
+
+/// What a login or a refresh gives.
+#[derive(Debug)]
+pub struct Granted {
+    pub access: String,
+    pub refresh: String,
+    /// Seconds the access token lives.
+    pub expires_in: i64,
+    pub identity: Identity,
+}
+
+/// A session as its owner sees it.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    #[serde(rename = "_id")]
+    pub id: String,
+    pub identity: String,
+    /// What the client calls itself.
+    pub device: String,
+    pub ended: bool,
+    pub expires: Timestamp,
+}
+
+/// A refresh token, by its hash. Once used it stays to betray a replay.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Refresh {
+    #[serde(rename = "_id")]
+    hash: String,
+    session: String,
+    used: bool,
+    expires: Timestamp,
+}
+
+pub struct Sessions {
+    documents: Arc<dyn Documents>,
+    clock: SharedClock,
+    tokens: Tokens,
+    /// Sessions and identities whose tokens ended early: those issued before the moment count no more.
+    /// An entry outlives the last token it can concern.
+    ended: RwLock<HashMap<String, Timestamp>>,
+}
+
+impl Sessions {
+    pub fn new(documents: Arc<dyn Documents>, clock: SharedClock, stamp: &Stamp, keyring: &Keyring) -> Self {
+        Self { documents, clock, tokens: Tokens::new(stamp, keyring), ended: RwLock::new(HashMap::new()) }
+    }
+
+    /// Reads back, at start-up, what ended within the life of a token.
+    pub async fn recall(&self) -> Result<()> {
+        let since = self.clock.now().plus_seconds(-ACCESS_LIFE);
+        let at = bson::DateTime::from_millis(since.0);
+        let sessions = rawdoc! { "ended": true, "_updatedAt": { "$gte": at } };
+        for session in self.select::<Session>(SESSIONS, &sessions).await? {
+            self.remember(session.id, self.clock.now());
+        }
+        for identity in self.select::<Identity>(IDENTITIES, &rawdoc! { "tokensFrom": { "$gte": since.0 } }).await? {
+            self.remember(identity.id.clone(), identity.tokens_from);
+        }
+        Ok(())
+    }
+
+    /// Opens a session for an identity that has proven itself.
+    pub async fn open(&self, caller: &Caller, identity: Identity, device: &str) -> Result<Granted> {
+        let now = self.clock.now();
+        let session = Session {
+            id: random::id(now),
+            identity: identity.id.clone(),
+            device: device.chars().filter(|c| !c.is_control()).take(128).collect(),
+            ended: false,
+            expires: now.plus_seconds(SESSION_LIFE),
+        };
+        let (refresh, kept) = new_refresh(&session.id, now);
+        let operations = vec![put(SESSIONS, &session.id, &session)?, put(REFRESHES, &kept.hash, &kept)?];
+        self.commit(caller, now, operations).await?;
+        self.grant(identity, &session.id, refresh, now)
+    }
+
+    /// Trades a refresh token for new ones. A token used before ends its whole session.
+    pub async fn refresh(&self, caller: &Caller, refresh: &str) -> Result<Granted> {
+        let now = self.clock.now();
+        let hash = hash(refresh);
+        let Some(document) = self.documents.get(REFRESHES, &hash).await? else {
+            return Err(Error::InvalidProof("unknown refresh token"));
+        };
+        let kept: Refresh = read(&document)?;
+        let session: Session = match self.documents.get(SESSIONS, &kept.session).await? {
+            Some(document) => read(&document)?,
+            None => return Err(Error::InvalidProof("session gone")),
+        };
+        if session.ended || kept.expires <= now {
+            return Err(Error::InvalidProof("session ended"));
+        }
+        if kept.used {
+            return self.replayed(caller, &session).await;
+        }
+        let identity = match self.documents.get(IDENTITIES, &session.identity).await? {
+            Some(document) => identities::read(&document)?,
+            None => return Err(Error::InvalidProof("identity gone")),
+        };
+        if identity.status != Status::Active {
+            return Err(Error::InvalidProof("identity disabled"));
+        }
+        let (next, fresh) = new_refresh(&session.id, now);
+        let revision = document.get_i64("_rev").or_else(|_| document.get_i32("_rev").map(i64::from));
+        let revision = revision.map_err(|error| Error::Internal(Box::new(error)))?;
+        let used = set(REFRESHES, &hash, Expect::Revision(revision), &rawdoc! { "used": true })?;
+        let expires = now.plus_seconds(SESSION_LIFE).0;
+        let longer = set(SESSIONS, &session.id, Expect::Present, &rawdoc! { "expires": expires })?;
+        match self.commit(caller, now, vec![used, put(REFRESHES, &fresh.hash, &fresh)?, longer]).await {
+            // Somebody used it between our look and our write: that is a replay too.
+            Err(Error::Precondition(_)) => self.replayed(caller, &session).await,
+            Err(error) => Err(error),
+            Ok(()) => self.grant(identity, &session.id, next, now),
+        }
+    }
+
+    /// Who a token proves. The only question asked at each request: no look at the disk.
+    pub fn verify(&self, token: &str) -> Result<Arc<Verified>> {
+        let now = self.clock.now();
+        let verified = self.tokens.verify(token, now)?;
+        let ended = self.ended.read().unwrap_or_else(PoisonError::into_inner);
+        let over = |name: &String| ended.get(name).is_some_and(|from| verified.issued <= *from);
+        if !ended.is_empty() && (over(&verified.session) || over(&verified.identity)) {
+            return Err(Error::InvalidProof("session ended"));
+        }
+        Ok(verified)
+    }
+
+    /// The caller's own sessions that live.
+    pub async fn list(&self, caller: &Caller) -> Result<Vec<Session>> {
+        let (identity, _) = own(caller)?;
+        let now = self.clock.now().0;
+        self.select(SESSIONS, &rawdoc! { "identity": identity, "ended": false, "expires": { "$gt": now } }).await
+    }
+
+    /// Ends one of the caller's own sessions; `None`: the one that asks.
+    pub async fn end(&self, caller: &Caller, session: Option<&str>) -> Result<()> {
+        let (identity, current) = own(caller)?;
+        let id = session.unwrap_or(current);
+        let unknown = || Error::NotFound(Fault::new("sessions.unknown").with("id", id));
+        let document = self.documents.get(SESSIONS, id).await?.ok_or_else(unknown)?;
+        if read::<Session>(&document)?.identity != identity {
+            return Err(unknown());
+        }
+        self.end_one(caller, id).await
+    }
+
+    /// Ends all of the caller's own sessions.
+    pub async fn end_own(&self, caller: &Caller) -> Result<()> {
+        let (identity, _) = own(caller)?;
+        self.end_all(caller, identity, self.clock.now()).await
+    }
+
+    /// Ends every session of an identity; tokens issued up to `from` are no proof any more.
+    pub(super) async fn end_all(&self, caller: &Caller, identity: &str, from: Timestamp) -> Result<()> {
+        self.remember(identity.to_owned(), from);
+        for session in self.select::<Session>(SESSIONS, &rawdoc! { "identity": identity, "ended": false }).await? {
+            self.end_one(caller, &session.id).await?;
+        }
+        Ok(())
+    }
+
+    async fn replayed(&self, caller: &Caller, session: &Session) -> Result<Granted> {
+        tracing::warn!(
+            session = session.id,
+            identity = session.identity,
+            "a refresh token was used twice: session ended"
+        );
+        self.end_one(caller, &session.id).await?;
+        Err(Error::InvalidProof("refresh token used twice"))
+    }
+
+    async fn end_one(&self, caller: &Caller, session: &str) -> Result<()> {
+        let now = self.clock.now();
+        self.commit(caller, now, vec![set(SESSIONS, session, Expect::Present, &rawdoc! { "ended": true })?]).await?;
+        self.remember(session.to_owned(), now);
+        Ok(())
+    }
+
+    fn remember(&self, name: String, from: Timestamp) {
+        let oldest = self.clock.now().plus_seconds(-2 * ACCESS_LIFE);
+        let mut ended = self.ended.write().unwrap_or_else(PoisonError::into_inner);
+        ended.retain(|_, at| *at > oldest);
+        ended.insert(name, from);
+    }
+
+    fn grant(&self, identity: Identity, session: &str, refresh: String, now: Timestamp) -> Result<Granted> {
+        let access = self.tokens.issue(&identity, session, now, ACCESS_LIFE)?;
+        Ok(Granted { access, refresh, expires_in: ACCESS_LIFE, identity })
+    }
+
+    async fn select<T: serde::de::DeserializeOwned>(
+        &self,
+        collection: &str,
+        filter: &bson::RawDocument,
+    ) -> Result<Vec<T>> {
+        let filter = Arc::new(Filter::parse(filter).map_err(Error::Invalid)?);
+        let (mut rows, mut after) = (Vec::new(), None);
+        loop {
+            let (collection, filter) = (collection.to_owned(), filter.clone());
+            let page =
+                self.documents.find(Query { collection, filter, sort: Sort::default(), limit: 1000, after }).await?;
+            for document in &page.documents {
+                rows.push(read(document)?);
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(rows);
+            }
+        }
+    }
+
+    async fn commit(&self, caller: &Caller, time: Timestamp, operations: Vec<Operation>) -> Result<()> {
+        let batch = Batch { time, origin: caller.origin(), operations, check: None, receipt: None };
+        self.documents.commit(batch).await?;
+        Ok(())
+    }
+}
+
+/// The caller's identity and session; the local operator has neither.
+fn own(caller: &Caller) -> Result<(&str, &str)> {
+    match &caller.subject {
+        Subject::Identity { id, session, .. } => Ok((id, session)),
+        Subject::Anonymous => Err(Error::Unauthorized),
+        Subject::Local { .. } | Subject::System => Err(Error::Forbidden),
+    }
+}
+
+fn new_refresh(session: &str, now: Timestamp) -> (String, Refresh) {
+    let token = URL_SAFE_NO_PAD.encode(random::array::<32>());
+    let expires = now.plus_seconds(SESSION_LIFE);
+    let kept = Refresh { hash: hash(&token), session: session.to_owned(), used: false, expires };
+    (token, kept)
+}
+
+/// 256 random bits need no salt.
+fn hash(token: &str) -> String {
+    hex::encode(Sha256::digest(token.as_bytes()))
+}
+
+fn put(collection: &str, id: &str, value: &impl serde::Serialize) -> Result<Operation> {
+    let document = bson::serialize_to_raw_document_buf(value).map_err(|error| Error::Internal(Box::new(error)))?;
+    let (collection, id) = (collection.to_owned(), id.to_owned());
+    Ok(Operation { collection, id, expect: Expect::Absent, change: Change::Put(document) })
+}
+
+fn set(collection: &str, id: &str, expect: Expect, fields: &bson::RawDocument) -> Result<Operation> {
+    let update = Update::parse(&rawdoc! { "$set": fields.to_owned() }).map_err(Error::Invalid)?;
+    let (collection, id) = (collection.to_owned(), id.to_owned());
+    Ok(Operation { collection, id, expect, change: Change::Update(update) })
+}
+
+fn read<T: serde::de::DeserializeOwned>(document: &bson::RawDocument) -> Result<T> {
+    bson::deserialize_from_slice(document.as_bytes()).map_err(|error| Error::Internal(Box::new(error)))
+}

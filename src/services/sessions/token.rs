@@ -1,0 +1,146 @@
+//! Access tokens: JWT (RFC 7519) signed with EdDSA, pinned to key, issuer, audience and environment.
+
+use crate::{
+    base::{clock::Timestamp, environment::Environment, random},
+    services::{
+        Error, Result,
+        access::Role,
+        identities::Identity,
+        instance::Stamp,
+        keyring::{Keyring, Purpose},
+    },
+};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+const AUDIENCE: &str = "api";
+/// Tokens whose signature was checked, kept until they expire: a check costs some 50 µs, a look-up less than one.
+const REMEMBERED: usize = 10_000;
+/// A token is a few hundred bytes; what is longer is not looked at.
+const LONGEST: usize = 4096;
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: String,
+    sid: String,
+    env: Environment,
+    roles: Vec<Role>,
+    /// Milliseconds, beside the standard `iat` in seconds: a token made in the second of a logout is told apart.
+    iat_ms: i64,
+    iat: i64,
+    exp: i64,
+    jti: String,
+}
+
+/// What a token proves.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verified {
+    pub identity: String,
+    pub session: String,
+    pub roles: Vec<Role>,
+    pub issued: Timestamp,
+    pub expires: Timestamp,
+}
+
+pub(super) struct Tokens {
+    issuer: String,
+    environment: Environment,
+    signing: EncodingKey,
+    kid: String,
+    /// By key id: every version whose tokens may still live.
+    verifying: HashMap<String, DecodingKey>,
+    known: RwLock<HashMap<Box<str>, Arc<Verified>>>,
+}
+
+impl Tokens {
+    pub fn new(stamp: &Stamp, keyring: &Keyring) -> Self {
+        let kid = |version: u32| format!("token-{version}");
+        let current = keyring.current(Purpose::TokenSigning);
+        Self {
+            issuer: format!("debrouille:{}", stamp.id),
+            environment: stamp.environment,
+            signing: EncodingKey::from_ed_der(&pkcs8(&current.material)),
+            kid: kid(current.version),
+            verifying: keyring
+                .versions(Purpose::TokenSigning)
+                .map(|key| (kid(key.version), DecodingKey::from_ed_der(&key.public)))
+                .collect(),
+            known: RwLock::new(HashMap::new()),
+        }
+    }
+
+    pub fn issue(&self, identity: &Identity, session: &str, now: Timestamp, life: i64) -> Result<String> {
+        let claims = Claims {
+            iss: self.issuer.clone(),
+            aud: AUDIENCE.to_owned(),
+            sub: identity.id.clone(),
+            sid: session.to_owned(),
+            env: self.environment,
+            roles: identity.roles.clone(),
+            iat_ms: now.0,
+            iat: now.seconds(),
+            exp: now.plus_seconds(life).seconds(),
+            jti: random::id(now),
+        };
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some(self.kid.clone());
+        jsonwebtoken::encode(&header, &claims, &self.signing).map_err(|error| Error::Internal(Box::new(error)))
+    }
+
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Arc<Verified>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(token).cloned();
+        let verified = match known {
+            Some(verified) => verified,
+            None => self.check(token, now)?,
+        };
+        if verified.expires <= now {
+            return Err(Error::InvalidProof("expired"));
+        }
+        Ok(verified)
+    }
+
+    fn check(&self, token: &str, now: Timestamp) -> Result<Arc<Verified>> {
+        if token.len() > LONGEST {
+            return Err(Error::InvalidProof("too long"));
+        }
+        let malformed = |_| Error::InvalidProof("not a token of this instance");
+        let header = jsonwebtoken::decode_header(token).map_err(malformed)?;
+        let key = header.kid.and_then(|kid| self.verifying.get(&kid)).ok_or(Error::InvalidProof("unknown key"))?;
+        let mut rules = Validation::new(Algorithm::EdDSA);
+        rules.set_issuer(&[&self.issuer]);
+        rules.set_audience(&[AUDIENCE]);
+        rules.set_required_spec_claims(&["iss", "aud", "exp", "sub"]);
+        // Against our own clock, below: the library would read the machine's.
+        rules.validate_exp = false;
+        let claims = jsonwebtoken::decode::<Claims>(token, key, &rules).map_err(malformed)?.claims;
+        if claims.env != self.environment {
+            return Err(Error::InvalidProof("of another environment"));
+        }
+        let verified = Arc::new(Verified {
+            identity: claims.sub,
+            session: claims.sid,
+            roles: claims.roles,
+            issued: Timestamp(claims.iat_ms),
+            expires: Timestamp(claims.exp.saturating_mul(1000)),
+        });
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED {
+            known.retain(|_, verified| verified.expires > now);
+        }
+        if known.len() < REMEMBERED {
+            known.insert(token.into(), verified.clone());
+        }
+        Ok(verified)
+    }
+}
+
+/// An Ed25519 seed as PKCS#8 (RFC 8410, section 7).
+fn pkcs8(seed: &[u8]) -> Vec<u8> {
+    const PREFIX: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+    [&PREFIX, seed].concat()
+}

@@ -1,0 +1,106 @@
+//! What surrounds the code: scripts that run, dependencies that are used and explained, exceptions that still hold.
+
+use super::source::{Complaint, Project};
+
+/// Where each dependency that a reader might question is explained.
+const DEPENDENCIES: &str = "docs/decisions/0007-dependencies.md";
+
+pub fn check(project: &Project) -> Vec<Complaint> {
+    let mut complaints = scripts(project);
+    complaints.extend(dependencies(project));
+    complaints.extend(exceptions(project));
+    complaints
+}
+
+/// A script is executable and stops at the first failure.
+fn scripts(project: &Project) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    for file in &project.files {
+        let script =
+            file.path == ".ci/run" || (file.path.starts_with("scripts/") && !file.path[8..].contains(['.', '/']));
+        let complain = |what: &str| Complaint { path: file.path.clone(), line: 1, what: what.to_owned() };
+        if script && !file.executable {
+            complaints.push(complain("not executable"));
+        }
+        if script && file.text.starts_with("#!/usr/bin/env bash") && !file.text.contains("\nset -euo pipefail\n") {
+            complaints.push(complain("without `set -euo pipefail`"));
+        }
+        if script && !file.text.starts_with("#!") {
+            complaints.push(complain("does not say what runs it (`#!`)"));
+        }
+    }
+    complaints
+}
+
+/// Each dependency is named by the code, and in the decision that explains them.
+fn dependencies(project: &Project) -> Vec<Complaint> {
+    let Some(manifest) = project.text("Cargo.toml") else { return Vec::new() };
+    let complain = |name: &str, what: &str| {
+        let line = manifest.lines().position(|line| line.starts_with(&format!("{name} = "))).map_or(1, |at| at + 1);
+        Complaint { path: "Cargo.toml".to_owned(), line, what: format!("{name}: {what}") }
+    };
+    let table: toml::Table = match manifest.parse() {
+        Ok(table) => table,
+        Err(error) => return vec![complain("manifest", &error.to_string())],
+    };
+    let decision = project.text(DEPENDENCIES);
+    let mut complaints = Vec::new();
+    for (section, folder) in [("dependencies", "src/"), ("dev-dependencies", "")] {
+        for name in table.get(section).and_then(toml::Value::as_table).into_iter().flat_map(toml::Table::keys) {
+            let ident = name.replace('-', "_");
+            let used = project.sources.iter().filter(|source| source.path.starts_with(folder)).any(|source| {
+                super::source::occurrences(&source.code, &ident).any(|at| {
+                    let rest = source.code[at + ident.len()..].trim_start();
+                    rest.starts_with("::") || rest.starts_with(';') || rest.starts_with(" as ")
+                })
+            });
+            if !used {
+                complaints.push(complain(name, "no code names it; drop it"));
+            }
+            if decision.is_some_and(|text| !text.contains(&format!("`{name}`"))) {
+                complaints.push(complain(name, &format!("not explained in {DEPENDENCIES}")));
+            }
+        }
+    }
+    complaints
+}
+
+/// `deny.toml` sets aside the XML advisories of poem's parser because nothing of ours reads XML.
+fn exceptions(project: &Project) -> Vec<Complaint> {
+    let xml = project.product().flat_map(|source| source.find("Xml").map(|at| source.complaint(at, "")));
+    xml.map(|complaint| Complaint { what: "reads XML, which deny.toml says we do not".to_owned(), ..complaint })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{sample, source::File, source::Project};
+
+    #[test]
+    fn scripts_run_and_stop_at_failures() {
+        let check = |text: &str, executable| {
+            let file = File { path: "scripts/a".to_owned(), text: text.to_owned(), executable };
+            super::check(&Project::of(vec![file])).len()
+        };
+        assert_eq!(check("#!/usr/bin/env bash\nset -euo pipefail\n", true), 0);
+        assert_eq!(check("#!/usr/bin/env bash\nset -euo pipefail\n", false), 1);
+        assert_eq!(check("#!/usr/bin/env bash\nset -eu\n", true), 1);
+        assert_eq!(check("set -euo pipefail\n", true), 1);
+    }
+
+    #[test]
+    fn dependencies_are_used_and_explained() {
+        let manifest = ("Cargo.toml", "[dependencies]\na-b = \"1\"\nc = \"2\"\n");
+        let code = ("src/base/a.rs", "//! What it is for.\nuse a_b::x;\n");
+        let decision = ("docs/decisions/0007-dependencies.md", "`c` and `d`\n");
+        let complaints = super::check(&sample(&[manifest, code, decision]));
+        let what: Vec<_> = complaints.iter().map(|complaint| (complaint.line, complaint.what.as_str())).collect();
+        let unexplained = "a-b: not explained in docs/decisions/0007-dependencies.md";
+        assert_eq!(what, [(2, unexplained), (3, "c: no code names it; drop it")]);
+    }
+
+    #[test]
+    fn an_exception_that_no_longer_holds_is_found() {
+        assert_eq!(super::check(&sample(&[("src/http/a.rs", "//! A.\nuse poem::web::Xml;\n")])).len(), 1);
+    }
+}
