@@ -12,6 +12,7 @@ mod gates;
 mod identities;
 mod lines;
 mod meta;
+pub mod activity;
 pub mod ops;
 mod pages;
 pub mod peer;
