@@ -1,5 +1,6 @@
 //! Poem routes, one file per resource; the gates, the envelope and the errors.
 
+pub mod activity;
 mod auth;
 mod body;
 mod collections;
@@ -12,7 +13,6 @@ mod gates;
 mod identities;
 mod lines;
 mod meta;
-pub mod activity;
 pub mod ops;
 mod pages;
 pub mod peer;
