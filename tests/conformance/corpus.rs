@@ -59,7 +59,10 @@ pub fn documents() -> Vec<RawDocumentBuf> {
         Bson::Timestamp(bson::Timestamp { time: 5, increment: 6 }),
         Bson::Symbol("Kinshasa".into()),
         Bson::JavaScriptCode("x".into()),
-        Bson::RegularExpression(bson::Regex { pattern: "^K".try_into().expect("text"), options: "".try_into().expect("text") }),
+        Bson::RegularExpression(bson::Regex {
+            pattern: "^K".try_into().expect("text"),
+            options: "".try_into().expect("text"),
+        }),
         Bson::Binary(bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![1, 2] }),
     ];
     let mut documents = vec![raw(&doc! { "_id": "h000" }), raw(&doc! { "_id": "h001", "b": 1 })];
