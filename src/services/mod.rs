@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod backups;
+pub mod certificates;
 pub mod error;
 pub mod health;
 pub mod identities;
