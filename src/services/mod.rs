@@ -3,6 +3,8 @@
 pub mod access;
 pub mod backups;
 pub mod certificates;
+pub mod collections;
+pub mod documents;
 pub mod error;
 pub mod health;
 pub mod identities;
