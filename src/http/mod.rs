@@ -1,4 +1,5 @@
 //! Poem routes, one file per resource; the gates, the envelope and the errors.
+pub mod activity;
 pub mod ops;
 pub mod peer;
 pub mod redirect;

@@ -20,9 +20,9 @@ pub struct Limits {
     pub per_address: usize,
     /// For the TLS handshake to end.
     pub handshake: Duration,
-    /// For a request's head to arrive whole; also the longest pause between requests over HTTP/1.
+    /// For a request's head to arrive whole, over HTTP/1.
     pub head: Duration,
-    /// Without a request in flight, over HTTP/2.
+    /// Between two requests.
     pub idle: Duration,
     /// For the peer to take some of what is being sent.
     pub write: Duration,
@@ -36,8 +36,8 @@ impl Default for Limits {
             connections: 4096,
             per_address: 1024,
             handshake: Duration::from_secs(10),
-            head: Duration::from_secs(30),
-            idle: Duration::from_secs(120),
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
             write: Duration::from_secs(60),
             streams: 128,
         }
