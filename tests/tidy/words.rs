@@ -87,7 +87,8 @@ fn uses(project: &Project, entries: &BTreeMap<String, Entry>, prefixes: &BTreeSe
 }
 
 fn parameters(words: &str) -> BTreeSet<&str> {
-    words.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name).collect()
+    let inside = words.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+    inside.map(|(name, _)| name).filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect()
 }
 
 /// Names with a colon of their own.
