@@ -7,6 +7,7 @@ pub mod fault;
 pub mod files;
 pub mod messages;
 pub mod metrics;
+pub mod nss;
 pub mod process;
 pub mod random;
 pub mod telemetry;

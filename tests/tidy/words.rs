@@ -96,7 +96,16 @@ const SCHEMES: &[&str] = &["embedded:", "memory:", "folder:"];
 
 /// French puts a space before `: ; ! ?` and quotes with « ».
 fn typography(fr: &str) -> Option<String> {
-    let tight = fr.split_whitespace().find(|word| word.len() > 1 && word.ends_with([':', ';', '!', '?']));
+    // What is between braces is a parameter, or JSON.
+    let words: String = fr
+        .split('{')
+        .enumerate()
+        .map(|(n, part)| match n {
+            0 => part,
+            _ => part.split_once('}').map_or("", |(_, rest)| rest),
+        })
+        .collect();
+    let tight = words.split_whitespace().find(|word| word.len() > 1 && word.ends_with([':', ';', '!', '?']));
     match tight {
         Some(word) if !SCHEMES.contains(&word) => Some(format!("French puts a space within `{word}`")),
         _ => fr.contains("\"{").then(|| "French quotes with « »".to_owned()),
