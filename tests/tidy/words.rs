@@ -105,7 +105,10 @@ fn typography(fr: &str) -> Option<String> {
             _ => part.split_once('}').map_or("", |(_, rest)| rest),
         })
         .collect();
-    let tight = words.split_whitespace().find(|word| word.len() > 1 && word.ends_with([':', ';', '!', '?']));
+    // `Content-Type:` and `"meta":` are not French.
+    let french = |word: &&str| word.trim_end_matches([':', ';', '!', '?']).chars().all(char::is_alphabetic);
+    let tight =
+        words.split_whitespace().filter(french).find(|word| word.len() > 1 && word.ends_with([':', ';', '!', '?']));
     match tight {
         Some(word) if !SCHEMES.contains(&word) => Some(format!("French puts a space within `{word}`")),
         _ => fr.contains("\"{").then(|| "French quotes with « »".to_owned()),
