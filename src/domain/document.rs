@@ -1,11 +1,8 @@
 //! The fields the appliance itself keeps in every document, and how they are set.
 
-use super::path;
+use super::{path, update::SYSTEM_FIELDS};
 use crate::base::{clock::Timestamp, fault::Fault};
 use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf, raw::cstr};
-
-/// Set by the server alone, at the top level; what a client sends under these names is passed over.
-pub const SYSTEM_FIELDS: [&str; 6] = ["_id", "_rev", "_createdAt", "_updatedAt", "_owner", "_organization"];
 
 /// Bytes of an id.
 pub const MAX_ID: usize = 256;

@@ -1,6 +1,7 @@
 //! Pure types and pure decisions: no I/O, no clock, no randomness of their own.
 
 pub mod collection;
+pub mod cursor;
 pub mod decimal;
 pub mod document;
 pub mod expand;
@@ -10,6 +11,7 @@ pub mod json;
 pub mod key;
 pub mod limits;
 pub mod path;
+pub mod plan;
 pub mod projection;
 pub mod sort;
 pub mod update;

@@ -17,7 +17,7 @@ use crate::{
     base::clock::Timestamp,
     ports::documents::{Action, Origin, Record, Sequence},
 };
-use bson::{RawDocument, RawDocumentBuf};
+use bson::RawDocument;
 
 const VERSION: u8 = 1;
 

@@ -4,6 +4,7 @@ use super::{
     catalog::{Catalog, Held, Progress},
     fault::Refusal,
     journal, receipts,
+    store::State,
     tables::{self, Tables},
 };
 use crate::{
@@ -13,7 +14,8 @@ use crate::{
         Action, Batch, COLLECTIONS, Change, Committed, Conflict, Expect, Operation, Outcome, RECEIPTS, Receipt, Sequence,
     },
 };
-use bson::{RawDocument, RawDocumentBuf};
+use bson::{Document, RawDocument, RawDocumentBuf};
+use redb::ReadableTable;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -113,7 +115,16 @@ impl Staged {
     }
 }
 
-impl Work<'_> {
+impl<'t> Work<'t> {
+    pub fn new(tables: Tables<'t>, state: &State) -> Self {
+        let State { catalog, counts, sequence } = state.clone();
+        Self { tables, catalog, counts, sequence }
+    }
+
+    pub fn state(self) -> State {
+        State { catalog: self.catalog, counts: self.counts, sequence: self.sequence }
+    }
+
     /// Writes the state of collections that changed in the catalogue.
     pub fn save(&mut self, names: &BTreeSet<String>) -> Result<(), redb::Error> {
         for name in names {
@@ -177,7 +188,10 @@ impl Stage<'_, '_> {
                 given.clone()
             }
             (Change::Update(update), Some(before)) => {
-                let given = update.apply(before, now)?;
+                let malformed = |error| Fault::new("documents.malformed").with("reason", error);
+                let mut given = Document::try_from(before).map_err(malformed)?;
+                update.apply(&mut given, now)?;
+                let given = RawDocumentBuf::try_from(&given).map_err(malformed)?;
                 document::changed(id, before, &given, now)?
             }
             (Change::Update(_), None) => {
