@@ -10,7 +10,6 @@ use crate::{
     base::{clock::SharedClock, config::Config, environment::Environment, fault::Fault, files},
     ports::documents::Load,
     services::{
-        self,
         backups::{self, Identity, Manifest, Progress, Restore, Trust},
         instance::{self, Stamp},
         keyring::{Keyring, Purpose},
