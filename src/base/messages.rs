@@ -57,6 +57,7 @@ const FILES: &[&str] = &[
     include_str!("messages/backups.toml"),
     include_str!("messages/base.toml"),
     include_str!("messages/certificates.toml"),
+    include_str!("messages/server.toml"),
     include_str!("messages/collections.toml"),
     include_str!("messages/config.toml"),
     include_str!("messages/documents.toml"),

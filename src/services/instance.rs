@@ -1,7 +1,17 @@
 //! Which instance this is: its id, environment and lineage, stamped on the data directory, the keyring,
 //! tokens and backups. What carries another stamp is refused.
 
-use crate::base::{clock::Timestamp, environment::Environment, files, random};
+use super::{
+    Result as ServiceResult,
+    access::Caller,
+    identities::IDENTITIES,
+    sessions::{REFRESHES, SESSIONS},
+};
+use crate::{
+    base::{clock::Timestamp, environment::Environment, files, random},
+    ports::documents::{Batch, COLLECTIONS, Change, Documents, Expect, Operation},
+};
+use bson::{RawDocumentBuf, rawdoc};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -86,6 +96,28 @@ pub fn claim(data: &Path) -> Result<(), StampError> {
         None => Ok(()),
         Some(_) => Err(StampError::Occupied(data.to_owned())),
     }
+}
+
+/// Defines the appliance's own collections that are not there yet: at init, and after an upgrade that adds one.
+pub async fn furnish(documents: &dyn Documents, now: Timestamp) -> ServiceResult<()> {
+    for (name, definition) in own_collections() {
+        if documents.describe(name).await?.is_some() {
+            continue;
+        }
+        let (collection, id) = (COLLECTIONS.to_owned(), name.to_owned());
+        let operation = Operation { collection, id, expect: Expect::Absent, change: Change::Put(definition) };
+        let origin = Caller::system().origin();
+        documents.commit(Batch { time: now, origin, operations: vec![operation], check: None, receipt: None }).await?;
+    }
+    Ok(())
+}
+
+fn own_collections() -> [(&'static str, RawDocumentBuf); 3] {
+    [
+        (IDENTITIES, rawdoc! { "indexes": [{ "keys": { "email": 1 }, "unique": true }] }),
+        (SESSIONS, rawdoc! { "indexes": [{ "keys": { "identity": 1 } }] }),
+        (REFRESHES, rawdoc! { "indexes": [{ "keys": { "session": 1 } }] }),
+    ]
 }
 
 #[cfg(test)]

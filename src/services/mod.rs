@@ -3,6 +3,7 @@
 pub mod access;
 pub mod backups;
 pub mod error;
+pub mod health;
 pub mod identities;
 pub mod instance;
 pub mod keyring;

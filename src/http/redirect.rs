@@ -1,0 +1,75 @@
+//! What plain HTTP answers: the same address over HTTPS, for our own host names and no other.
+
+use poem::{Endpoint, IntoEndpoint, Request, Response, endpoint::make_sync, http::StatusCode};
+
+/// `names` are the host names and addresses certified; `port` is the HTTPS port as clients reach it.
+pub fn router(names: Vec<String>, port: u16) -> impl IntoEndpoint<Endpoint = impl Endpoint + 'static> {
+    make_sync(move |request| answer(&request, &names, port))
+}
+
+fn answer(request: &Request, names: &[String], port: u16) -> Response {
+    let header = request.header("host").or_else(|| request.uri().authority().map(|authority| authority.as_str()));
+    let Some(host) = header.map(without_port).filter(|host| is_ours(host, names)) else {
+        return Response::builder()
+            .status(StatusCode::MISDIRECTED_REQUEST)
+            .content_type("text/plain; charset=utf-8")
+            .body("This server does not answer for that host name.\n");
+    };
+    let path = request.original_uri().path_and_query().map_or("/", |path| path.as_str());
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    Response::builder()
+        .status(StatusCode::PERMANENT_REDIRECT)
+        .header("location", format!("https://{host}{port}{path}"))
+        .header("connection", "close")
+        .finish()
+}
+
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !host.is_empty() => host,
+        _ => authority,
+    }
+}
+
+/// IPv6 addresses come in brackets (RFC 3986), and are certified without.
+fn is_ours(host: &str, names: &[String]) -> bool {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    names.iter().any(|name| match name.strip_prefix('*') {
+        Some(parent) => bare.split_once('.').is_some_and(|(first, _)| {
+            !first.is_empty() && bare.get(first.len()..).is_some_and(|rest| rest.eq_ignore_ascii_case(parent))
+        }),
+        None => bare.eq_ignore_ascii_case(name),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ask(host: &str, path: &str, port: u16) -> (StatusCode, Option<String>) {
+        let names = ["api.example.cd", "*.wild.example.cd", "::1"].map(str::to_owned).to_vec();
+        let request = Request::builder().uri(path.parse().unwrap()).header("host", host).finish();
+        let response = router(names, port).into_endpoint().get_response(request).await;
+        (response.status(), response.header("location").map(str::to_owned))
+    }
+
+    #[tokio::test]
+    async fn redirects_our_names_and_misdirects_others() {
+        for (host, port, to) in [
+            ("api.example.cd", 443, "https://api.example.cd/a?b=c"),
+            ("API.example.cd:80", 8443, "https://API.example.cd:8443/a?b=c"),
+            ("x.wild.example.cd", 443, "https://x.wild.example.cd/a?b=c"),
+            ("[::1]:80", 8443, "https://[::1]:8443/a?b=c"),
+        ] {
+            let (status, location) = ask(host, "/a?b=c", port).await;
+            assert_eq!(status, StatusCode::PERMANENT_REDIRECT, "{host}");
+            assert_eq!(location.as_deref(), Some(to));
+        }
+        for host in
+            ["evil.example", "wild.example.cd", "api.example.cd.evil", ".wild.example.cd", "a.b.wild.example.cd", ""]
+        {
+            let (status, location) = ask(host, "/", 443).await;
+            assert_eq!((status, location), (StatusCode::MISDIRECTED_REQUEST, None), "{host}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Sockets: how connections are admitted, secured, served and ended. What is said over them belongs to `http`.
+
+mod admission;
+mod connection;
+pub mod control;
+pub mod network;
+pub mod stop;
+#[cfg(test)]
+mod tests;
+pub mod tls;
+
+use std::{io, time::Duration};
+
+/// Bounds on what strangers may hold open.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections at a time, in all; more wait in the kernel's queue.
+    pub connections: usize,
+    /// Connections at a time from one address (a /64 for IPv6); more are closed at once.
+    pub per_address: usize,
+    /// For the TLS handshake to end.
+    pub handshake: Duration,
+    /// For a request's head to arrive whole, over HTTP/1.
+    pub head: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// For the peer to take some of what is being sent.
+    pub write: Duration,
+    /// Requests at a time over one HTTP/2 connection.
+    pub streams: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            per_address: 1024,
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            write: Duration::from_secs(60),
+            streams: 128,
+        }
+    }
+}
+
+/// Waits longer after each failed accept in a row, so that running out of files neither spins nor stops us.
+#[derive(Default)]
+struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// How long to wait; `None` when the fault was the client's own.
+    fn failed(&mut self, error: &io::Error) -> Option<Duration> {
+        use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+        if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
+            return None;
+        }
+        self.failures = self.failures.saturating_add(1);
+        Some(Duration::from_millis(5 << self.failures.min(8)).min(Duration::from_secs(1)))
+    }
+
+    fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Whether this failure is worth a line: the first, then ever fewer.
+    fn telling(&self) -> bool {
+        self.failures.is_power_of_two()
+    }
+}

@@ -1,0 +1,69 @@
+//! TLS 1.3, and 1.2 with authenticated ciphers only; X25519MLKEM768 first; the certificate is swapped live.
+
+use crate::ports::certificates::Leaf;
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// The certificate shown to whoever shakes hands next.
+#[derive(Debug)]
+pub struct Shown(RwLock<Arc<CertifiedKey>>);
+
+impl Shown {
+    pub fn new(leaf: &Leaf) -> Result<Arc<Self>, rustls::Error> {
+        Ok(Arc::new(Self(RwLock::new(certified(leaf)?))))
+    }
+
+    /// Connections already open keep the one they saw.
+    pub fn swap(&self, leaf: &Leaf) -> Result<(), rustls::Error> {
+        let certified = certified(leaf)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
+        Ok(())
+    }
+}
+
+/// Refuses a key that does not fit its certificate.
+fn certified(leaf: &Leaf) -> Result<Arc<CertifiedKey>, rustls::Error> {
+    let chain = leaf.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(leaf.key.as_slice())).clone_key();
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map(Arc::new)
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+pub fn config(shown: Arc<Shown>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    // rustls has no other ciphers than authenticated ones, and puts the post-quantum hybrid first.
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(shown);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Resumption by tickets sealed with rotating keys: no state held for strangers.
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_post_quantum_exchange_comes_first_and_ciphers_are_authenticated() {
+        let provider = aws_lc_rs::default_provider();
+        assert_eq!(provider.kx_groups[0].name(), rustls::NamedGroup::X25519MLKEM768);
+        for suite in provider.cipher_suites {
+            let name = format!("{:?}", suite.suite());
+            assert!(name.contains("GCM") || name.contains("CHACHA20_POLY1305"), "{name}");
+        }
+    }
+}

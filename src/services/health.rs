@@ -1,0 +1,110 @@
+//! Is it fit to serve? Named findings, the same for `/readyz`, `doctor` and the refusal to start.
+
+use crate::base::fault::Fault;
+use std::sync::{
+    PoisonError, RwLock,
+    atomic::{AtomicU8, Ordering},
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Ok,
+    /// Works, and somebody should look at it.
+    Warning,
+    /// Must not start, or not be sent requests.
+    Failure,
+}
+
+/// The outcome of one check. A warning or failure says what is wrong and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub check: &'static str,
+    pub level: Level,
+    pub fault: Option<Fault>,
+}
+
+impl Finding {
+    pub fn ok(check: &'static str) -> Self {
+        Self { check, level: Level::Ok, fault: None }
+    }
+
+    pub fn warning(check: &'static str, fault: Fault) -> Self {
+        Self { check, level: Level::Warning, fault: Some(fault) }
+    }
+
+    pub fn failure(check: &'static str, fault: Fault) -> Self {
+        Self { check, level: Level::Failure, fault: Some(fault) }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Phase {
+    Starting,
+    Serving,
+    /// Finishing what is in flight before the end.
+    Draining,
+}
+
+/// The running instance's state of health; jobs report to it, `/readyz` reads it.
+#[derive(Default)]
+pub struct Health {
+    phase: AtomicU8,
+    findings: RwLock<Vec<Finding>>,
+}
+
+impl Health {
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Serving,
+            _ => Phase::Draining,
+        }
+    }
+
+    /// Replaces the last finding of the same check.
+    pub fn report(&self, finding: Finding) {
+        let mut findings = self.findings.write().unwrap_or_else(PoisonError::into_inner);
+        match findings.iter_mut().find(|known| known.check == finding.check) {
+            Some(known) => *known = finding,
+            None => findings.push(finding),
+        }
+    }
+
+    pub fn findings(&self) -> Vec<Finding> {
+        self.findings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn ready(&self) -> bool {
+        let findings = self.findings.read().unwrap_or_else(PoisonError::into_inner);
+        self.phase() == Phase::Serving && findings.iter().all(|finding| finding.level < Level::Failure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_only_while_serving_without_failures() {
+        let health = Health::default();
+        assert!(!health.ready(), "ready while starting");
+        health.enter(Phase::Serving);
+        assert!(health.ready());
+        health.report(Finding::warning("disk", Fault::new("x")));
+        assert!(health.ready(), "a warning stopped it");
+        health.report(Finding::failure("disk", Fault::new("x")));
+        assert!(!health.ready());
+        health.report(Finding::ok("disk"));
+        assert!(health.ready());
+        assert_eq!(health.findings().len(), 1);
+        health.enter(Phase::Draining);
+        assert!(!health.ready());
+    }
+}
