@@ -57,13 +57,15 @@ const FILES: &[&str] = &[
     include_str!("messages/backups.toml"),
     include_str!("messages/base.toml"),
     include_str!("messages/certificates.toml"),
-    include_str!("messages/server.toml"),
     include_str!("messages/collections.toml"),
     include_str!("messages/config.toml"),
     include_str!("messages/documents.toml"),
     include_str!("messages/identities.toml"),
+    include_str!("messages/instance.toml"),
     include_str!("messages/json.toml"),
     include_str!("messages/query.toml"),
+    include_str!("messages/sealed.toml"),
+    include_str!("messages/server.toml"),
 ];
 
 static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {

@@ -1,0 +1,3 @@
+//! The embedded engine: redb over one sealed file.
+
+pub mod sealed;

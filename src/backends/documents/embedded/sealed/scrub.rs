@@ -1,0 +1,100 @@
+//! Scrub and sweep: every page read and checked without redb.
+
+use super::{
+    Inner, Sealed,
+    error::Result,
+    layout::{Entry, PAGE},
+};
+use std::collections::BTreeMap;
+
+/// What a scrub found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Scrub {
+    /// Pages that were ever written.
+    pub pages: u64,
+    /// Page numbers whose tag is wrong.
+    pub wrong: Vec<u64>,
+    /// After a crash and before [`Sealed::sweep`], a wrong page may be one of free space, half written and
+    /// pointed to by nobody.
+    pub unswept: bool,
+    /// Pages by the data key version that seals them: a version no page uses may be retired.
+    pub key_versions: BTreeMap<u32, u64>,
+}
+
+impl Sealed {
+    /// Reads every page and checks its tag, beside readers and the writer. `progress` hears pages done and in all,
+    /// and answers whether to go on.
+    pub fn scrub(&self, mut progress: impl FnMut(u64, u64) -> bool) -> Result<Scrub> {
+        let inner = &self.0;
+        let mut report = Scrub { unswept: inner.writer().head.unswept, ..Scrub::default() };
+        let mut page = 1;
+        while page < inner.pages() {
+            let entry = inner.tags.get(&*inner.disk, page)?;
+            if !entry.unwritten() {
+                report.pages += 1;
+                match inner.check(page, &entry)? {
+                    true => {
+                        let version = inner.keys.version(entry.epoch).unwrap_or_default();
+                        *report.key_versions.entry(version).or_default() += 1;
+                    }
+                    false => report.wrong.push(page),
+                }
+            }
+            page += 1;
+            if page % 128 == 0 && !progress(page, inner.pages()) {
+                break;
+            }
+        }
+        Ok(report)
+    }
+
+    /// Pages a crash left half written may still lie in free space.
+    pub fn unswept(&self) -> bool {
+        self.0.writer().head.unswept
+    }
+
+    /// After a crash, once redb has opened: marks the wrong pages as unwritten, so that a later scrub only speaks
+    /// of damage. A page somebody does point to stays refused, as an unwritten one. Returns how many there were.
+    pub fn sweep(&self) -> Result<u64> {
+        let inner = &self.0;
+        let mut swept = 0;
+        if inner.overlay.is_some() || !self.unswept() {
+            return Ok(0);
+        }
+        let mut page = 1;
+        while page < inner.pages() {
+            inner.alive()?;
+            let entry = inner.tags.get(&*inner.disk, page)?;
+            if !entry.unwritten() && !inner.check(page, &entry)? {
+                let _writer = inner.writer();
+                // Written again meanwhile? Then it is right.
+                if page < inner.pages() && inner.tags.get(&*inner.disk, page)? == entry {
+                    inner.tags.set(&*inner.disk, page, &Entry::default()).map_err(|error| inner.fail(error))?;
+                    swept += 1;
+                }
+            }
+            page += 1;
+        }
+        let mut writer = inner.writer();
+        writer.head.unswept = false;
+        writer.head_changed = true;
+        Ok(swept)
+    }
+}
+
+impl Inner {
+    /// Whether a page opens; looked at twice, as the writer may be busy with it.
+    fn check(&self, page: u64, entry: &Entry) -> Result<bool> {
+        let mut plain = [0; PAGE];
+        if self.open_page(page, entry, &mut plain)? {
+            return Ok(true);
+        }
+        let _writer = self.writer();
+        if page >= self.pages() {
+            return Ok(true);
+        }
+        let entry = self.tags.get(&*self.disk, page)?;
+        Ok(entry.unwritten() || self.open_page(page, &entry, &mut plain)?)
+    }
+}

@@ -1,0 +1,3 @@
+//! The Documents port: the embedded engine.
+
+pub mod embedded;

@@ -1,0 +1,40 @@
+//! The root key, from where the configuration says: its file, the systemd credential, else the data directory.
+
+use super::problem::Problem;
+use crate::{backends::keys::local::LocalRootKey, base::config::Config};
+use std::path::PathBuf;
+
+/// Beside the data: fit for development; elsewhere `doctor` asks for a credential or another disk.
+pub const FILE: &str = "root.key";
+
+enum Place {
+    Credential(PathBuf),
+    File(PathBuf),
+}
+
+fn place(config: &Config) -> Place {
+    let instance = &config.instance;
+    if let Some(path) = &instance.root_key_file {
+        return Place::File(path.clone());
+    }
+    match &instance.credentials_dir {
+        Some(folder) if folder.join("root-key").exists() => Place::Credential(folder.clone()),
+        _ => Place::File(instance.data_dir.join(FILE)),
+    }
+}
+
+/// The root key of an instance that exists.
+pub fn open(config: &Config) -> Result<LocalRootKey, Problem> {
+    Ok(match place(config) {
+        Place::Credential(folder) => LocalRootKey::from_credential(&folder)?,
+        Place::File(path) => LocalRootKey::from_file(&path)?,
+    })
+}
+
+/// The root key of an instance being made: a new file, unless the operator provides one already.
+pub fn provide(config: &Config) -> Result<LocalRootKey, Problem> {
+    match place(config) {
+        Place::File(path) if !path.exists() => Ok(LocalRootKey::create(&path)?),
+        _ => open(config),
+    }
+}
