@@ -64,8 +64,11 @@ const FILES: &[&str] = &[
     include_str!("messages/instance.toml"),
     include_str!("messages/json.toml"),
     include_str!("messages/query.toml"),
+    include_str!("messages/schema.toml"),
     include_str!("messages/sealed.toml"),
     include_str!("messages/server.toml"),
+    include_str!("messages/telemetry.toml"),
+    include_str!("messages/update.toml"),
 ];
 
 static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {

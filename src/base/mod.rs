@@ -9,3 +9,4 @@ pub mod messages;
 pub mod metrics;
 pub mod process;
 pub mod random;
+pub mod telemetry;

@@ -146,6 +146,22 @@ impl Decimal {
         if negative { magnitude.reverse() } else { magnitude }
     }
 
+    /// The integer it is, if it fits.
+    pub fn whole(self) -> Option<i64> {
+        let Self::Finite { negative, coefficient, exponent } = self else { return None };
+        let scale = || 10u128.checked_pow(exponent.unsigned_abs());
+        let magnitude = match exponent {
+            _ if coefficient == 0 => 0,
+            0.. => coefficient.checked_mul(scale()?)?,
+            _ => {
+                let scale = scale()?;
+                (coefficient % scale == 0).then_some(coefficient / scale)?
+            }
+        };
+        let magnitude = i128::try_from(magnitude).ok()?;
+        i64::try_from(if negative { -magnitude } else { magnitude }).ok()
+    }
+
     fn sign(self) -> i32 {
         match self {
             Self::NaN | Self::Finite { coefficient: 0, .. } => 0,

@@ -2,6 +2,7 @@
 
 pub mod collection;
 pub mod decimal;
+pub mod document;
 pub mod expand;
 pub mod filter;
 pub mod index;
@@ -10,6 +11,7 @@ pub mod key;
 pub mod limits;
 pub mod path;
 pub mod projection;
+pub mod schema;
 pub mod sort;
 pub mod update;
 pub mod value;

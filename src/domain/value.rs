@@ -112,6 +112,18 @@ pub fn order_numbers(a: RawBsonRef<'_>, b: RawBsonRef<'_>) -> Ordering {
     }
 }
 
+/// The integer a number of any type is, exactly.
+pub fn whole(value: RawBsonRef<'_>) -> Option<i64> {
+    let near = match value {
+        RawBsonRef::Int32(number) => i64::from(number),
+        RawBsonRef::Int64(number) => number,
+        RawBsonRef::Double(number) => number as i64,
+        RawBsonRef::Decimal128(number) => Decimal::decode(number).whole()?,
+        _ => return None,
+    };
+    order_numbers(value, RawBsonRef::Int64(near)).is_eq().then_some(near)
+}
+
 fn order_doubles(a: f64, b: f64) -> Ordering {
     // Only a NaN has no order; it stands before all others.
     a.partial_cmp(&b).unwrap_or_else(|| b.is_nan().cmp(&a.is_nan()))
@@ -224,6 +236,19 @@ mod tests {
             decimal("9223372036854775808.5"),
             decimal("Infinity"),
         ]);
+    }
+
+    #[test]
+    fn whole_numbers_of_any_type() {
+        let decimal = |text: &str| RawBsonRef::Decimal128(text.parse().expect("a decimal"));
+        assert_eq!(whole(RawBsonRef::Double(-3.0)), Some(-3));
+        assert_eq!(whole(RawBsonRef::Double(0.5)), None);
+        assert_eq!(whole(RawBsonRef::Double(1e300)), None);
+        assert_eq!(whole(RawBsonRef::Double(f64::NAN)), None);
+        assert_eq!(whole(decimal("1.20E+1")), Some(12));
+        assert_eq!(whole(decimal("-300E-2")), Some(-3));
+        assert_eq!(whole(decimal("1E+30")), None);
+        assert_eq!(whole(RawBsonRef::String("1")), None);
     }
 
     #[test]

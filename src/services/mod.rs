@@ -2,6 +2,8 @@
 
 pub mod access;
 pub mod backups;
+pub mod collections;
+pub mod documents;
 pub mod error;
 pub mod health;
 pub mod identities;

@@ -199,12 +199,7 @@ fn element(value: RawBsonRef<'_>, at: &str) -> Result<Test, Fault> {
 }
 
 fn size(value: RawBsonRef<'_>, at: &str) -> Result<i64, Fault> {
-    whole(value).filter(|size| *size >= 0).ok_or_else(|| about("query.expects_size", "$size", at))
-}
-
-fn whole(value: RawBsonRef<'_>) -> Option<i64> {
-    let number = geo::number(value)?;
-    (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64)
+    value::whole(value).filter(|size| *size >= 0).ok_or_else(|| about("query.expects_size", "$size", at))
 }
 
 /// As MongoDB reads a flag: everything but false, zero and null.
@@ -258,7 +253,7 @@ fn type_named(value: RawBsonRef<'_>, at: &str) -> Result<Vec<ElementType>, Fault
     let (shown, found) = match value {
         RawBsonRef::String("number") => return Ok(NUMBERS.to_vec()),
         RawBsonRef::String(name) => (name.to_owned(), NAMES.iter().find(|(known, ..)| *known == name)),
-        other => match whole(other) {
+        other => match value::whole(other) {
             Some(code) => (code.to_string(), NAMES.iter().find(|(_, known, _)| *known == code)),
             None => (String::from("?"), None),
         },

@@ -30,6 +30,7 @@ fn header() -> Header {
         backup: random::array(),
         created: Timestamp(1_700_000_000_123),
         kind: Kind::Full,
+        lineage: 3,
         after: Sequence(0),
         upto: Sequence(42),
         previous: [0; 32],

@@ -1,0 +1,266 @@
+//! A change carried out on a document. It works on what it is given: on a fault the caller drops it.
+
+use super::{Action, Fields, Kind, Name, Node, Update, array, merge, number, type_name};
+use crate::{
+    base::{clock::Timestamp, fault::Fault},
+    domain::{
+        path::{self, Path},
+        value,
+    },
+};
+use bson::{Bson, Document};
+
+/// Nulls a write past the end of an array may leave before it.
+const MAX_PADDING: usize = 1_500_000;
+
+impl Update {
+    /// Changes the document. After a fault it is half changed and must be dropped. Its size and depth are to be
+    /// checked anew ([`crate::domain::limits::check`]).
+    pub fn apply(&self, document: &mut Document, now: Timestamp) -> Result<(), Fault> {
+        match &self.0 {
+            Kind::Merge(patch) => {
+                merge::merge(document, patch);
+                Ok(())
+            }
+            Kind::Operators { fields, sources } => {
+                let taken = sources.iter().map(|source| taken(document, source)).collect::<Result<Vec<_>, _>>()?;
+                let run = Run { taken, now };
+                run.fields(document, fields, &mut Place::default())?;
+                for (source, _) in sources.iter().zip(&run.taken).filter(|(_, taken)| taken.is_some()) {
+                    remove(document, source.parts());
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What a `$rename` moves. Arrays cannot be reached into.
+fn taken(document: &Document, source: &Path) -> Result<Option<Bson>, Fault> {
+    let mut current = document;
+    for (depth, part) in source.parts().iter().enumerate() {
+        let last = depth + 1 == source.parts().len();
+        match current.get(part) {
+            Some(value) if last => return Ok(Some(value.clone())),
+            Some(Bson::Document(inner)) => current = inner,
+            Some(Bson::Array(_)) => return Err(Fault::new("update.rename_array").at(source.to_string())),
+            Some(other) => return Err(scalar(source.to_string(), other)),
+            None => break,
+        }
+    }
+    Ok(None)
+}
+
+fn remove(document: &mut Document, parts: &[String]) {
+    match parts {
+        [] => {}
+        [last] => drop(document.remove(last)),
+        [first, rest @ ..] => {
+            if let Some(Bson::Document(inner)) = document.get_mut(first) {
+                remove(inner, rest);
+            }
+        }
+    }
+}
+
+fn scalar(path: String, found: &Bson) -> Fault {
+    Fault::new("update.not_a_document").at(path).with("type", type_name(found.element_type()))
+}
+
+/// One application: what renames move, and the time.
+struct Run {
+    taken: Vec<Option<Bson>>,
+    now: Timestamp,
+}
+
+/// Where the walk stands, for faults and for what arrays forbid.
+#[derive(Default)]
+struct Place<'a> {
+    parts: Vec<&'a str>,
+    arrays: usize,
+}
+
+impl Place<'_> {
+    fn text(&self) -> String {
+        self.parts.join(".")
+    }
+}
+
+/// What becomes of a field.
+enum Outcome {
+    /// As it stands (changed in place, or not at all).
+    Stay,
+    Become(Bson),
+    Vanish,
+}
+
+impl Run {
+    fn fields<'a>(&self, document: &mut Document, fields: &'a Fields, place: &mut Place<'a>) -> Result<(), Fault> {
+        for (Name(name), node) in fields {
+            place.parts.push(name);
+            match self.node(document.get_mut(name), node, place)? {
+                Outcome::Stay => {}
+                Outcome::Become(value) => drop(document.insert(name.clone(), value)),
+                Outcome::Vanish => drop(document.remove(name)),
+            }
+            place.parts.pop();
+        }
+        Ok(())
+    }
+
+    fn elements<'a>(&self, array: &mut Vec<Bson>, fields: &'a Fields, place: &mut Place<'a>) -> Result<(), Fault> {
+        place.arrays += 1;
+        for (Name(name), node) in fields {
+            place.parts.push(name);
+            let Some(index) = path::position(name) else {
+                if self.creates(node) {
+                    return Err(Fault::new("update.not_a_position").at(place.text()));
+                }
+                place.parts.pop();
+                continue;
+            };
+            match self.node(array.get_mut(index), node, place)? {
+                Outcome::Stay => {}
+                Outcome::Become(value) => {
+                    if index.saturating_sub(array.len()) > MAX_PADDING {
+                        return Err(Fault::new("update.padding").at(place.text()).with("limit", MAX_PADDING));
+                    }
+                    if index >= array.len() {
+                        array.resize(index + 1, Bson::Null);
+                    }
+                    if let Some(slot) = array.get_mut(index) {
+                        *slot = value;
+                    }
+                }
+                Outcome::Vanish => {
+                    if let Some(slot) = array.get_mut(index) {
+                        *slot = Bson::Null;
+                    }
+                }
+            }
+            place.parts.pop();
+        }
+        place.arrays -= 1;
+        Ok(())
+    }
+
+    fn node<'a>(&self, current: Option<&mut Bson>, node: &'a Node, place: &mut Place<'a>) -> Result<Outcome, Fault> {
+        match (node, current) {
+            (Node::Leaf(action), current) => self.action(current, action, place),
+            (Node::Inner(fields), Some(Bson::Document(inner))) => {
+                self.fields(inner, fields, place).map(|()| Outcome::Stay)
+            }
+            (Node::Inner(fields), Some(Bson::Array(inner))) => {
+                self.elements(inner, fields, place).map(|()| Outcome::Stay)
+            }
+            (Node::Inner(_), Some(other)) => {
+                if self.creates(node) {
+                    Err(scalar(place.text(), other))
+                } else {
+                    Ok(Outcome::Stay)
+                }
+            }
+            (Node::Inner(fields), None) => {
+                let mut created = Document::new();
+                self.fields(&mut created, fields, place)?;
+                Ok(if created.is_empty() { Outcome::Stay } else { Outcome::Become(Bson::Document(created)) })
+            }
+        }
+    }
+
+    /// Whether something in it must stand where the path leads, so that a path leading nowhere is a fault.
+    fn creates(&self, node: &Node) -> bool {
+        match node {
+            Node::Inner(fields) => fields.values().any(|node| self.creates(node)),
+            Node::Leaf(Action::RenameTo(source)) => self.taken.get(*source).is_some_and(Option::is_some),
+            Node::Leaf(action) => !matches!(action, Action::Unset | Action::Pull(_) | Action::RenameFrom),
+        }
+    }
+
+    fn action(&self, current: Option<&mut Bson>, action: &Action, place: &Place<'_>) -> Result<Outcome, Fault> {
+        Ok(match action {
+            Action::Set(value) => Outcome::Become(value.clone()),
+            Action::Unset => Outcome::Vanish,
+            Action::Increment(by) => match current {
+                None => Outcome::Become(by.clone()),
+                Some(value) => Outcome::Become(computed("$inc", value, by, number::add, place)?),
+            },
+            Action::Multiply(by) => {
+                let value = current.map_or(Bson::Int32(0), |value| value.clone());
+                Outcome::Become(computed("$mul", &value, by, number::multiply, place)?)
+            }
+            Action::Min(bound) => bounded(current, bound, std::cmp::Ordering::is_lt)?,
+            Action::Max(bound) => bounded(current, bound, std::cmp::Ordering::is_gt)?,
+            Action::Push(push) => on_array("$push", current, place, true, |items| array::push(items, push))?,
+            Action::AddToSet(members) => {
+                on_array("$addToSet", current, place, true, |items| array::add_to_set(items, members))?
+            }
+            Action::Pull(pull) => on_array("$pull", current, place, false, |items| array::pull(items, pull))?,
+            Action::PopFirst => on_array("$pop", current, place, false, |items| {
+                drop(items.drain(..items.len().min(1)));
+                Ok(())
+            })?,
+            Action::PopLast => on_array("$pop", current, place, false, |items| {
+                items.pop();
+                Ok(())
+            })?,
+            Action::CurrentDate { timestamp: false } => {
+                Outcome::Become(Bson::DateTime(bson::DateTime::from_millis(self.now.0)))
+            }
+            Action::CurrentDate { timestamp: true } => {
+                let time = u32::try_from(self.now.seconds()).unwrap_or_default();
+                Outcome::Become(Bson::Timestamp(bson::Timestamp { time, increment: 1 }))
+            }
+            Action::RenameTo(source) => match self.taken.get(*source) {
+                Some(Some(_)) if place.arrays > 0 => return Err(Fault::new("update.rename_array").at(place.text())),
+                Some(Some(value)) => Outcome::Become(value.clone()),
+                _ => Outcome::Stay,
+            },
+            Action::RenameFrom => Outcome::Stay,
+        })
+    }
+}
+
+fn computed(
+    operator: &str,
+    value: &Bson,
+    by: &Bson,
+    compute: fn(&Bson, &Bson) -> Option<Bson>,
+    place: &Place<'_>,
+) -> Result<Bson, Fault> {
+    let fault = |key| Fault::new(key).at(place.text()).with("operator", operator);
+    match value {
+        Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) | Bson::Decimal128(_) => {
+            compute(value, by).ok_or_else(|| fault("update.overflow"))
+        }
+        other => Err(fault("update.not_a_number").with("type", type_name(other.element_type()))),
+    }
+}
+
+fn bounded(current: Option<&mut Bson>, bound: &Bson, wins: fn(std::cmp::Ordering) -> bool) -> Result<Outcome, Fault> {
+    let Some(current) = current else { return Ok(Outcome::Become(bound.clone())) };
+    let order = value::order(array::raw(bound)?.as_raw_bson_ref(), array::raw(current)?.as_raw_bson_ref());
+    Ok(if wins(order) { Outcome::Become(bound.clone()) } else { Outcome::Stay })
+}
+
+fn on_array(
+    operator: &str,
+    current: Option<&mut Bson>,
+    place: &Place<'_>,
+    create: bool,
+    change: impl FnOnce(&mut Vec<Bson>) -> Result<(), Fault>,
+) -> Result<Outcome, Fault> {
+    match current {
+        Some(Bson::Array(items)) => change(items).map(|()| Outcome::Stay),
+        Some(other) => Err(Fault::new("update.not_an_array")
+            .at(place.text())
+            .with("operator", operator)
+            .with("type", type_name(other.element_type()))),
+        None if create => {
+            let mut items = Vec::new();
+            change(&mut items)?;
+            Ok(Outcome::Become(Bson::Array(items)))
+        }
+        None => Ok(Outcome::Stay),
+    }
+}
