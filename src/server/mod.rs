@@ -2,4 +2,7 @@
 
 mod keys;
 pub mod listener;
+mod pending;
 pub mod problem;
+
+pub use pending::{Offline, init, offline, preconditions, restore, serve, verify};
