@@ -6,3 +6,7 @@ pub mod listener;
 pub mod open;
 pub mod problem;
 pub mod restore;
+mod pending;
+pub mod problem;
+
+pub use pending::{Offline, init, offline, preconditions, restore, serve, verify};
