@@ -65,6 +65,15 @@ pub fn malformed(error: bson::error::Error) -> Fault {
     Fault::new("documents.malformed").with("reason", error)
 }
 
+/// `_rev` of a stored document.
+pub fn revision(document: &RawDocument) -> Option<i64> {
+    match document.get("_rev") {
+        Ok(Some(RawBsonRef::Int64(revision))) => Some(revision),
+        Ok(Some(RawBsonRef::Int32(revision))) => Some(revision.into()),
+        _ => None,
+    }
+}
+
 fn read_id(value: RawBsonRef<'_>) -> Result<String, Fault> {
     let RawBsonRef::String(id) = value else {
         return Err(Fault::new("documents.id").at("_id").with("limit", LONGEST_ID));

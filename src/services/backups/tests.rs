@@ -349,7 +349,13 @@ fn stopped_by_its_caller_it_leaves_nothing() {
 #[test]
 fn a_damaged_backup_is_refused_before_anything_is_restored() {
     let instance = instance(Environment::Staging);
-    let created = instance.back_up(&memory(50), 0).unwrap();
+    let mut memory = memory(50);
+    let noise = Bson::Binary(bson::Binary {
+        subtype: bson::spec::BinarySubtype::Generic,
+        bytes: crate::base::random::array::<300_000>().to_vec(),
+    });
+    memory.collections.insert("noise".to_owned(), vec![raw(doc! {"_id": "a", "noise": noise})]);
+    let created = instance.back_up(&memory, 0).unwrap();
     let path = instance.place.path().join(&created.name);
     let sound = std::fs::read(&path).unwrap();
     for eighth in 1..8 {
