@@ -1,6 +1,6 @@
 //! What must hold before the instance serves; the same checks for start-up and for `doctor`.
 
-use super::{keys, listener::network, problem::Problem};
+use super::{keys, listener::network, open, problem::Problem};
 use crate::{
     backends::certificates::internal::{Authority, Internal},
     base::{
@@ -45,7 +45,7 @@ pub async fn instance(config: &Config, now: Timestamp) -> Vec<Finding> {
         }
     };
     findings.push(Finding::ok("instance"));
-    findings.push(clock(data, &stamp, now));
+    findings.push(clock(config, &stamp, now));
     findings.push(health::disk(data, config.storage.reserve_mib << 20, None));
     findings.push(open_files());
     match keyring(config, &stamp).await {
@@ -82,10 +82,10 @@ fn directory(data: &Path) -> Finding {
 }
 
 /// A clock behind what was already written would issue tokens and certificates of the past.
-fn clock(data: &Path, stamp: &Stamp, now: Timestamp) -> Finding {
+fn clock(config: &Config, stamp: &Stamp, now: Timestamp) -> Finding {
     const CHECK: &str = "clock";
-    let written = |name: &str| std::fs::metadata(data.join(name)).map(|known| known.mtime()).unwrap_or_default();
-    let newest = stamp.created_at.seconds().max(written(super::open::DATABASE)).max(written("keyring.json"));
+    let written = std::fs::metadata(open::database(config)).map(|known| known.mtime()).unwrap_or_default();
+    let newest = stamp.created_at.seconds().max(written);
     if now.seconds() + CLOCK_SLACK_SECONDS < newest {
         let known = Timestamp(newest.saturating_mul(1000));
         let behind = Fault::new("preconditions.clock_behind").with("now", now.rfc3339()).with("known", known.rfc3339());
@@ -192,10 +192,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path();
         let stamp = Stamp::new(Environment::Staging, Timestamp(1_000_000_000_000));
-        let level = |seconds: i64| clock(data, &stamp, Timestamp(seconds * 1000)).level;
+        let config = Config::of(&[("instance.data_dir", data.to_str().unwrap())]).unwrap();
+        let level = |seconds: i64| clock(&config, &stamp, Timestamp(seconds * 1000)).level;
         assert_eq!(level(1_000_000_000), Level::Ok);
         assert_eq!(level(1_000_000_000 - CLOCK_SLACK_SECONDS - 1), Level::Failure);
-        std::fs::write(data.join(super::super::open::DATABASE), b"").unwrap();
+        std::fs::write(open::database(&config), b"").unwrap();
         assert_eq!(level(1_000_000_000), Level::Failure, "older than the database");
     }
 

@@ -60,7 +60,7 @@ impl Doors {
     }
 
     /// As taken: the real port where 0 was asked for.
-    fn address(&self, name: &str) -> Option<SocketAddr> {
+    pub fn address(&self, name: &str) -> Option<SocketAddr> {
         self.0.iter().find(|(known, _)| *known == name)?.1.local_addr().ok()
     }
 }
