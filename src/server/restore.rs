@@ -123,9 +123,7 @@ fn fill(
     Ok(Restored { name, stamp, manifest, unvouched: restoring.identity.signers().is_empty() })
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Problem::new(Kind::Failed, Fault::new("instance.store").with("why", error)))?
 }
