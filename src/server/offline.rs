@@ -1,12 +1,6 @@
 //! The instance opened for one command while no server runs: the same routes, over a pipe inside the process.
 
-use super::{
-    listener,
-    open,
-    problem::Problem,
-    running::Senses,
-    serve,
-};
+use super::{listener, open, problem::Problem, running::Senses, serve};
 use crate::{
     base::{
         clock::{SharedClock, SystemClock},
@@ -44,10 +38,7 @@ impl Offline {
     /// One HTTP/1 connection to the routes.
     pub fn connect(&self) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-        let peer = LocalPeer {
-            uid: rustix::process::geteuid().as_raw(),
-            pid: i32::try_from(std::process::id()).ok(),
-        };
+        let peer = LocalPeer { uid: rustix::process::geteuid().as_raw(), pid: i32::try_from(std::process::id()).ok() };
         listener::pipe(ours, self.app.clone(), peer, self.stopper.stop());
         theirs
     }

@@ -122,15 +122,13 @@ impl Running {
             shown: std::sync::Mutex::default(),
         });
         certificates.renew().await?;
-        let tls = tls::config(shown).map_err(|error| {
-            Problem::new(Kind::Failed, Fault::new("server.tls_failed").with("cause", error))
-        })?;
+        let tls = tls::config(shown)
+            .map_err(|error| Problem::new(Kind::Failed, Fault::new("server.tls_failed").with("cause", error)))?;
 
         let limits = limits(config);
         let stop = stopper.stop();
-        let control =
-            Control::bind(&config.instance.data_dir, app.clone(), limits.clone(), senses.metrics.clone())
-                .map_err(|fault| Problem::new(Kind::Failed, fault))?;
+        let control = Control::bind(&config.instance.data_dir, app.clone(), limits.clone(), senses.metrics.clone())
+            .map_err(|fault| Problem::new(Kind::Failed, fault))?;
         stop.spawn(control.run(stop.clone()));
         if let Some(listener) = doors.open("http") {
             let redirect = App::new(http::redirect::router(names, https.port()), senses.metrics.clone(), limits.head);

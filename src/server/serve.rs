@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     base::{
-        clock::{Clock, SharedClock, Stopwatch, SystemClock},
+        clock::{SharedClock, Stopwatch, SystemClock},
         config::Config,
         fault::Fault,
         metrics::Metrics,

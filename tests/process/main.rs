@@ -23,7 +23,10 @@ fn serves_https_redirects_http_and_shows_its_state() {
     assert_eq!(h2, "2 200");
     let h1 = server.curl(&["--http1.1", "-o", "/dev/null", "-w", code, &server.url("/api/v1/health")]);
     assert_eq!(h1, "1.1 200");
-    assert_eq!(server.curl(&["--tlsv1.2", "--tls-max", "1.2", "-o", "/dev/null", "-w", code, &server.url("/")])[..1], *"2");
+    assert_eq!(
+        server.curl(&["--tlsv1.2", "--tls-max", "1.2", "-o", "/dev/null", "-w", code, &server.url("/")])[..1],
+        *"2"
+    );
 
     let plain = format!("http://localhost:{}/a?b=c", server.http.port());
     let redirect = server.curl(&["-o", "/dev/null", "-w", "%{http_code} %{redirect_url}", &plain]);
@@ -186,7 +189,8 @@ fn a_taken_address_and_a_second_server_are_refused() {
         (TcpListener::bind(free).unwrap(), free.to_string())
     });
     let (_other, address) = taken.unwrap();
-    let (code, words) = instance.refused(instance.command(&["serve", "--https", &address, "--http", "off", "--ops", "off"]));
+    let (code, words) =
+        instance.refused(instance.command(&["serve", "--https", &address, "--http", "off", "--ops", "off"]));
     assert_eq!(code, 6, "{words}");
     assert!(words.contains(&address) && words.contains("already taken"), "{words}");
 
