@@ -28,6 +28,5 @@ pub async fn preconditions(config: &Config) -> Vec<Finding> {
     preconditions::all(config, SystemClock.now()).await
 }
 mod pending;
-pub mod problem;
 
 pub use pending::{Offline, init, offline, preconditions, restore, serve, verify};
