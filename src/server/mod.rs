@@ -11,9 +11,11 @@ pub mod restore;
 pub mod running;
 mod serve;
 mod supervisor;
+mod verify;
 
 pub use offline::{Offline, offline};
 pub use serve::{serve, start};
+pub use verify::verify;
 
 use crate::{
     base::{
