@@ -38,6 +38,7 @@ pub struct Batch {
     pub receipt: Option<Receipt>,
 }
 
+#[derive(Debug, Clone)]
 pub struct Operation {
     pub collection: String,
     pub id: String,
@@ -56,6 +57,7 @@ pub enum Expect {
 
 /// What the operation does. The store sets `_id`, `_rev`, `_createdAt` and `_updatedAt`, keeps `_owner` and
 /// `_organization` over every change, and takes them from the given document on creation.
+#[derive(Debug, Clone)]
 pub enum Change {
     /// The whole document, created or replaced.
     Put(RawDocumentBuf),

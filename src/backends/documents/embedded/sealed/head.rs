@@ -56,14 +56,15 @@ impl Head {
     }
 
     /// redb will check every page by its own checksums before it trusts any: only then may a wrong page read
-    /// as zeros. After a clean end or a two-phase commit redb trusts what it finds.
+    /// as zeros. It does so whenever the last commit was not a two-phase one, whatever the recovery flag says (a
+    /// cut during a repair leaves it cleared over a header that still names the torn commit).
     pub fn redb_verifies(&self) -> bool {
-        self.header[REDB_FLAGS] & REDB_RECOVERY != 0 && self.header[REDB_FLAGS] & REDB_TWO_PHASE == 0
+        self.initialised() && self.header[REDB_FLAGS] & REDB_TWO_PHASE == 0
     }
 
-    /// redb ended in order.
+    /// redb ended in order: its last commit is a two-phase one and nothing came after.
     pub fn clean(&self) -> bool {
-        self.initialised() && self.header[REDB_FLAGS] & REDB_RECOVERY == 0
+        self.initialised() && self.header[REDB_FLAGS] & (REDB_RECOVERY | REDB_TWO_PHASE) == REDB_TWO_PHASE
     }
 
     /// A slot's bytes.

@@ -46,8 +46,9 @@
 //! - A commit is: pages and header in any order, then one sync; with two phases: pages and the header's second
 //!   slot, sync, then the header's flags, sync. Growth is `set_len`, then a sync, before the header tells of it.
 //!   Shrinking is `set_len` after the commit's sync, without one of its own.
-//! - The header's flags say how the last end was. After a clean end or a two-phase commit redb trusts the pages
-//!   it reads; after another it checks the checksums of every page reachable, and falls back to the commit before.
+//! - The header's flags say how the last commit was. If it was a two-phase one (as the one at closing always is)
+//!   redb trusts the pages it reads; if not, it checks the checksums of every page reachable, and falls back to the
+//!   commit before. The recovery flag does not decide this: a cut during a repair leaves it cleared.
 //!   Only in that last case, and only until [`Sealed::opened`], a wrong tag reads as zeros here, so that the
 //!   checksums fail and the fallback happens. Everywhere else a wrong tag is [`Error::Page`].
 //! - redb never reads a page it has not written. Once it is past its checks, an unwritten page asked for is
@@ -223,7 +224,7 @@ impl Sealed {
         }
         let pages = head.length / PAGE_BYTES;
         let physical = disk.len()?;
-        if head.clean() && physical < physical_len(pages) {
+        if physical < physical_len(pages) {
             return Err(Error::Damaged { what: "length" });
         }
         head.unswept |= !head.clean() && head.initialised();
@@ -243,6 +244,9 @@ impl Sealed {
         let Found { head, slot, fell_back } = Found::read(&*disk, &keys, until)?;
         if head.stamp != stamp {
             return Err(Error::Stamp);
+        }
+        if disk.len()? < physical_len(head.length / PAGE_BYTES) {
+            return Err(Error::Damaged { what: "length" });
         }
         let overlay = Overlay::over(head.length / PAGE_BYTES);
         Ok(Self::over(disk, keys, head, slot, Some(overlay), fell_back))
@@ -590,12 +594,21 @@ impl Inner {
         if let Some(overlay) = &self.overlay {
             overlay.truncate(pages);
         } else {
+            // A file shorter than its head says is a damaged one, so the head never runs ahead of the file.
             if length < writer.head.length {
                 self.pending.write().unwrap_or_else(PoisonError::into_inner).truncate(pages);
                 self.tags.truncate(&*self.disk, pages).map_err(|error| self.fail(error))?;
+                let mut shorter = writer.synced.clone();
+                shorter.generation += 1;
+                shorter.length = length;
+                self.write_slot(&mut writer, shorter)?;
             }
             writer.unsynced = true;
-            self.disk.set_len(physical_len(pages)).map_err(|error| self.fail(error))?;
+            let grown = length > writer.head.length;
+            self.disk
+                .set_len(physical_len(pages))
+                .and_then(|()| if grown { self.disk.sync() } else { Ok(()) })
+                .map_err(|error| self.fail(error))?;
         }
         writer.head.length = length;
         writer.head_changed = true;
