@@ -19,20 +19,20 @@ fn corpus(generator: &mut Generator) -> Vec<RawDocumentBuf> {
     documents
 }
 
-fn id(document: &RawDocument) -> &str {
+pub fn id(document: &RawDocument) -> &str {
     document.get_str("_id").expect("a string id")
 }
 
 /// All that differs, so that one run shows every difference.
 #[derive(Default)]
-struct Differences {
+pub struct Differences {
     compared: usize,
     /// What was asked, and how the answers differ.
     found: Vec<(String, String)>,
 }
 
 impl Differences {
-    fn compare<T: PartialEq>(
+    pub fn compare<T: PartialEq>(
         &mut self,
         asked: impl std::fmt::Display,
         ours: &Result<T, Fault>,
@@ -50,7 +50,7 @@ impl Differences {
     }
 
     /// One difference for each thing asked is told.
-    fn finish(mut self, least: usize) {
+    pub fn finish(mut self, least: usize) {
         let count = self.found.len();
         self.found.dedup_by(|a, b| a.0 == b.0);
         let told: Vec<String> = self.found.iter().take(40).map(|(asked, how)| format!("{asked}: {how}")).collect();

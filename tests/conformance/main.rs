@@ -2,5 +2,6 @@
 
 mod corpus;
 mod generate;
+mod geo;
 mod language;
 mod mongod;

@@ -3,6 +3,8 @@
 //!
 //! Classes such as `\d` stand for ASCII in the one and for all of Unicode in the other; `$` also stands before a
 //! last line end in the one; brackets inside a class are plain in the one.
+//!
+//! One difference stays: with the option `m`, `^` also stands at the empty line after a last line end.
 
 use std::{iter::Peekable, str::Chars};
 
