@@ -1,7 +1,9 @@
 //! Pure types and pure decisions: no I/O, no clock, no randomness of their own.
 
 pub mod collection;
+pub mod cursor;
 pub mod decimal;
+pub mod document;
 pub mod expand;
 pub mod filter;
 pub mod index;
@@ -9,6 +11,7 @@ pub mod json;
 pub mod key;
 pub mod limits;
 pub mod path;
+pub mod plan;
 pub mod projection;
 pub mod sort;
 pub mod update;
