@@ -209,7 +209,7 @@ async fn the_nearest_come_first() {
         });
     }
     for filter in [
-        doc! { "$or": [{ "at": { "$near": { "$geometry": centre.clone() } } }] },
+        doc! { "$or": [{ "at": { "$near": { "$geometry": centre.clone() } } }, { "n": 1 }] },
         doc! { "at": { "$near": { "$geometry": centre.clone() } }, "$and": [{ "at": { "$near": { "$geometry": centre.clone() } } }] },
         doc! { "at": { "$elemMatch": { "$near": { "$geometry": centre.clone() } } } },
     ] {

@@ -102,7 +102,7 @@ fn shown(documents: &[RawDocumentBuf], wanted: &str) -> String {
     documents.iter().find(|document| id(document) == wanted).map(text).unwrap_or_default()
 }
 
-fn text(document: &RawDocumentBuf) -> String {
+pub fn text(document: &RawDocumentBuf) -> String {
     Document::try_from(document).map_or_else(|error| error.to_string(), |document| document.to_string())
 }
 
@@ -213,11 +213,11 @@ async fn updates_leave_the_same_documents() {
     differences.finish(20_000);
 }
 
-fn case(place: usize) -> String {
+pub fn case(place: usize) -> String {
     format!("c{place:07}")
 }
 
-fn with_id(document: &RawDocumentBuf, id: &str) -> RawDocumentBuf {
+pub fn with_id(document: &RawDocumentBuf, id: &str) -> RawDocumentBuf {
     let mut document = Document::try_from(document).expect("bson");
     document.insert("_id", id);
     raw(&document)
