@@ -60,6 +60,8 @@ const FILES: &[&str] = &[
     include_str!("messages/collections.toml"),
     include_str!("messages/config.toml"),
     include_str!("messages/documents.toml"),
+    include_str!("messages/health.toml"),
+    include_str!("messages/http.toml"),
     include_str!("messages/identities.toml"),
     include_str!("messages/instance.toml"),
     include_str!("messages/json.toml"),

@@ -3,8 +3,7 @@
 use crate::base::fault::Fault;
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 
-/// Top level fields the server sets; immutable from outside.
-pub const SYSTEM_FIELDS: [&str; 6] = ["_id", "_rev", "_createdAt", "_updatedAt", "_owner", "_organization"];
+pub use super::update::SYSTEM_FIELDS;
 pub const LONGEST_ID: usize = 256;
 
 /// An id is 1 to 256 bytes of UTF-8 without a NUL.
@@ -63,6 +62,15 @@ pub fn check_name(name: &str) -> Result<(), Fault> {
 /// Stored or sent bytes that are not sound BSON.
 pub fn malformed(error: bson::error::Error) -> Fault {
     Fault::new("documents.malformed").with("reason", error)
+}
+
+/// `_rev` of a stored document.
+pub fn revision(document: &RawDocument) -> Option<i64> {
+    match document.get("_rev") {
+        Ok(Some(RawBsonRef::Int64(revision))) => Some(revision),
+        Ok(Some(RawBsonRef::Int32(revision))) => Some(revision.into()),
+        _ => None,
+    }
 }
 
 fn read_id(value: RawBsonRef<'_>) -> Result<String, Fault> {

@@ -7,13 +7,7 @@ use super::{
 };
 use crate::{
     backends::certificates::internal::Authority,
-    base::{
-        clock::SharedClock,
-        config::Config,
-        environment::Environment,
-        fault::Fault,
-        files, random,
-    },
+    base::{clock::SharedClock, config::Config, environment::Environment, fault::Fault, files, random},
     services::{
         access::{Caller, Role},
         instance::{self, Stamp},
@@ -69,8 +63,8 @@ async fn furnish(config: &Config, clock: SharedClock, init: Init) -> Result<Init
     let keyring = Keyring::generate((authority.key, authority.certificate), now);
     keyring.save(data, &stamp, &root).await?;
 
-    let store = open::create_store(config, &stamp, &keyring)?;
-    let Opened { documents, identities, .. } = open::assemble(stamp.clone(), keyring, store, clock);
+    let store = open::store(config, &stamp, &keyring, &clock).await?;
+    let Opened { documents, identities, .. } = open::assemble(config, stamp.clone(), keyring, store, clock)?;
     instance::furnish(&*documents, now).await?;
     let made = init.password.is_none();
     let password = init.password.unwrap_or_else(password);
@@ -95,7 +89,7 @@ fn password() -> Zeroizing<String> {
 }
 
 /// Takes back what a failed init left in a directory that was empty before it.
-fn clear(data: &Path) {
+pub(super) fn clear(data: &Path) {
     let Ok(entries) = std::fs::read_dir(data) else { return };
     for entry in entries.flatten() {
         let path = entry.path();

@@ -56,6 +56,8 @@ impl Error {
             Self::Conflict(fault) => Self::Conflict(change(fault)),
             Self::Precondition(fault) => Self::Precondition(change(fault)),
             Self::TooLarge(fault) => Self::TooLarge(change(fault)),
+            Self::Refused(fault) => Self::Refused(change(fault)),
+            Self::Damaged(fault) => Self::Damaged(change(fault)),
             other => other,
         }
     }

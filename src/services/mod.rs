@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod backups;
+pub mod certificates;
 pub mod collections;
 pub mod documents;
 pub mod error;

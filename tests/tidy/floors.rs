@@ -50,7 +50,7 @@ fn imports(source: &Source, complaints: &mut Vec<Complaint>) {
     let inside: Vec<&str> = source.path.trim_start_matches("src/").trim_end_matches(".rs").split('/').collect();
     let own = inside[0];
     let allowed: &[&str] = match own {
-        "main" => &["cli"],
+        "main" => &["cli", "base"],
         "lib" | "testing" => return,
         floor => match FLOORS.iter().find(|(name, _)| *name == floor) {
             Some((_, allowed)) => allowed,

@@ -87,7 +87,8 @@ fn uses(project: &Project, entries: &BTreeMap<String, Entry>, prefixes: &BTreeSe
 }
 
 fn parameters(words: &str) -> BTreeSet<&str> {
-    words.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name).collect()
+    let inside = words.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+    inside.map(|(name, _)| name).filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect()
 }
 
 /// Names with a colon of their own.
@@ -95,7 +96,19 @@ const SCHEMES: &[&str] = &["embedded:", "memory:", "folder:"];
 
 /// French puts a space before `: ; ! ?` and quotes with « ».
 fn typography(fr: &str) -> Option<String> {
-    let tight = fr.split_whitespace().find(|word| word.len() > 1 && word.ends_with([':', ';', '!', '?']));
+    // What is between braces is a parameter, or JSON.
+    let words: String = fr
+        .split('{')
+        .enumerate()
+        .map(|(n, part)| match n {
+            0 => part,
+            _ => part.split_once('}').map_or("", |(_, rest)| rest),
+        })
+        .collect();
+    // `Content-Type:` and `"meta":` are not French.
+    let french = |word: &&str| word.trim_end_matches([':', ';', '!', '?']).chars().all(char::is_alphabetic);
+    let tight =
+        words.split_whitespace().filter(french).find(|word| word.len() > 1 && word.ends_with([':', ';', '!', '?']));
     match tight {
         Some(word) if !SCHEMES.contains(&word) => Some(format!("French puts a space within `{word}`")),
         _ => fr.contains("\"{").then(|| "French quotes with « »".to_owned()),

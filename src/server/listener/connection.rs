@@ -1,7 +1,10 @@
 //! One connection from its first request to its last, over HTTP/1 or HTTP/2, with a bound on every wait.
 
-use super::{Limits, admission::Ticket, stop::Stop};
-use crate::http::{activity::Activity, peer::Peer, serve::App};
+use super::{Limits, admission::Ticket};
+use crate::{
+    base::stop::Stop,
+    http::{activity::Activity, peer::Peer, serve::App},
+};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{

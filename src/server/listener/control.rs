@@ -4,10 +4,9 @@ use super::{
     Backoff, Limits,
     admission::Admission,
     connection::{self, Guarded, Protocol, Talk},
-    stop::Stop,
 };
 use crate::{
-    base::{fault::Fault, metrics::Metrics},
+    base::{fault::Fault, metrics::Metrics, stop::Stop},
     http::{
         activity::Activity,
         peer::{LocalPeer, Peer},

@@ -4,7 +4,6 @@ mod admission;
 mod connection;
 pub mod control;
 pub mod network;
-pub mod stop;
 #[cfg(test)]
 mod tests;
 pub mod tls;

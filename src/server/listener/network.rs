@@ -4,10 +4,9 @@ use super::{
     Backoff, Limits,
     admission::{Admission, Ticket},
     connection::{self, Guarded, Protocol, Talk},
-    stop::Stop,
 };
 use crate::{
-    base::{fault::Fault, metrics::Metrics},
+    base::{fault::Fault, metrics::Metrics, stop::Stop},
     http::{activity::Activity, peer::Peer, serve::App},
 };
 use std::{io, net::SocketAddr, sync::Arc};

@@ -4,7 +4,6 @@ use super::{
     Limits,
     control::Control,
     network::{self, Network},
-    stop::Stopper,
     tls::{self, Shown},
 };
 use crate::{
@@ -12,9 +11,11 @@ use crate::{
     base::{
         clock::{Clock, Stopwatch, SystemClock},
         metrics::Metrics,
+        stop::Stopper,
     },
     http::{peer::LocalPeer, serve::App},
     ports::certificates::{Certificates, Leaf},
+    services::certificates::Show,
 };
 use poem::{Route, get, handler, web::Data};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -67,7 +68,8 @@ impl Site {
             .at("/echo", poem::post(echo));
         let app = App::new(route, metrics.clone(), SECOND);
         let internal = Internal::open(Authority::create(&[], SystemClock.now()).unwrap(), 90).unwrap();
-        let shown = Shown::new(&leaf(&internal).await).unwrap();
+        let shown = Arc::new(Shown::default());
+        shown.show(&leaf(&internal).await).unwrap();
         let listener = network::bind("https", "127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let stopper = Arc::new(Stopper::default());
@@ -233,13 +235,13 @@ async fn the_certificate_is_swapped_live() {
         stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
     };
     let mut old = site.secure(&[], &[&rustls::version::TLS13]).await;
-    site.shown.swap(&leaf(&site.internal).await).unwrap();
+    site.shown.show(&leaf(&site.internal).await).unwrap();
     let new = site.secure(&[], &[&rustls::version::TLS13]).await;
     assert_ne!(seen(&old), seen(&new));
     assert!(ask(&mut old, GET).await.ends_with("hello"), "an open connection was cut");
     let mut wrong = leaf(&site.internal).await;
     wrong.key = leaf(&site.internal).await.key;
-    assert!(site.shown.swap(&wrong).is_err(), "a key that does not fit was taken");
+    assert!(site.shown.show(&wrong).is_err(), "a key that does not fit was taken");
     let kept = site.secure(&[], &[&rustls::version::TLS13]).await;
     assert_eq!(seen(&new), seen(&kept));
 }

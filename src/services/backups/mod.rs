@@ -1,15 +1,17 @@
 //! Backups: made while writes go on, sealed to keys the server does not hold, checked, listed and restored.
 //!
-//! Everything here blocks: call it from a blocking thread.
+//! Everything here but the desk blocks: call it from a blocking thread.
 
 mod contents;
 mod create;
+mod desk;
 mod file;
 mod lines;
 mod recipients;
 mod restore;
 
 pub use create::{Created, Progress, Request, Stage, create, signers};
+pub use desk::Backups;
 pub use file::{Header, Kind, Manifest, Trust};
 pub use lines::Meta;
 pub use recipients::{Identity, Recipient, Signer};

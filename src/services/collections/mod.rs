@@ -3,16 +3,17 @@
 use super::{
     Error, Result,
     access::{self, Action, Caller, Resource},
+    documents::Attempt,
 };
 use crate::{
     base::{clock::SharedClock, fault::Fault},
     domain::{
         collection::{Definition, check_name},
-        document::malformed,
+        document::{malformed, revision},
         schema::Schema,
     },
     ports::documents::{
-        self as port, Batch, Build, COLLECTIONS, Change, Conflict, Expect, IndexState, Operation, Outcome,
+        self as port, Batch, Build, COLLECTIONS, Change, Conflict, Expect, IndexState, Operation, Receipt,
     },
 };
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
@@ -39,7 +40,12 @@ impl Collections {
     }
 
     /// From `{name, schema?, indexes?, classes?, policies?}`.
-    pub async fn create(&self, caller: &Caller, definition: &RawDocument) -> Result<Described> {
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        definition: &RawDocument,
+        attempt: Option<Attempt<'_>>,
+    ) -> Result<Described> {
         manage(caller)?;
         let name = match definition.get("name").map_err(malformed).map_err(Error::Unreadable)? {
             Some(RawBsonRef::String(name)) => name.to_owned(),
@@ -48,7 +54,8 @@ impl Collections {
         check_name(&name).map_err(Error::Invalid)?;
         let definition = checked(&name, definition)?;
         let change = Change::Put(definition.document());
-        self.commit(caller, &name, Expect::Absent, change).await.map_err(|error| exists(error, &name))?;
+        let receipt = attempt.map(|attempt| attempt.receipt(caller, self.clock.now()));
+        self.commit(caller, &name, Expect::Absent, change, receipt).await.map_err(|error| exists(error, &name))?;
         self.describe(caller, &name).await
     }
 
@@ -76,7 +83,7 @@ impl Collections {
         let altered = checked(name, &merged(&now.definition, change)?)?;
         // Altering what was read: another change in between must not be lost.
         let expect = Expect::Revision(rev.unwrap_or(now.revision));
-        self.commit(caller, name, expect, Change::Put(altered.document())).await?;
+        self.commit(caller, name, expect, Change::Put(altered.document()), None).await?;
         self.describe(caller, name).await
     }
 
@@ -85,21 +92,27 @@ impl Collections {
         manage(caller)?;
         check_name(name).map_err(|_| unknown(name))?;
         let expect = rev.map_or(Expect::Present, Expect::Revision);
-        self.commit(caller, name, expect, Change::Delete).await?;
-        Ok(())
+        self.commit(caller, name, expect, Change::Delete, None).await
     }
 
-    async fn commit(&self, caller: &Caller, name: &str, expect: Expect, change: Change) -> Result<Option<Outcome>> {
+    async fn commit(
+        &self,
+        caller: &Caller,
+        name: &str,
+        expect: Expect,
+        change: Change,
+        receipt: Option<Receipt>,
+    ) -> Result<()> {
         let operation = Operation { collection: COLLECTIONS.to_owned(), id: name.to_owned(), expect, change };
         let batch = Batch {
             time: self.clock.now(),
             origin: caller.origin(),
             operations: vec![operation],
             check: None,
-            receipt: None,
+            receipt,
         };
         match self.store.commit(batch).await {
-            Ok(committed) => Ok(committed.outcomes.into_iter().next()),
+            Ok(_) => Ok(()),
             Err(crate::ports::Error::Conflict(Conflict::Missing { .. })) => Err(unknown(name)),
             Err(other) => Err(other.into()),
         }
@@ -150,11 +163,7 @@ fn merged(definition: &Definition, change: &RawDocument) -> Result<RawDocumentBu
 
 fn described(collection: port::Collection) -> Result<Described> {
     let port::Collection { name, definition, documents, indexes } = collection;
-    let revision = match definition.get("_rev") {
-        Ok(Some(RawBsonRef::Int64(revision))) => revision,
-        Ok(Some(RawBsonRef::Int32(revision))) => revision.into(),
-        _ => 0,
-    };
+    let revision = revision(&definition).unwrap_or_default();
     let definition = Definition::read(&name, &definition).map_err(|fault| Error::Internal(Box::new(fault)))?;
     Ok(Described { definition, revision, documents, indexes })
 }
@@ -192,7 +201,7 @@ fn build(index: &mut RawDocumentBuf, progress: &Build) {
             index.append(bson::cstr!("done"), figure(*done));
             index.append(bson::cstr!("total"), figure(*total));
         }
-        Build::Failed { duplicates } => {
+        Build::Failed { duplicates, refused } => {
             index.append(bson::cstr!("state"), "failed");
             let mut pairs = bson::RawArrayBuf::new();
             for (one, other) in duplicates {
@@ -202,6 +211,9 @@ fn build(index: &mut RawDocumentBuf, progress: &Build) {
                 pairs.push(pair);
             }
             index.append(bson::cstr!("duplicates"), pairs);
+            if let Some((id, reason)) = refused {
+                index.append(bson::cstr!("refused"), bson::rawdoc! { "_id": id.as_str(), "reason": reason.as_str() });
+            }
         }
     }
 }

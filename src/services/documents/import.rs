@@ -106,10 +106,7 @@ impl Import<'_> {
         let Some(text) = &line.text else {
             return Err(Error::TooLarge(Fault::new("import.line").with("line", line.number)));
         };
-        let document = json::parse(text, json::Limits::default()).map_err(|error| match error {
-            json::Error::Unreadable(fault) => Error::Unreadable(fault),
-            json::Error::Invalid(fault) => Error::Invalid(fault),
-        })?;
+        let document = json::parse(text, json::Limits::default())?;
         let document = json::normalise_id(document).map_err(Error::Invalid)?;
         match self.upsert {
             true => self.target.replace(None, &document, SystemFields::Drop),

@@ -13,7 +13,7 @@ mod write;
 pub use batch::{Item, MOST_OPERATIONS};
 pub use export::Lines;
 pub use import::{Import, LineFault, Progress};
-pub use search::{Found, Search};
+pub use search::{Found, Search, page_size};
 pub use write::{Attempt, Match, Written};
 
 use super::Result;

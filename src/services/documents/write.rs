@@ -7,7 +7,7 @@ use super::{
 use crate::{
     base::{clock::Timestamp, fault::Fault, random},
     domain::{
-        document::{Content, SystemFields, check_id, check_name, malformed},
+        document::{Content, SystemFields, check_id, check_name, malformed, revision},
         filter::Filter,
         update::Update,
     },
@@ -30,7 +30,8 @@ const RECEIPT_SECONDS: i64 = 24 * 3600;
 /// A request that may be retried: a key the client chose for this route, and what identifies the body.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt<'a> {
-    pub route: &'a str,
+    pub method: &'a str,
+    pub path: &'a str,
     pub key: &'a str,
     pub body: &'a [u8],
 }
@@ -271,15 +272,12 @@ impl Target<'_> {
 }
 
 impl Attempt<'_> {
-    fn receipt(&self, caller: &Caller, now: Timestamp) -> Receipt {
+    pub(crate) fn receipt(&self, caller: &Caller, now: Timestamp) -> Receipt {
+        let actor = caller.actor();
         let organization = caller.organization.as_deref().unwrap_or_default();
+        let route = [self.method, self.path, self.key].map(str::as_bytes);
         Receipt {
-            key: digest(&[
-                caller.actor().as_bytes(),
-                organization.as_bytes(),
-                self.route.as_bytes(),
-                self.key.as_bytes(),
-            ]),
+            key: digest(&[&[actor.as_bytes(), organization.as_bytes()], &route[..]].concat()),
             fingerprint: digest(&[self.body]),
             expires: now.plus_seconds(RECEIPT_SECONDS),
         }
@@ -351,15 +349,6 @@ fn read_operators(rules: &Rules, patch: &RawDocument) -> std::result::Result<Upd
 
 fn root(path: &str) -> &str {
     path.split('.').next().unwrap_or_default()
-}
-
-/// `_rev` of a stored document.
-pub(super) fn revision(document: &RawDocument) -> Option<i64> {
-    match document.get("_rev") {
-        Ok(Some(RawBsonRef::Int64(revision))) => Some(revision),
-        Ok(Some(RawBsonRef::Int32(revision))) => Some(revision.into()),
-        _ => None,
-    }
 }
 
 /// The place of the operation a store turned away, to name it to the caller.

@@ -1,5 +1,9 @@
 //! Is it fit to serve? Named findings, the same for `/readyz`, `doctor` and the refusal to start.
 
+mod observer;
+
+pub use observer::{DISK, Observer, STORE, disk};
+
 use crate::base::fault::Fault;
 use std::sync::{
     PoisonError, RwLock,
