@@ -29,6 +29,3 @@ use crate::{
 pub async fn preconditions(config: &Config) -> Vec<Finding> {
     preconditions::all(config, SystemClock.now()).await
 }
-mod pending;
-
-pub use pending::{Offline, init, offline, preconditions, restore, serve, verify};
