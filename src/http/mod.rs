@@ -27,7 +27,8 @@ pub use spec::openapi;
 use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
-        backups::Backups, collections::Collections, documents::Documents, health::Health, identities::Identities, sessions::Sessions,
+        backups::Backups, collections::Collections, documents::Documents, health::Health, identities::Identities,
+        sessions::Sessions,
     },
 };
 use poem::{Endpoint, Response};
