@@ -3,8 +3,7 @@
 use crate::base::fault::Fault;
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 
-/// Top level fields the server sets; immutable from outside.
-pub const SYSTEM_FIELDS: [&str; 6] = ["_id", "_rev", "_createdAt", "_updatedAt", "_owner", "_organization"];
+pub use super::update::SYSTEM_FIELDS;
 pub const LONGEST_ID: usize = 256;
 
 /// An id is 1 to 256 bytes of UTF-8 without a NUL.

@@ -198,6 +198,14 @@ fn number(out: &mut Vec<u8>, value: RawBsonRef<'_>) {
     }
 }
 
+pub fn is_nan(value: RawBsonRef<'_>) -> bool {
+    match value {
+        RawBsonRef::Double(value) => value.is_nan(),
+        RawBsonRef::Decimal128(value) => Decimal::decode(value) == Decimal::NaN,
+        _ => false,
+    }
+}
+
 /// All bits turned for the negative, the sign bit for the others: bytes that order as doubles do.
 fn double(value: f64) -> [u8; 8] {
     let bits = if value == 0.0 { 0 } else { value.to_bits() };
@@ -257,6 +265,25 @@ impl Cut {
             Self::Before(prefix) => Some(prefix.clone()),
             Self::After(prefix) => after(prefix),
         }
+    }
+
+    /// Of a place between strings, the first id after it; `None` behind the last.
+    fn id(&self) -> Option<Vec<u8>> {
+        let (Self::Before(bytes) | Self::After(bytes)) = self;
+        let text = bytes.get(2..).unwrap_or_default();
+        let Some(whole) = text.strip_suffix(&[0, 0]) else {
+            return if matches!(self, Self::Before(_)) { Some(text.to_vec()) } else { after(text) };
+        };
+        let mut id = Vec::with_capacity(whole.len() + 1);
+        for (at, byte) in whole.iter().enumerate() {
+            if !(*byte == 0xff && at > 0 && whole.get(at - 1) == Some(&0)) {
+                id.push(*byte);
+            }
+        }
+        if matches!(self, Self::After(_)) {
+            id.push(0);
+        }
+        Some(id)
     }
 
     fn turned(&self) -> Self {
@@ -357,6 +384,23 @@ impl Interval {
     /// Exactly one component.
     pub fn is_point(&self) -> bool {
         matches!((&self.from, &self.to), (Cut::Before(a), Cut::After(b)) if a == b && !a.is_empty())
+    }
+
+    /// The component of a point, in a direction; `None`: no point.
+    pub fn point_component(&self, direction: Direction) -> Option<Vec<u8>> {
+        let Cut::Before(bytes) = &self.from else { return None };
+        let mut bytes = bytes.clone();
+        if direction == Direction::Descending {
+            turn(&mut bytes);
+        }
+        self.is_point().then_some(bytes)
+    }
+
+    /// The strings of this interval as bytes of ids (no NUL within): from (inclusive) and to (exclusive; `None` to the
+    /// end). `None`: no strings.
+    pub fn ids(&self) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+        let strings = self.intersect(&Self::class(Class::String));
+        (!strings.is_empty()).then(|| (strings.from.id().unwrap_or_default(), strings.to.id()))
     }
 
     pub fn intersect(&self, other: &Self) -> Self {
@@ -491,10 +535,9 @@ mod tests {
                 key >= from && to.is_none_or(|to| key < to)
             };
             let same = Class::of(a) == Class::of(b);
-            let nan = |value: RawBsonRef<'_>| component(value).get(1..9) == Some(&NAN) && Class::of(value) == Class::Number;
             prop_assert_eq!(holds(Interval::point(b)), order(a, b).is_eq());
             prop_assert!(holds(Interval::all()));
-            if !nan(a) && !nan(b) {
+            if !is_nan(a) && !is_nan(b) {
                 prop_assert_eq!(holds(Interval::above(b, false)), same && order(a, b).is_gt());
                 prop_assert_eq!(holds(Interval::above(b, true)), same && order(a, b).is_ge());
                 prop_assert_eq!(holds(Interval::below(b, false)), same && order(a, b).is_lt());
@@ -514,6 +557,25 @@ mod tests {
         let big = raw(Bson::Int64((1 << 53) + 1));
         let same = raw(decimal((false, 90_071_992_547_409_930, -1)));
         assert_eq!(component(big.as_raw_bson_ref()), component(same.as_raw_bson_ref()));
+    }
+
+    proptest! {
+        #[test]
+        fn intervals_of_strings_as_ids(a in "[abc\u{e9}]{1,3}", b in "[abc\u{e9}\u{0}]{0,3}") {
+            let holds = |interval: Interval| {
+                interval.ids().is_some_and(|(from, to)| a.as_bytes() >= &from[..] && to.is_none_or(|to| a.as_bytes() < &to[..]))
+            };
+            let value = RawBsonRef::String(&b);
+            prop_assert_eq!(holds(Interval::point(value)), a == b);
+            prop_assert_eq!(holds(Interval::above(value, false)), a > b);
+            prop_assert_eq!(holds(Interval::above(value, true)), a >= b);
+            prop_assert_eq!(holds(Interval::below(value, false)), a < b);
+            prop_assert_eq!(holds(Interval::below(value, true)), a <= b);
+            prop_assert!(holds(Interval::all()) && !holds(Interval::point(RawBsonRef::Int32(1))));
+            if !b.is_empty() && !b.contains('\0') {
+                prop_assert_eq!(holds(Interval::prefix(&b)), a.starts_with(&b));
+            }
+        }
     }
 
     #[test]

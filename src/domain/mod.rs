@@ -1,6 +1,7 @@
 //! Pure types and pure decisions: no I/O, no clock, no randomness of their own.
 
 pub mod collection;
+pub mod cursor;
 pub mod decimal;
 pub mod document;
 pub mod expand;
@@ -10,8 +11,10 @@ pub mod json;
 pub mod key;
 pub mod limits;
 pub mod path;
+pub mod plan;
 pub mod projection;
 pub mod schema;
 pub mod sort;
+pub mod stamp;
 pub mod update;
 pub mod value;

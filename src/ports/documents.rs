@@ -61,6 +61,8 @@ pub enum Expect {
 pub enum Change {
     /// The whole document, created or replaced.
     Put(RawDocumentBuf),
+    /// The whole document as it once stood, its system fields included: what a restore puts back.
+    Restore(RawDocumentBuf),
     Update(Update),
     Delete,
 }
@@ -220,9 +222,11 @@ pub enum Build {
         done: u64,
         total: u64,
     },
-    /// A unique build that met duplicates: pairs of ids, the first few.
+    /// A unique build that met duplicates: pairs of ids, the first few; or a document the index cannot take: its id
+    /// and why. Neither used nor enforced until the index is removed and defined again.
     Failed {
         duplicates: Vec<(String, String)>,
+        refused: Option<(String, String)>,
     },
 }
 
@@ -272,6 +276,8 @@ pub trait Documents: Send + Sync {
         Err(super::Error::Unavailable("this store takes no restore".to_owned()))
     }
     async fn statistics(&self) -> Result<Statistics>;
+    /// Lets go of journal records older than a time, none after a place. Answers how many went.
+    async fn trim(&self, older_than: Timestamp, up_to: Sequence) -> Result<u64>;
     /// Finishes what is queued and closes; later calls answer `Unavailable`.
     async fn close(&self) -> Result<()>;
 }

@@ -7,13 +7,7 @@ use super::{
 };
 use crate::{
     backends::certificates::internal::Authority,
-    base::{
-        clock::SharedClock,
-        config::Config,
-        environment::Environment,
-        fault::Fault,
-        files, random,
-    },
+    base::{clock::SharedClock, config::Config, environment::Environment, fault::Fault, files, random},
     services::{
         access::{Caller, Role},
         instance::{self, Stamp},

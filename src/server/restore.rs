@@ -10,7 +10,6 @@ use crate::{
     base::{clock::SharedClock, config::Config, environment::Environment, fault::Fault, files},
     ports::documents::Load,
     services::{
-        self,
         backups::{self, Identity, Manifest, Progress, Restore, Trust},
         instance::{self, Stamp},
         keyring::{Keyring, Purpose},
@@ -123,9 +122,7 @@ fn fill(
     Ok(Restored { name, stamp, manifest, unvouched: restoring.identity.signers().is_empty() })
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Problem::new(Kind::Failed, Fault::new("instance.store").with("why", error)))?
 }

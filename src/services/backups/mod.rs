@@ -10,8 +10,8 @@ mod lines;
 mod recipients;
 mod restore;
 
-pub use desk::Backups;
 pub use create::{Created, Progress, Request, Stage, create, signers};
+pub use desk::Backups;
 pub use file::{Header, Kind, Manifest, Trust};
 pub use lines::Meta;
 pub use recipients::{Identity, Recipient, Signer};

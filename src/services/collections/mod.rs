@@ -201,7 +201,7 @@ fn build(index: &mut RawDocumentBuf, progress: &Build) {
             index.append(bson::cstr!("done"), figure(*done));
             index.append(bson::cstr!("total"), figure(*total));
         }
-        Build::Failed { duplicates } => {
+        Build::Failed { duplicates, refused } => {
             index.append(bson::cstr!("state"), "failed");
             let mut pairs = bson::RawArrayBuf::new();
             for (one, other) in duplicates {
@@ -211,6 +211,9 @@ fn build(index: &mut RawDocumentBuf, progress: &Build) {
                 pairs.push(pair);
             }
             index.append(bson::cstr!("duplicates"), pairs);
+            if let Some((id, reason)) = refused {
+                index.append(bson::cstr!("refused"), bson::rawdoc! { "_id": id.as_str(), "reason": reason.as_str() });
+            }
         }
     }
 }

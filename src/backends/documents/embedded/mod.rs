@@ -1,3 +1,229 @@
 //! The embedded engine: redb over one sealed file.
+//!
+//! ```text
+//! commit ─► queue ─► writer (one thread): check each batch (stage), apply, one durable transaction for all that wait
+//! find, get ─► view: catalogue, counts and tables of the last commit ─► plan ─► read
+//! ```
 
+mod build;
+mod catalog;
+mod fault;
+mod journal;
+mod read;
+mod receipts;
 pub mod sealed;
+mod stage;
+mod store;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod view;
+mod writer;
+
+pub use store::Place;
+
+use crate::{
+    base::{
+        clock::{SharedClock, Timestamp},
+        fault::Fault,
+    },
+    domain::{filter::Filter, limits},
+    ports::{
+        Error, Result,
+        documents::{
+            Batch, Change, Collection, Committed, Conflict, Documents, Explain, Page, Query, Record, Sequence,
+            Snapshot, Statistics,
+        },
+    },
+};
+use bson::RawDocumentBuf;
+use read::{Reader, Stop};
+use std::sync::Arc;
+use store::Store;
+use tokio::sync::{mpsc, oneshot};
+use writer::{Command, Shared, Writer};
+
+/// Operations of a batch, and bytes of their documents.
+pub const BATCH_OPERATIONS: usize = 1000;
+pub const BATCH_BYTES: usize = 16 << 20;
+/// Batches that may wait to be written.
+const QUEUE: usize = 4096;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Bytes of pages kept in memory.
+    pub cache: usize,
+    /// Bytes of a document, at most [`limits::MAX_DOCUMENT`].
+    pub max_document: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { cache: 64 << 20, max_document: limits::DOCUMENT }
+    }
+}
+
+pub struct Embedded {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Command>,
+    sealed: Option<sealed::Sealed>,
+}
+
+impl Embedded {
+    /// Opens the store at a place, or makes it. Reads the file: call it from a blocking thread.
+    pub fn open(place: Place, options: Options, clock: SharedClock) -> Result<Self> {
+        Self::start(Store::open(place, options.cache)?, options, clock)
+    }
+
+    /// On another storage than the sealed file: for tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn open_over(backend: impl redb::StorageBackend, options: Options, clock: SharedClock) -> Result<Self> {
+        Self::start(Store::over(backend, options.cache)?, options, clock)
+    }
+
+    fn start((store, state): (Store, store::State), options: Options, clock: SharedClock) -> Result<Self> {
+        let sealed = store.sealed().cloned();
+        let shared = Arc::new(Shared::new(store.view(&state)?, clock));
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let max_document = options.max_document.min(limits::MAX_DOCUMENT);
+        let writer =
+            Writer { store, state, shared: Arc::clone(&shared), queue: receiver, max_document, background: true };
+        let thread = std::thread::Builder::new().name("documents-writer".to_owned());
+        // It ends by itself when the queue closes; `close` waits for its last word.
+        thread.spawn(move || writer.run()).map_err(|error| Error::Backend(Box::new(error)))?;
+        Ok(Self { shared, queue, sealed })
+    }
+
+    /// The file beneath, for scrubs, key changes and figures.
+    pub fn sealed(&self) -> Option<&sealed::Sealed> {
+        self.sealed.as_ref()
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send(command(answer)).map_err(|error| {
+            Error::Unavailable(match error {
+                mpsc::error::TrySendError::Full(_) => "too many writes are waiting".to_owned(),
+                mpsc::error::TrySendError::Closed(_) => "the store is closed".to_owned(),
+            })
+        })?;
+        answered.await.unwrap_or_else(|_| Err(Error::Unavailable("the store is closed".to_owned())))
+    }
+
+    /// Here and now if it takes few rows, else on a thread that may block.
+    async fn read<T: Send + 'static>(
+        &self,
+        collection: String,
+        filter: Arc<Filter>,
+        run: impl Fn(Reader<'_>) -> std::result::Result<T, Stop> + Send + 'static,
+    ) -> Result<T> {
+        let view = self.shared.view()?;
+        let held = view.catalog.get(&collection).cloned();
+        let Some(held) = held else { return Err(Error::Conflict(Conflict::Unknown { operation: 0, collection })) };
+        match run(Reader::new(&view, &held, &filter, &self.shared.clock, Some(read::INLINE))) {
+            Ok(done) => return Ok(done),
+            Err(Stop::Failed(error)) => return Err(error),
+            Err(Stop::Budget) => {}
+        }
+        let clock = Arc::clone(&self.shared.clock);
+        let whole = move || match run(Reader::new(&view, &held, &filter, &clock, None)) {
+            Ok(done) => Ok(done),
+            Err(Stop::Failed(error)) => Err(error),
+            Err(Stop::Budget) => Err(Error::Backend("a query without a budget ran out of it".into())),
+        };
+        tokio::task::spawn_blocking(whole).await.map_err(|error| Error::Backend(Box::new(error)))?
+    }
+}
+
+/// Bytes of the documents a batch brings.
+fn weigh(batch: &Batch) -> Result<usize> {
+    let operations = batch.operations.len();
+    if operations > BATCH_OPERATIONS {
+        let fault = Fault::new("documents.batch_operations").with("operations", operations);
+        return Err(Error::Rejected(fault.with("limit", BATCH_OPERATIONS)));
+    }
+    let weight = |change: &Change| match change {
+        Change::Put(document) | Change::Restore(document) => document.as_bytes().len(),
+        Change::Update(_) | Change::Delete => 0,
+    };
+    let bytes = batch.operations.iter().map(|operation| weight(&operation.change) + operation.id.len()).sum();
+    if bytes > BATCH_BYTES {
+        let fault = Fault::new("documents.batch_bytes").with("bytes", bytes).with("limit", BATCH_BYTES);
+        return Err(Error::Rejected(fault));
+    }
+    Ok(bytes)
+}
+
+#[async_trait::async_trait]
+impl Documents for Embedded {
+    async fn commit(&self, batch: Batch) -> Result<Committed> {
+        let bytes = weigh(&batch)?;
+        self.ask(|answer| Command::Commit { batch: Box::new(batch), bytes, answer }).await
+    }
+
+    async fn get(&self, collection: &str, id: &str) -> Result<Option<RawDocumentBuf>> {
+        let view = self.shared.view()?;
+        view.catalog.get(collection).map_or(Ok(None), |held| view.get(held, id))
+    }
+
+    async fn find(&self, query: Query) -> Result<Page> {
+        let (collection, filter) = (query.collection.clone(), Arc::clone(&query.filter));
+        self.read(collection, filter, move |reader| reader.find(&query)).await
+    }
+
+    async fn count(&self, collection: &str, filter: Arc<Filter>) -> Result<(u64, Explain)> {
+        self.read(collection.to_owned(), filter, |reader| reader.count()).await
+    }
+
+    async fn describe(&self, collection: &str) -> Result<Option<Collection>> {
+        self.shared.view()?.describe(collection)
+    }
+
+    async fn collections(&self) -> Result<Vec<Collection>> {
+        let view = self.shared.view()?;
+        view.catalog.collections.keys().filter_map(|name| view.describe(name).transpose()).collect()
+    }
+
+    async fn records(&self, after: Sequence, limit: usize) -> Result<Vec<Record>> {
+        let view = self.shared.view()?;
+        let read = tokio::task::spawn_blocking(move || view.records(after, limit));
+        read.await.map_err(|error| Error::Backend(Box::new(error)))?
+    }
+
+    async fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
+        let view = self.shared.view()?;
+        Ok(Arc::new(self.shared.snapshots.take(view, self.shared.clock.now().0)))
+    }
+
+    async fn statistics(&self) -> Result<Statistics> {
+        let view = self.shared.view()?;
+        let figure = |figure: Option<std::result::Result<u64, sealed::Error>>| {
+            figure.transpose().map(Option::unwrap_or_default).map_err(|error| Error::Backend(Box::new(error)))
+        };
+        let age = self.shared.snapshots.oldest().map_or(0, |taken| self.shared.clock.now().0 - taken);
+        Ok(Statistics {
+            sequence: Sequence(view.sequence),
+            stored_bytes: figure(self.sealed.as_ref().map(sealed::Sealed::stored))?,
+            free_bytes: figure(self.sealed.as_ref().map(sealed::Sealed::headroom))?,
+            journal_records: redb::ReadableTableMetadata::len(&view.tables.journal).map_err(fault::failed)?,
+            queued_batches: (self.queue.max_capacity() - self.queue.capacity()) as u64,
+            oldest_snapshot_seconds: u64::try_from(age / 1000).unwrap_or_default(),
+            read_only: self.shared.read_only(),
+        })
+    }
+
+    async fn trim(&self, older_than: Timestamp, up_to: Sequence) -> Result<u64> {
+        let mut all = 0;
+        loop {
+            let gone = self.ask(|answer| Command::Trim { older_than, up_to, answer }).await?;
+            all += gone;
+            if gone < writer::TRIM {
+                return Ok(all);
+            }
+        }
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.ask(|answer| Command::Close { answer }).await
+    }
+}

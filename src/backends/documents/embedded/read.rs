@@ -1,0 +1,641 @@
+//! Queries answered: a plan carried out over the tables of one view.
+
+use super::{
+    catalog::{Held, HeldIndex, Progress},
+    fault::failed,
+    tables::{self, Bytes},
+    view::{View, borrowed},
+};
+use crate::{
+    base::{
+        clock::{SharedClock, Timestamp},
+        fault::Fault,
+    },
+    domain::{
+        collection::Index,
+        cursor::Cursor,
+        filter::Filter,
+        key,
+        path::Path,
+        plan::{self, Candidate, Order, Plan, Range, Seek, Source},
+        sort::{Direction, Sort},
+    },
+    ports::{
+        Error,
+        documents::{Explain, Page, Query},
+    },
+};
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
+use redb::ReadOnlyTable;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    ops::Bound,
+};
+
+/// Seconds a query may take.
+pub const SECONDS: i64 = 5;
+/// Rows that may be read where waiting would hold others up.
+pub const INLINE: u64 = 2000;
+/// Bytes of rows kept while sorting in memory.
+const SORT_MEMORY: usize = 32 << 20;
+/// Ids gathered from an index to be put in order; where there are more, the documents' own order is quicker.
+const GATHER: usize = 20_000;
+/// Rows between two looks at the clock.
+const TICK: u64 = 64;
+
+/// Why a query stopped.
+pub enum Stop {
+    /// It takes more rows than it was given.
+    Budget,
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(Error::Rejected(fault))
+    }
+}
+
+impl From<redb::StorageError> for Stop {
+    fn from(error: redb::StorageError) -> Self {
+        Self::Failed(failed(error))
+    }
+}
+
+type Run<T> = std::result::Result<T, Stop>;
+
+/// One query under way.
+pub struct Reader<'a> {
+    view: &'a View,
+    held: &'a Held,
+    filter: &'a Filter,
+    clock: &'a SharedClock,
+    deadline: Timestamp,
+    /// Rows it may still read.
+    budget: Option<u64>,
+    rows: u64,
+    explain: Explain,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(
+        view: &'a View,
+        held: &'a Held,
+        filter: &'a Filter,
+        clock: &'a SharedClock,
+        budget: Option<u64>,
+    ) -> Self {
+        let deadline = clock.now().plus_seconds(SECONDS);
+        Self { view, held, filter, clock, deadline, budget, rows: 0, explain: Explain::default() }
+    }
+
+    pub fn find(mut self, query: &Query) -> Run<Page> {
+        let ready = ready(self.held);
+        let plan = plan::plan(self.filter, &query.sort, &candidates(&ready));
+        let (keys, tie) = plan::split(&query.sort);
+        let fields = if plan.order == Order::Nearest { 1 } else { keys.len() };
+        let after = query.after.as_deref().map(|bytes| Cursor::decode(bytes, fields)).transpose()?;
+        self.explain.index = named(&plan, &ready, keys.is_empty() && plan.exact);
+        let mut page = Gathered { limit: query.limit, rows: Vec::new() };
+        match (&plan.source, &plan.order) {
+            (Source::Ids { ranges, .. }, Order::Served { reverse, .. }) => {
+                self.ids_in_order(ranges, *reverse, after.as_ref(), plan.exact, &mut page)?;
+            }
+            (Source::Index { place, ranges, .. }, Order::Served { reverse, seek }) => {
+                let index = at(&ready, *place)?;
+                let walk = Walk { index, ranges, reverse: *reverse, grouped: *reverse && tie == Direction::Ascending };
+                self.index_in_order(&walk, seek, after.as_ref(), plan.exact, &mut page)?;
+            }
+            (Source::Index { place, ranges, .. }, Order::Sorted) if keys.is_empty() => {
+                let index = at(&ready, *place)?;
+                if !self.gathered_ids(index, ranges, tie, after.as_ref(), plan.exact, &mut page)? {
+                    self.explain.index = None;
+                    let reverse = tie == Direction::Descending;
+                    self.ids_in_order(&[(Vec::new(), None)], reverse, after.as_ref(), false, &mut page)?;
+                }
+            }
+            _ => return self.sorted(query, &plan, &ready, after.as_ref()),
+        }
+        let key = |document: &RawDocument| components(&query.sort, document, keys);
+        page.finish(key, self.explain)
+    }
+
+    pub fn count(mut self) -> Run<(u64, Explain)> {
+        if matches!(self.filter, Filter::And(parts) if parts.is_empty()) {
+            return Ok((self.view.count(self.held), Explain { index: Some("_id".to_owned()), ..self.explain }));
+        }
+        let ready = ready(self.held);
+        let plan = plan::plan(self.filter, &Sort::default(), &candidates(&ready));
+        self.explain.index = named(&plan, &ready, plan.exact);
+        let mut count = 0;
+        let mut seen = HashSet::new();
+        let repeats = matches!(plan.source, Source::Index { repeats: true, .. });
+        if plan.exact && !repeats {
+            self.each_id(&plan, &ready, |_, _| {
+                count += 1;
+                Ok(())
+            })?;
+        } else {
+            self.each_document(&plan, &ready, |_, id, _| {
+                count += u64::from(!repeats || seen.insert(id.to_owned()));
+                Ok(())
+            })?;
+        }
+        Ok((count, self.explain))
+    }
+
+    /// Counts a row against the budget and the clock.
+    fn tick(&mut self) -> Run<()> {
+        self.rows += 1;
+        if self.budget.is_some_and(|budget| self.rows > budget) {
+            return Err(Stop::Budget);
+        }
+        if self.rows.is_multiple_of(TICK) && self.clock.now() > self.deadline {
+            return Err(Fault::new("query.time").with("seconds", SECONDS).into());
+        }
+        Ok(())
+    }
+
+    /// The document, if it answers the filter.
+    fn accept(&mut self, id: &str, exact: bool) -> Run<Option<RawDocumentBuf>> {
+        let key = tables::document_key(self.held.number, id);
+        let Some(stored) = self.view.tables.documents.get(key.as_slice())? else {
+            return Err(Error::Corrupt(format!("an index names a document \"{id}\" that is not there")).into());
+        };
+        self.explain.documents_examined += 1;
+        let document = borrowed(stored.value())?;
+        Ok((exact || self.filter.matches(document)).then(|| document.to_owned()))
+    }
+
+    fn ids_in_order(
+        &mut self,
+        ranges: &[Range],
+        reverse: bool,
+        after: Option<&Cursor>,
+        exact: bool,
+        page: &mut Gathered,
+    ) -> Run<()> {
+        let prefix = self.held.number.to_be_bytes();
+        let after = after.map(|cursor| tables::document_key(self.held.number, &cursor.id));
+        for (from, to) in directed(ranges, reverse) {
+            let (mut from, mut to) = bounds(&prefix, from, to.as_deref());
+            if let Some(after) = &after {
+                clip(&mut from, &mut to, after, reverse);
+            }
+            for row in span(&self.view.tables.documents, &from, &to, reverse)? {
+                let (_, document) = row?;
+                self.tick()?;
+                self.explain.documents_examined += 1;
+                let document = borrowed(document.value())?;
+                if (exact || self.filter.matches(document)) && page.push(document.to_owned()) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn index_in_order(
+        &mut self,
+        walk: &Walk<'_>,
+        seek: &[Seek],
+        after: Option<&Cursor>,
+        exact: bool,
+        page: &mut Gathered,
+    ) -> Run<()> {
+        let prefix = walk.index.number.to_be_bytes();
+        let group = after.map(|cursor| group_key(&prefix, seek, cursor));
+        let ranges: Vec<_> = walk.ranges.iter().map(|(from, to)| bounds(&prefix, from, to.as_deref())).collect();
+        if let (true, Some(group), Some(cursor)) = (walk.grouped, &group, after) {
+            // What is left of the group the last page ended in.
+            let from = Bound::Excluded([group, cursor.id.as_bytes()].concat());
+            let held = ranges.iter().any(|(from, to)| within(from, to, group));
+            if held && self.entries(&from, &end_of(group), exact, page)? {
+                return Ok(());
+            }
+        }
+        let ranges: Box<dyn Iterator<Item = _>> =
+            if walk.reverse { Box::new(ranges.into_iter().rev()) } else { Box::new(ranges.into_iter()) };
+        for (mut from, mut to) in ranges {
+            match (&group, after) {
+                (Some(group), _) if walk.grouped => clip(&mut from, &mut to, group, true),
+                (Some(group), Some(cursor)) => {
+                    clip(&mut from, &mut to, &[group, cursor.id.as_bytes()].concat(), walk.reverse);
+                }
+                _ => {}
+            }
+            let full = match (walk.reverse, walk.grouped) {
+                (true, true) => self.grouped_entries(&from, to, exact, page)?,
+                (true, false) => self.reversed_entries(&from, &to, exact, page)?,
+                _ => self.entries(&from, &to, exact, page)?,
+            };
+            if full {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Entries in their order. Answers whether the page is full.
+    fn entries(&mut self, from: &Bound<Vec<u8>>, to: &Bound<Vec<u8>>, exact: bool, page: &mut Gathered) -> Run<bool> {
+        for row in span(&self.view.tables.entries, from, to, false)? {
+            let (key, length) = row?;
+            if self.entry(key.value(), length.value(), exact, page)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn reversed_entries(
+        &mut self,
+        from: &Bound<Vec<u8>>,
+        to: &Bound<Vec<u8>>,
+        exact: bool,
+        page: &mut Gathered,
+    ) -> Run<bool> {
+        for row in span(&self.view.tables.entries, from, to, true)? {
+            let (key, length) = row?;
+            if self.entry(key.value(), length.value(), exact, page)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// From the last to the first, but ids ascending among equal keys.
+    fn grouped_entries(
+        &mut self,
+        from: &Bound<Vec<u8>>,
+        mut to: Bound<Vec<u8>>,
+        exact: bool,
+        page: &mut Gathered,
+    ) -> Run<bool> {
+        'groups: loop {
+            let mut alone: Option<(Vec<u8>, u16)> = None;
+            for row in span(&self.view.tables.entries, from, &to, true)? {
+                let (key, length) = row?;
+                let (key, length) = (key.value(), length.value());
+                if let Some((last, last_length)) = alone.take() {
+                    let group = values(&last, last_length);
+                    if group == values(key, length) {
+                        if self.entries(&Bound::Included(group.to_vec()), &end_of(group), exact, page)? {
+                            return Ok(true);
+                        }
+                        to = Bound::Excluded(group.to_vec());
+                        continue 'groups;
+                    }
+                    if self.entry(&last, last_length, exact, page)? {
+                        return Ok(true);
+                    }
+                }
+                alone = Some((key.to_vec(), length));
+            }
+            return match alone {
+                Some((key, length)) => self.entry(&key, length, exact, page),
+                None => Ok(false),
+            };
+        }
+    }
+
+    fn entry(&mut self, key: &[u8], length: u16, exact: bool, page: &mut Gathered) -> Run<bool> {
+        self.tick()?;
+        self.explain.keys_examined += 1;
+        let accepted = self.accept(entry_id(key, length)?, exact)?;
+        Ok(accepted.is_some_and(|document| page.push(document)))
+    }
+
+    /// The ids an index gives, put in order, then their documents. `false`: too many, nothing was done.
+    fn gathered_ids(
+        &mut self,
+        index: &HeldIndex,
+        ranges: &[Range],
+        tie: Direction,
+        after: Option<&Cursor>,
+        exact: bool,
+        page: &mut Gathered,
+    ) -> Run<bool> {
+        let prefix = index.number.to_be_bytes();
+        let mut ids = BTreeSet::new();
+        for (from, to) in ranges {
+            let (from, to) = bounds(&prefix, from, to.as_deref());
+            for row in span(&self.view.tables.entries, &from, &to, false)? {
+                let (key, length) = row?;
+                self.tick()?;
+                self.explain.keys_examined += 1;
+                let id = entry_id(key.value(), length.value())?;
+                if after
+                    .is_none_or(|cursor| if tie == Direction::Ascending { id > &*cursor.id } else { id < &*cursor.id })
+                {
+                    ids.insert(id.to_owned());
+                }
+                if ids.len() > GATHER {
+                    return Ok(false);
+                }
+            }
+        }
+        let ids: Box<dyn Iterator<Item = &String>> =
+            if tie == Direction::Ascending { Box::new(ids.iter()) } else { Box::new(ids.iter().rev()) };
+        for id in ids {
+            if let Some(document) = self.accept(id, exact)?
+                && page.push(document)
+            {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Everything the plan gives, the first rows kept in order.
+    fn sorted(mut self, query: &Query, plan: &Plan, ready: &[&HeldIndex], after: Option<&Cursor>) -> Run<Page> {
+        let (keys, tie) = plan::split(&query.sort);
+        let near = if plan.order == Order::Nearest { self.filter.near() } else { None };
+        let key = |document: &RawDocument| match near {
+            Some((path, near)) => {
+                let metres = near.distance(document, path).unwrap_or(f64::INFINITY);
+                Ok(vec![key::component(RawBsonRef::Double(metres))])
+            }
+            None => components(&query.sort, document, keys),
+        };
+        let after = after.map(|cursor| place(&cursor.components, &cursor.id, tie));
+        let mut first: BTreeMap<Vec<u8>, RawDocumentBuf> = BTreeMap::new();
+        let mut bytes = 0;
+        self.explain.sorted_in_memory = true;
+        self.each_document(plan, ready, |_, id, document| {
+            let place = place(&key(document)?, id, tie);
+            if after.as_ref().is_some_and(|after| place <= *after) {
+                return Ok(());
+            }
+            if first.len() > query.limit && first.last_key_value().is_some_and(|(last, _)| place > *last) {
+                return Ok(());
+            }
+            bytes += place.len() + document.as_bytes().len();
+            if let Some(same) = first.insert(place, document.to_owned()) {
+                bytes -= same.as_bytes().len();
+            }
+            if first.len() > query.limit + 1
+                && let Some((place, document)) = first.pop_last()
+            {
+                bytes -= place.len() + document.as_bytes().len();
+            }
+            if bytes > SORT_MEMORY {
+                let index = keys.iter().map(|(path, direction)| {
+                    format!("{path}_{}", if *direction == Direction::Ascending { "1" } else { "-1" })
+                });
+                let index = index.collect::<Vec<_>>().join("_");
+                return Err(Fault::new("query.sort_memory").with("limit", SORT_MEMORY).with("index", index).into());
+            }
+            Ok(())
+        })?;
+        let page = Gathered { limit: query.limit, rows: first.into_values().collect() };
+        page.finish(key, self.explain)
+    }
+
+    /// Every document of the plan that answers the filter, in no order; over some indexes more than once.
+    fn each_document(
+        &mut self,
+        plan: &Plan,
+        ready: &[&HeldIndex],
+        mut visit: impl FnMut(&mut Self, &str, &RawDocument) -> Run<()>,
+    ) -> Run<()> {
+        if let Source::Ids { ranges, .. } = &plan.source {
+            let prefix = self.held.number.to_be_bytes();
+            for (from, to) in ranges {
+                let (from, to) = bounds(&prefix, from, to.as_deref());
+                for row in span(&self.view.tables.documents, &from, &to, false)? {
+                    let (key, document) = row?;
+                    self.tick()?;
+                    self.explain.documents_examined += 1;
+                    let document = borrowed(document.value())?;
+                    let id = tables::document_id(key.value()).unwrap_or_default();
+                    if plan.exact || self.filter.matches(document) {
+                        visit(self, id, document)?;
+                    }
+                }
+            }
+            return Ok(());
+        }
+        self.each_id(plan, ready, |reader, id| match reader.accept(id, plan.exact)? {
+            Some(document) => visit(reader, id, &document),
+            None => Ok(()),
+        })
+    }
+
+    fn each_id(
+        &mut self,
+        plan: &Plan,
+        ready: &[&HeldIndex],
+        mut visit: impl FnMut(&mut Self, &str) -> Run<()>,
+    ) -> Run<()> {
+        let (number, ranges) = match &plan.source {
+            Source::Ids { ranges, .. } => (self.held.number, ranges),
+            Source::Index { place, ranges, .. } => (at(ready, *place)?.number, ranges),
+        };
+        let prefix = number.to_be_bytes();
+        for (from, to) in ranges {
+            let (from, to) = bounds(&prefix, from, to.as_deref());
+            if matches!(plan.source, Source::Ids { .. }) {
+                for row in span(&self.view.tables.documents, &from, &to, false)? {
+                    let (key, _) = row?;
+                    self.tick()?;
+                    self.explain.keys_examined += 1;
+                    visit(self, tables::document_id(key.value()).unwrap_or_default())?;
+                }
+                continue;
+            }
+            for row in span(&self.view.tables.entries, &from, &to, false)? {
+                let (key, length) = row?;
+                self.tick()?;
+                self.explain.keys_examined += 1;
+                visit(self, entry_id(key.value(), length.value())?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An index to be walked along.
+struct Walk<'a> {
+    index: &'a HeldIndex,
+    ranges: &'a [Range],
+    reverse: bool,
+    grouped: bool,
+}
+
+/// Rows of a page, and one more if there is.
+struct Gathered {
+    limit: usize,
+    rows: Vec<RawDocumentBuf>,
+}
+
+impl Gathered {
+    /// Answers whether that was enough.
+    fn push(&mut self, document: RawDocumentBuf) -> bool {
+        self.rows.push(document);
+        self.rows.len() > self.limit
+    }
+
+    fn finish(mut self, key: impl Fn(&RawDocument) -> Run<Vec<Vec<u8>>>, explain: Explain) -> Run<Page> {
+        let more = self.rows.len() > self.limit;
+        self.rows.truncate(self.limit);
+        let next = match self.rows.last().filter(|_| more) {
+            Some(last) => {
+                let id = last.get_str("_id").map_err(|_| Error::Corrupt("a document has no id".to_owned()))?;
+                Some(Cursor { components: key(last)?, id: id.to_owned() }.encode())
+            }
+            None => None,
+        };
+        Ok(Page { documents: self.rows, next, explain })
+    }
+}
+
+/// The sort's components of a document.
+fn components(sort: &Sort, document: &RawDocument, keys: &[(Path, Direction)]) -> Run<Vec<Vec<u8>>> {
+    let values = sort.key(document)?;
+    let component = |(value, (_, direction)): (&RawBsonRef<'_>, &(Path, Direction))| {
+        let mut bytes = Vec::with_capacity(16);
+        key::append(&mut bytes, *value, *direction);
+        bytes
+    };
+    Ok(values.iter().zip(keys).map(component).collect())
+}
+
+/// A row's place in a sort, as bytes.
+fn place(components: &[Vec<u8>], id: &str, tie: Direction) -> Vec<u8> {
+    let mut place = components.concat();
+    let start = place.len();
+    place.extend_from_slice(id.as_bytes());
+    place.push(0);
+    if tie == Direction::Descending {
+        key::turn(place.get_mut(start..).unwrap_or_default());
+    }
+    place
+}
+
+fn ready(held: &Held) -> Vec<&HeldIndex> {
+    held.indexes.iter().filter(|index| index.progress == Progress::Ready).collect()
+}
+
+fn candidates<'a>(ready: &[&'a HeldIndex]) -> Vec<Candidate<'a>> {
+    let candidate = |held: &&'a HeldIndex| -> Candidate<'a> {
+        let index: &'a Index = &held.index;
+        Candidate { index, multikey: held.multikey }
+    };
+    ready.iter().map(candidate).collect()
+}
+
+fn at<'a>(ready: &[&'a HeldIndex], place: usize) -> Run<&'a HeldIndex> {
+    let found = ready.get(place).copied();
+    found.ok_or_else(|| Stop::Failed(Error::Backend("the plan names an index that is not there".into())))
+}
+
+/// `whole`: every document in the range is an answer.
+fn named(plan: &Plan, ready: &[&HeldIndex], whole: bool) -> Option<String> {
+    match &plan.source {
+        Source::Ids { bounded, .. } => (*bounded || whole).then(|| "_id".to_owned()),
+        Source::Index { place, .. } => ready.get(*place).map(|held| held.index.name.clone()),
+    }
+}
+
+fn entry_id(key: &[u8], length: u16) -> Run<&str> {
+    tables::entry_id(key, length).ok_or_else(|| Error::Corrupt("an index entry has no id".to_owned()).into())
+}
+
+/// The key of an entry without its id.
+fn values(key: &[u8], length: u16) -> &[u8] {
+    key.get(..key.len().saturating_sub(length.into())).unwrap_or_default()
+}
+
+/// What the entries under a cursor's values begin with.
+fn group_key(prefix: &[u8], seek: &[Seek], cursor: &Cursor) -> Vec<u8> {
+    let mut group = prefix.to_vec();
+    group.push(key::VERSION);
+    for part in seek {
+        match part {
+            Seek::Fixed(component) => group.extend_from_slice(component),
+            Seek::Sort { place, turned } => {
+                let start = group.len();
+                group.extend_from_slice(cursor.components.get(*place).map_or(&[][..], Vec::as_slice));
+                if *turned {
+                    key::turn(group.get_mut(start..).unwrap_or_default());
+                }
+            }
+        }
+    }
+    group
+}
+
+fn directed(ranges: &[Range], reverse: bool) -> Box<dyn Iterator<Item = &Range> + '_> {
+    if reverse { Box::new(ranges.iter().rev()) } else { Box::new(ranges.iter()) }
+}
+
+/// A range of keys under a number.
+fn bounds(prefix: &[u8; 4], from: &[u8], to: Option<&[u8]>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    let to = match to {
+        Some(to) => Bound::Excluded([prefix, to].concat()),
+        None => end_of(prefix),
+    };
+    (Bound::Included([&prefix[..], from].concat()), to)
+}
+
+/// Before everything that comes after what begins with these bytes.
+fn end_of(prefix: &[u8]) -> Bound<Vec<u8>> {
+    key::after(prefix).map_or(Bound::Unbounded, Bound::Excluded)
+}
+
+/// Leaves what comes after a place, in the direction of the walk.
+fn clip(from: &mut Bound<Vec<u8>>, to: &mut Bound<Vec<u8>>, place: &[u8], reverse: bool) {
+    let bytes = |bound: &Bound<Vec<u8>>| match bound {
+        Bound::Included(bytes) | Bound::Excluded(bytes) => Some(bytes.clone()),
+        Bound::Unbounded => None,
+    };
+    if reverse {
+        if bytes(to).is_none_or(|to| *place < *to) {
+            *to = Bound::Excluded(place.to_vec());
+        }
+    } else if bytes(from).is_none_or(|from| *place >= *from) {
+        *from = Bound::Excluded(place.to_vec());
+    }
+}
+
+fn within(from: &Bound<Vec<u8>>, to: &Bound<Vec<u8>>, key: &[u8]) -> bool {
+    (match from {
+        Bound::Included(from) => key >= from.as_slice(),
+        Bound::Excluded(from) => key > from.as_slice(),
+        Bound::Unbounded => true,
+    }) && match to {
+        Bound::Included(to) => key <= to.as_slice(),
+        Bound::Excluded(to) => key < to.as_slice(),
+        Bound::Unbounded => true,
+    }
+}
+
+type Row<V> =
+    std::result::Result<(redb::AccessGuard<'static, Bytes>, redb::AccessGuard<'static, V>), redb::StorageError>;
+
+/// The rows between two bounds, either way; none where they have crossed.
+fn span<V: redb::Value + 'static>(
+    table: &ReadOnlyTable<Bytes, V>,
+    from: &Bound<Vec<u8>>,
+    to: &Bound<Vec<u8>>,
+    reverse: bool,
+) -> Run<Box<dyn Iterator<Item = Row<V>>>> {
+    let crossed = match (from, to) {
+        (Bound::Included(a), Bound::Excluded(b)) => a >= b,
+        (Bound::Excluded(a), Bound::Excluded(b) | Bound::Included(b)) => a >= b,
+        _ => false,
+    };
+    if crossed {
+        return Ok(Box::new(std::iter::empty()));
+    }
+    let from = from.as_ref().map(Vec::as_slice);
+    let to = to.as_ref().map(Vec::as_slice);
+    let rows = table.range::<&[u8]>((from, to))?;
+    Ok(if reverse { Box::new(rows.rev()) } else { Box::new(rows) })
+}

@@ -1,0 +1,171 @@
+//! redb's database on its file: opened, made when new, read again after a failed write.
+
+use super::{
+    catalog::{Catalog, Held},
+    fault::failed,
+    sealed::{DataKeys, Sealed},
+    stage::Work,
+    tables::{self, Readers, Tables},
+    view::View,
+};
+use crate::ports::{Error, Result};
+use bson::RawDocument;
+use redb::{Builder, Database, ReadableDatabase, ReadableTable};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+/// The sealed file and what opens it.
+#[derive(Clone)]
+pub struct Place {
+    pub path: PathBuf,
+    pub keys: DataKeys,
+    /// Names the instance and environment; no other opens the file.
+    pub stamp: Vec<u8>,
+}
+
+pub struct Store {
+    place: Option<Place>,
+    cache: usize,
+    database: Option<Database>,
+    sealed: Option<Sealed>,
+}
+
+/// What the engine carries from one transaction to the next.
+#[derive(Clone)]
+pub struct State {
+    pub catalog: Arc<Catalog>,
+    pub counts: BTreeMap<u32, u64>,
+    pub sequence: u64,
+}
+
+impl Store {
+    /// Opens the file, or makes it when there is none.
+    pub fn open(place: Place, cache: usize) -> Result<(Self, State)> {
+        let Place { path, keys, stamp } = place.clone();
+        let exists = path.try_exists().map_err(|error| Error::Backend(Box::new(error)))?;
+        let sealed = match exists {
+            true => Sealed::open(&path, keys, &stamp),
+            false => Sealed::create(&path, keys, &stamp),
+        };
+        let sealed = sealed.map_err(refused)?;
+        let database = build(cache, sealed.clone()).map_err(failed)?;
+        sealed.opened();
+        let state = load(&database)?;
+        Ok((Self { place: Some(place), cache, database: Some(database), sealed: Some(sealed) }, state))
+    }
+
+    /// On another storage than the sealed file, for tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn over(backend: impl redb::StorageBackend, cache: usize) -> Result<(Self, State)> {
+        let database = build(cache, backend).map_err(failed)?;
+        let state = load(&database)?;
+        Ok((Self { place: None, cache, database: Some(database), sealed: None }, state))
+    }
+
+    pub fn database(&self) -> Result<&Database> {
+        self.database.as_ref().ok_or_else(|| Error::Unavailable("the store is closed".to_owned()))
+    }
+
+    /// Bytes that may still be written; far more than any commit takes where nobody counts.
+    pub fn headroom(&self) -> Result<u64> {
+        let headroom = self.sealed.as_ref().map(Sealed::headroom).transpose().map_err(refused)?;
+        Ok(headroom.unwrap_or(u64::MAX))
+    }
+
+    pub fn sealed(&self) -> Option<&Sealed> {
+        self.sealed.as_ref()
+    }
+
+    pub fn view(&self, state: &State) -> Result<View> {
+        let transaction = self.database()?.begin_read().map_err(failed)?;
+        let tables = Readers::open(&transaction).map_err(failed)?;
+        let State { catalog, counts, sequence } = state.clone();
+        Ok(View { tables, catalog, counts, sequence })
+    }
+
+    /// After a failed write redb answers nothing any more: the file as last synced is opened for reading, and what
+    /// redb itself writes stays in memory.
+    pub fn reopen_for_reading(&mut self) -> Result<State> {
+        let Some(place) = self.place.clone() else { return Err(Error::Unavailable("a write failed".to_owned())) };
+        let until = self.sealed.as_ref().map(Sealed::acknowledged);
+        self.database = None;
+        self.sealed = None;
+        let sealed = Sealed::open_read_overlay(&place.path, place.keys, &place.stamp, until).map_err(refused)?;
+        let database = build(self.cache, sealed.clone()).map_err(failed)?;
+        sealed.opened();
+        let state = load(&database)?;
+        (self.database, self.sealed) = (Some(database), Some(sealed));
+        Ok(state)
+    }
+
+    pub fn close(&mut self) -> Result<()> {
+        self.sealed = None;
+        self.database.take().map_or(Ok(()), |database| database.close().map_err(failed))
+    }
+}
+
+fn refused(error: super::sealed::Error) -> Error {
+    if error.corrupt() {
+        Error::Corrupt(error.to_string())
+    } else if error.full() {
+        Error::Full(error.to_string())
+    } else {
+        Error::Rejected(error.fault())
+    }
+}
+
+fn build(cache: usize, backend: impl redb::StorageBackend) -> std::result::Result<Database, redb::DatabaseError> {
+    Builder::new().set_cache_size(cache).create_with_backend(backend)
+}
+
+fn load(database: &Database) -> Result<State> {
+    let transaction = database.begin_read().map_err(failed)?;
+    let metadata = match transaction.open_table(tables::METADATA) {
+        Ok(metadata) => metadata,
+        Err(redb::TableError::TableDoesNotExist(_)) => return initialise(database),
+        Err(error) => return Err(failed(error)),
+    };
+    let number = |name: &str| -> Result<u64> {
+        Ok(metadata.get(name).map_err(failed)?.map(|number| number.value()).unwrap_or_default())
+    };
+    let format = number("format")?;
+    if format > tables::FORMAT {
+        let fault = crate::base::fault::Fault::new("documents.format");
+        return Err(Error::Rejected(fault.with("found", format).with("known", tables::FORMAT)));
+    }
+    let small = |name: &str| u32::try_from(number(name)?).map_err(|_| unreadable(name));
+    let mut catalog = Catalog {
+        collections: BTreeMap::new(),
+        next_collection: small("next_collection")?,
+        next_index: small("next_index")?,
+    };
+    for row in transaction.open_table(tables::COLLECTIONS).map_err(failed)?.iter().map_err(failed)? {
+        let (name, state) = row.map_err(failed)?;
+        let held = RawDocument::from_bytes(state.value()).ok().and_then(Held::read);
+        let held = held.ok_or_else(|| unreadable(name.value()))?;
+        catalog.collections.insert(name.value().to_owned(), Arc::new(held));
+    }
+    let mut counts = BTreeMap::new();
+    for row in transaction.open_table(tables::COUNTS).map_err(failed)?.iter().map_err(failed)? {
+        let (number, count) = row.map_err(failed)?;
+        counts.insert(number.value(), count.value());
+    }
+    Ok(State { catalog: Arc::new(catalog), counts, sequence: number("sequence")? })
+}
+
+fn unreadable(what: &str) -> Error {
+    Error::Corrupt(format!("the engine's state of {what} is unreadable"))
+}
+
+fn initialise(database: &Database) -> Result<State> {
+    let transaction = database.begin_write().map_err(failed)?;
+    let state = State { catalog: Arc::new(Catalog::initial()), counts: BTreeMap::new(), sequence: 0 };
+    {
+        let tables = Tables::open(&transaction).map_err(failed)?;
+        let mut work = Work::new(tables, &state);
+        work.tables.metadata.insert("format", tables::FORMAT).map_err(failed)?;
+        work.tables.metadata.insert("sequence", 0).map_err(failed)?;
+        work.save(&state.catalog.collections.keys().cloned().collect()).map_err(failed)?;
+    }
+    transaction.commit().map_err(failed)?;
+    Ok(state)
+}

@@ -1,0 +1,390 @@
+//! How a query is to be answered: over which index, between which keys, and whether in its order. A plan may read
+//! too much, never too little: what it reads is checked against the whole filter, unless the keys say it all.
+
+use super::{
+    collection::Index,
+    filter::{Filter, Test},
+    key::{self, Interval},
+    path::{Path, position},
+    sort::{Direction, Sort},
+    value::Class,
+};
+use bson::{RawBson, RawBsonRef};
+
+/// Key ranges a plan may have: products of `$in` stop growing here.
+const MAX_RANGES: usize = 2000;
+
+/// An index as the planner needs it.
+pub struct Candidate<'a> {
+    pub index: &'a Index,
+    /// A bit for each field under which some document has an array.
+    pub multikey: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub source: Source,
+    pub order: Order,
+    /// Whatever the ranges hold answers the filter.
+    pub exact: bool,
+}
+
+/// Keys from the first (inclusive) to the second (exclusive; `None` to the end), in ascending order.
+pub type Range = (Vec<u8>, Option<Vec<u8>>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The documents by their ids; `bounded` unless every id is in.
+    Ids { ranges: Vec<Range>, bounded: bool },
+    /// Entries of the candidate at this place.
+    Index {
+        place: usize,
+        ranges: Vec<Range>,
+        /// A document may stand in the ranges more than once.
+        repeats: bool,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// The keys come in the order asked for.
+    Served {
+        /// From the last to the first.
+        reverse: bool,
+        /// Where the sort's fields are in the keys.
+        seek: Vec<Seek>,
+    },
+    /// Gathered and sorted.
+    Sorted,
+    /// Gathered and sorted by the distance from the filter's `$near`.
+    Nearest,
+}
+
+/// A component of the index's key, for a cursor to find its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seek {
+    /// The same for every row.
+    Fixed(Vec<u8>),
+    /// The cursor's component at this place, with its bits turned if the index runs the other way.
+    Sort { place: usize, turned: bool },
+}
+
+/// The sort up to `_id`, and the direction of ids among equals.
+pub fn split(sort: &Sort) -> (&[(Path, Direction)], Direction) {
+    match sort.0.iter().position(|(path, _)| is_id(path)) {
+        Some(place) => {
+            (sort.0.get(..place).unwrap_or_default(), sort.0.get(place).map_or(Direction::Ascending, |key| key.1))
+        }
+        None => (&sort.0, Direction::Ascending),
+    }
+}
+
+fn is_id(path: &Path) -> bool {
+    matches!(path.parts(), [only] if only == "_id")
+}
+
+/// Chooses: ids named by the filter; else most fields fixed, then the order served, then a range; else all documents.
+pub fn plan(filter: &Filter, sort: &Sort, candidates: &[Candidate<'_>]) -> Plan {
+    let mut conditions = Conditions { all: Vec::new(), complete: true };
+    conditions.gather(filter, &[]);
+    let (keys, tie) = split(sort);
+    let nearest = keys.is_empty() && sort.0.is_empty() && filter.near().is_some();
+    let ids = by_id(&conditions, keys, tie, nearest);
+    if matches!(&ids.source, Source::Ids { bounded: true, .. }) {
+        return ids;
+    }
+    let mut best: Option<(usize, Plan)> = None;
+    for (place, candidate) in candidates.iter().enumerate() {
+        let Some((score, plan)) = by_index(place, candidate, &conditions, keys, tie, nearest) else { continue };
+        if best.as_ref().is_none_or(|(other, _)| score > *other) {
+            best = Some((score, plan));
+        }
+    }
+    best.map_or(ids, |(_, plan)| plan)
+}
+
+fn by_id(conditions: &Conditions, keys: &[(Path, Direction)], tie: Direction, nearest: bool) -> Plan {
+    let mut intervals = vec![Interval::all()];
+    let (mut used, mut exact) = (0, true);
+    for condition in conditions.all.iter().filter(|condition| condition.path == ["_id"]) {
+        intervals = intersect(&intervals, &condition.intervals);
+        used += 1;
+        exact &= condition.exact;
+    }
+    let ranges = intervals.iter().filter_map(Interval::ids).collect();
+    let order = match nearest {
+        true => Order::Nearest,
+        false if keys.is_empty() => Order::Served { reverse: tie == Direction::Descending, seek: Vec::new() },
+        false => Order::Sorted,
+    };
+    let exact = exact && conditions.complete && used == conditions.all.len();
+    Plan { source: Source::Ids { ranges, bounded: used > 0 }, order, exact }
+}
+
+fn by_index(
+    place: usize,
+    candidate: &Candidate<'_>,
+    conditions: &Conditions,
+    keys: &[(Path, Direction)],
+    tie: Direction,
+    nearest: bool,
+) -> Option<(usize, Plan)> {
+    let multikey = |field: usize| candidate.multikey >> field.min(63) & 1 == 1;
+    let fields = &candidate.index.keys;
+    let mut prefixes = vec![vec![key::VERSION]];
+    // The component every row has in a field, if one.
+    let mut fixed: Vec<Option<Vec<u8>>> = vec![None; fields.len()];
+    let (mut points, mut ranged, mut used, mut exact) = (0, false, 0, true);
+    let mut ranges = None;
+    let mut roots: Vec<&String> = Vec::new();
+    let mut repeats = false;
+    for (field, (path, direction)) in fields.iter().enumerate() {
+        let many = multikey(field);
+        let root = path.parts().first();
+        // Two fields of one array may hold in different elements; positions name elements the keys do not.
+        let shared = roots.iter().any(|other| Some(*other) == root);
+        if many && (shared || path.parts().iter().any(|part| position(part).is_some())) {
+            break;
+        }
+        let Some(bounds) = conditions.bounds(path, many) else { break };
+        if many {
+            roots.extend(root);
+        }
+        let count = prefixes.len() * bounds.intervals.len();
+        if prefixes.len() > 1 && count > MAX_RANGES {
+            break;
+        }
+        used += bounds.used;
+        exact &= bounds.exact && !many;
+        let all_points = bounds.intervals.iter().all(Interval::is_point);
+        if all_points && count <= MAX_RANGES {
+            if let ([only], Some(fixed)) = (bounds.intervals.as_slice(), fixed.get_mut(field)) {
+                *fixed = only.point_component(*direction);
+            }
+            repeats |= many && bounds.intervals.len() != 1;
+            prefixes = product(&prefixes, &bounds.intervals, *direction);
+            points += 1;
+            continue;
+        }
+        repeats |= many;
+        ranged = true;
+        let mut all: Vec<Range> = Vec::with_capacity(count);
+        for prefix in &prefixes {
+            all.extend(bounds.intervals.iter().map(|interval| interval.bounds(prefix, *direction)));
+        }
+        ranges = Some(all);
+        break;
+    }
+    let pinned = points + usize::from(ranged);
+    repeats |= (pinned..fields.len()).any(multikey);
+    let mut ranges =
+        ranges.unwrap_or_else(|| prefixes.into_iter().map(|prefix| (prefix.clone(), key::after(&prefix))).collect());
+    ranges.sort();
+    let served = if nearest { None } else { serve(fields, candidate.multikey, &fixed, keys, tie) };
+    let score = points * 4 + usize::from(served.is_some()) * 2 + usize::from(ranged);
+    if points == 0 && !ranged && (served.is_none() || keys.is_empty()) {
+        return None;
+    }
+    let order = match served {
+        Some(order) if !repeats => order,
+        _ if nearest => Order::Nearest,
+        _ => Order::Sorted,
+    };
+    let exact = exact && conditions.complete && used == conditions.all.len();
+    Some((score, Plan { source: Source::Index { place, ranges, repeats }, order, exact }))
+}
+
+/// Whether the keys of an index, but for its fixed fields, are the sort's, all one way or all the other.
+fn serve(
+    fields: &[(Path, Direction)],
+    multikey: u64,
+    fixed: &[Option<Vec<u8>>],
+    keys: &[(Path, Direction)],
+    tie: Direction,
+) -> Option<Order> {
+    let mut rest = keys.iter().enumerate().peekable();
+    let mut reverse = None;
+    let mut seek = Vec::with_capacity(fields.len());
+    for (field, (path, direction)) in fields.iter().enumerate() {
+        match (rest.peek(), fixed.get(field)) {
+            (Some((_, (wanted, _))), _) if wanted == path => {
+                let (place, (_, wanted)) = rest.next()?;
+                let turned = wanted != direction;
+                if *reverse.get_or_insert(turned) != turned || multikey >> field.min(63) & 1 == 1 {
+                    return None;
+                }
+                seek.push(Seek::Sort { place, turned });
+            }
+            (_, Some(Some(component))) => seek.push(Seek::Fixed(component.clone())),
+            _ => return None,
+        }
+    }
+    if rest.next().is_some() {
+        return None;
+    }
+    let reverse = reverse.unwrap_or(tie == Direction::Descending);
+    // Forward, equals come by ascending id; the other way round they are put right group by group.
+    (reverse || tie == Direction::Ascending).then_some(Order::Served { reverse, seek })
+}
+
+fn product(prefixes: &[Vec<u8>], points: &[Interval], direction: Direction) -> Vec<Vec<u8>> {
+    let components: Vec<Vec<u8>> = points.iter().filter_map(|point| point.point_component(direction)).collect();
+    prefixes
+        .iter()
+        .flat_map(|prefix| components.iter().map(move |component| [&prefix[..], component].concat()))
+        .collect()
+}
+
+/// What the filter demands of single paths: each holds of every document that answers.
+struct Conditions {
+    all: Vec<Condition>,
+    /// They are the whole filter.
+    complete: bool,
+}
+
+struct Condition {
+    path: Vec<String>,
+    /// Apart from one another and in order.
+    intervals: Vec<Interval>,
+    /// Being in an interval answers the condition.
+    exact: bool,
+}
+
+struct Bounds {
+    intervals: Vec<Interval>,
+    exact: bool,
+    used: usize,
+}
+
+impl Conditions {
+    fn gather(&mut self, filter: &Filter, within: &[String]) {
+        match filter {
+            Filter::And(parts) => parts.iter().for_each(|part| self.gather(part, within)),
+            Filter::Or(parts) if parts.len() == 1 => parts.iter().for_each(|part| self.gather(part, within)),
+            Filter::Field(path, test) => self.test(&[within, path.parts()].concat(), test),
+            Filter::Or(_) | Filter::Nor(_) => self.complete = false,
+        }
+    }
+
+    fn test(&mut self, path: &[String], test: &Test) {
+        match test {
+            Test::All(tests) => tests.iter().for_each(|test| self.test(path, test)),
+            // Of an element everything the filter says holds along the longer path; more than that is left out.
+            Test::Element(filter) => {
+                self.complete = false;
+                let mut inner = Conditions { all: Vec::new(), complete: true };
+                inner.gather(filter, path);
+                let named =
+                    |condition: &Condition| condition.path.iter().skip(path.len()).all(|part| position(part).is_none());
+                self.all.extend(inner.all.into_iter().filter(named));
+            }
+            _ => match intervals(test) {
+                Some((intervals, exact)) => self.all.push(Condition { path: path.to_vec(), intervals, exact }),
+                None => self.complete = false,
+            },
+        }
+    }
+
+    /// What all conditions on a path leave; over arrays, where each may hold in another element, only the tightest.
+    fn bounds(&self, path: &Path, multikey: bool) -> Option<Bounds> {
+        let on_path = self.all.iter().filter(|condition| condition.path == path.parts());
+        if multikey {
+            let tightest = on_path.min_by_key(|condition| {
+                (!condition.intervals.iter().all(Interval::is_point), condition.intervals.len())
+            })?;
+            return Some(Bounds { intervals: tightest.intervals.clone(), exact: tightest.exact, used: 1 });
+        }
+        let mut bounds: Option<Bounds> = None;
+        for condition in on_path {
+            let next = match bounds {
+                None => Bounds { intervals: condition.intervals.clone(), exact: condition.exact, used: 1 },
+                Some(bounds) => Bounds {
+                    intervals: intersect(&bounds.intervals, &condition.intervals),
+                    exact: bounds.exact && condition.exact,
+                    used: bounds.used + 1,
+                },
+            };
+            bounds = Some(next);
+        }
+        bounds
+    }
+}
+
+/// Where the values of an answer lie, and whether all there are answers. `None`: anywhere.
+fn intervals(test: &Test) -> Option<(Vec<Interval>, bool)> {
+    match test {
+        Test::Eq(value) => equal(value).map(|(interval, exact)| (vec![interval], exact)),
+        Test::Gt(value) => compared(value, |value| Interval::above(value, false)),
+        Test::Gte(value) => compared(value, |value| Interval::above(value, true)),
+        Test::Lt(value) => compared(value, |value| Interval::below(value, false)),
+        Test::Lte(value) => compared(value, |value| Interval::below(value, true)),
+        Test::In { values, patterns } => {
+            let mut all = Vec::with_capacity(values.len() + patterns.len());
+            let mut exact = patterns.is_empty();
+            for value in values {
+                let (interval, whole) = equal(value)?;
+                exact &= whole;
+                all.push(interval);
+            }
+            for pattern in patterns {
+                all.push(Interval::prefix(&pattern.prefix()?));
+                all.push(Interval::class(Class::Regex));
+            }
+            Some((union(all), exact))
+        }
+        Test::Regex(pattern) => {
+            Some((vec![Interval::prefix(&pattern.prefix()?), Interval::class(Class::Regex)], false))
+        }
+        Test::Exists(false) => Some((vec![Interval::nothing()], false)),
+        Test::ElementValue(tests) => {
+            let mut all: Option<Vec<Interval>> = None;
+            for (some, _) in tests.iter().filter_map(intervals) {
+                all = Some(match all {
+                    None => some,
+                    Some(all) => intersect(&all, &some),
+                });
+            }
+            all.map(|all| (all, false))
+        }
+        _ => None,
+    }
+}
+
+fn equal(value: &RawBson) -> Option<(Interval, bool)> {
+    let value = value.as_raw_bson_ref();
+    match Class::of(value) {
+        Class::Null => Some((Interval::nothing(), false)),
+        // An array equals a whole field, which has no entry; the others compare with every class.
+        Class::Array | Class::Undefined | Class::MinKey | Class::MaxKey => None,
+        _ => Some((Interval::point(value), true)),
+    }
+}
+
+fn compared(value: &RawBson, interval: impl Fn(RawBsonRef<'_>) -> Interval) -> Option<(Vec<Interval>, bool)> {
+    let (equal, exact) = equal(value)?;
+    let value = value.as_raw_bson_ref();
+    let special = !exact || key::is_nan(value);
+    Some(if special { (vec![equal], false) } else { (vec![interval(value)], true) })
+}
+
+fn intersect(a: &[Interval], b: &[Interval]) -> Vec<Interval> {
+    let pairs = a.iter().flat_map(|a| b.iter().map(move |b| a.intersect(b)));
+    union(pairs.filter(|interval| !interval.is_empty()).collect())
+}
+
+/// In order, overlaps joined.
+fn union(mut intervals: Vec<Interval>) -> Vec<Interval> {
+    intervals.sort_by(|a, b| a.from.cmp(&b.from).then_with(|| a.to.cmp(&b.to)));
+    let mut apart: Vec<Interval> = Vec::with_capacity(intervals.len());
+    for next in intervals {
+        match apart.last_mut() {
+            Some(last) if next.from < last.to => {
+                if next.to > last.to {
+                    last.to = next.to;
+                }
+            }
+            _ => apart.push(next),
+        }
+    }
+    apart
+}
