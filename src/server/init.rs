@@ -67,25 +67,11 @@ async fn furnish(config: &Config, clock: SharedClock, init: Init) -> Result<Init
     let Opened { documents, identities, .. } = open::assemble(config, stamp.clone(), keyring, store, clock)?;
     instance::furnish(&*documents, now).await?;
     let made = init.password.is_none();
-    let password = init.password.unwrap_or_else(password);
+    let password = init.password.unwrap_or_else(random::password);
     identities.add(&Caller::system(), &init.email, password.clone(), vec![Role::Admin]).await?;
     documents.close().await?;
     stamp.write(data)?;
     Ok(Initialised { stamp, password: made.then_some(password), authority: path })
-}
-
-/// Five groups of four letters and digits that cannot be mistaken for one another: 100 bits.
-fn password() -> Zeroizing<String> {
-    const LETTERS: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
-    let bytes = Zeroizing::new(random::array::<20>());
-    let mut text = Zeroizing::new(String::with_capacity(24));
-    for (place, byte) in bytes.iter().enumerate() {
-        if place % 4 == 0 && place > 0 {
-            text.push('-');
-        }
-        text.push(char::from(LETTERS[usize::from(byte % 32)]));
-    }
-    text
 }
 
 /// Takes back what a failed init left in a directory that was empty before it.

@@ -3,6 +3,31 @@
 pub mod init;
 mod keys;
 pub mod listener;
+mod offline;
 pub mod open;
+mod preconditions;
 pub mod problem;
 pub mod restore;
+pub mod running;
+mod serve;
+mod supervisor;
+
+pub use offline::{Offline, offline};
+pub use serve::{serve, start};
+
+use crate::{
+    base::{
+        clock::{Clock, SystemClock},
+        config::Config,
+    },
+    services::health::Finding,
+};
+
+/// Every precondition of an instance that does not run.
+pub async fn preconditions(config: &Config) -> Vec<Finding> {
+    preconditions::all(config, SystemClock.now()).await
+}
+mod pending;
+pub mod problem;
+
+pub use pending::{Offline, init, offline, preconditions, restore, serve, verify};

@@ -8,7 +8,17 @@ pub mod network;
 mod tests;
 pub mod tls;
 
+use crate::{
+    base::stop::Stop,
+    http::{
+        activity::Activity,
+        peer::{LocalPeer, Peer},
+        serve::App,
+    },
+};
+use connection::{Protocol, Talk};
 use std::{io, time::Duration};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Bounds on what strangers may hold open.
 #[derive(Debug, Clone)]
@@ -41,6 +51,18 @@ impl Default for Limits {
             streams: 128,
         }
     }
+}
+
+/// Serves one connection from inside this process, which may take all the time it wants.
+pub fn pipe<S>(stream: S, app: App, peer: LocalPeer, stop: Stop)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    const DAY: Duration = Duration::from_secs(86_400);
+    let limits = Limits { head: DAY, idle: DAY, ..Limits::default() };
+    let talk = Talk { protocol: Protocol::Http1, app, peer: Peer::Local(peer), activity: Activity::new() };
+    let connection_stop = stop.clone();
+    stop.spawn(async move { connection::serve(stream, talk, &limits, connection_stop).await });
 }
 
 /// Waits longer after each failed accept in a row, so that running out of files neither spins nor stops us.

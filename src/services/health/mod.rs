@@ -101,9 +101,9 @@ mod tests {
         assert!(!health.ready(), "ready while starting");
         health.enter(Phase::Serving);
         assert!(health.ready());
-        health.report(Finding::warning("disk", Fault::new("x")));
+        health.report(Finding::warning("disk", Fault::new("certificates.no_names")));
         assert!(health.ready(), "a warning stopped it");
-        health.report(Finding::failure("disk", Fault::new("x")));
+        health.report(Finding::failure("disk", Fault::new("certificates.no_names")));
         assert!(!health.ready());
         health.report(Finding::ok("disk"));
         assert!(health.ready());
