@@ -1,0 +1,10 @@
+//! One file per capability, through the real router over the real embedded engine; no socket between.
+
+mod access;
+mod auth;
+mod collections;
+mod documents;
+mod errors;
+mod house;
+mod lines;
+mod queries;
