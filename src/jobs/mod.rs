@@ -2,8 +2,10 @@
 
 mod scheduler;
 
+pub mod backups;
 pub mod certificates;
 pub mod health;
+pub mod journal;
 
 pub use scheduler::Scheduler;
 

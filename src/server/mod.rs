@@ -11,9 +11,11 @@ pub mod restore;
 pub mod running;
 mod serve;
 mod supervisor;
+mod verify;
 
 pub use offline::{Offline, offline};
 pub use serve::{serve, start};
+pub use verify::verify;
 
 use crate::{
     base::{
@@ -27,7 +29,3 @@ use crate::{
 pub async fn preconditions(config: &Config) -> Vec<Finding> {
     preconditions::all(config, SystemClock.now()).await
 }
-mod pending;
-pub mod problem;
-
-pub use pending::{Offline, init, offline, preconditions, restore, serve, verify};

@@ -24,13 +24,13 @@ pub struct Offline {
 }
 
 /// Opens the data under its lock, as the local caller that this process is.
-pub async fn offline(config: &Config) -> Result<Offline, Problem> {
+pub async fn offline(config: Config) -> Result<Offline, Problem> {
     let clock: SharedClock = Arc::new(SystemClock);
     let senses = Senses { metrics: Metrics::new(clock.clone()), health: Arc::new(Health::default()), clock };
     senses.health.enter(Phase::Serving);
-    let opened = open::open(config, senses.clock.clone()).await?;
+    let opened = open::open(&config, senses.clock.clone()).await?;
     let stopper = Stopper::default();
-    let app = serve::app(config, &opened, &senses, &stopper);
+    let app = serve::app(&config, &opened, &senses, &stopper);
     Ok(Offline { app, documents: opened.documents, stopper })
 }
 

@@ -22,8 +22,10 @@ use crate::{
     jobs::{self, Scheduler},
     ports::{certificates::Certificates as Issuer, documents::Documents},
     services::{
+        backups::Backups,
         certificates::Certificates,
         health::{Health, Observer, Phase},
+        journal::Journal,
     },
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -68,6 +70,7 @@ impl Doors {
 /// What an opened instance brings along.
 pub struct Parts {
     pub documents: Arc<dyn Documents>,
+    pub backups: Arc<Backups>,
     pub issuer: Arc<dyn Issuer>,
     /// Host names and addresses the certificate carries.
     pub names: Vec<String>,
@@ -108,7 +111,7 @@ impl Running {
         parts: Parts,
         senses: Senses,
     ) -> Result<Self, Problem> {
-        let Parts { documents, issuer, names, app } = parts;
+        let Parts { documents, backups, issuer, names, app } = parts;
         let missing = || Problem::new(Kind::Failed, Fault::new("server.port_failed").with("listener", "https"));
         let (https, http) = (doors.address("https").ok_or_else(missing)?, doors.address("http"));
         let shown = Arc::new(Shown::default());
@@ -138,12 +141,12 @@ impl Running {
             serve(&stop, "https", listener, Some(tls), app, limits, &senses);
         }
         let running = Self { https, http, ops: ops.0, certificates, senses, documents, stopper, ops_stopper: ops.1 };
-        running.start_jobs(config);
+        running.start_jobs(config, backups);
         running.senses.health.enter(Phase::Serving);
         Ok(running)
     }
 
-    fn start_jobs(&self, config: &Config) {
+    fn start_jobs(&self, config: &Config, backups: Arc<Backups>) {
         let Senses { clock, metrics, health } = self.senses.clone();
         let observer = Observer {
             documents: self.documents.clone(),
@@ -152,8 +155,17 @@ impl Running {
             metrics: metrics.clone(),
             health,
         };
+        let journal = Journal {
+            documents: self.documents.clone(),
+            backups: (!config.backup.recipients.is_empty()).then(|| backups.clone()),
+            days: config.storage.journal_days,
+            clock: clock.clone(),
+        };
+        let age = jobs::backups::Age { backups, metrics: metrics.clone() };
         let scheduler = Scheduler { clock, metrics, stop: self.stopper.stop() };
         scheduler.start(jobs::health::Observation(observer));
+        scheduler.start(age);
+        scheduler.start(jobs::journal::Trimming(journal));
         scheduler.start(jobs::certificates::Renewal(self.certificates.clone()));
     }
 

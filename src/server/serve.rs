@@ -90,6 +90,7 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
         names: preconditions::names(config, &opened.stamp),
         app: app(config, &opened, &senses, &stopper),
         documents: documents.clone(),
+        backups: opened.backups.clone(),
     };
     match Running::start(config, doors, ops, stopper, parts, senses).await {
         Ok(running) => Ok(running),

@@ -9,6 +9,7 @@ pub mod error;
 pub mod health;
 pub mod identities;
 pub mod instance;
+pub mod journal;
 pub mod keyring;
 pub mod sessions;
 
