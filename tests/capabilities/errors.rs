@@ -3,6 +3,7 @@
 use crate::house::{self, Answer, House};
 use bson::RawDocumentBuf;
 use debrouille_appliance::{
+    base::clock::Timestamp,
     domain::filter::Filter,
     http::{self, Limits},
     ports::{
@@ -210,6 +211,9 @@ impl Documents for Failing {
         self.fail().await
     }
     async fn statistics(&self) -> Result<Statistics> {
+        self.fail().await
+    }
+    async fn trim(&self, _: Timestamp, _: Sequence) -> Result<u64> {
         self.fail().await
     }
     async fn close(&self) -> Result<()> {

@@ -8,7 +8,10 @@ use super::{
     tables::{self, Readers, Tables},
     view::View,
 };
-use crate::ports::{Error, Result};
+use crate::{
+    base::fault::Fault,
+    ports::{Error, Result},
+};
 use bson::RawDocument;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
@@ -129,8 +132,12 @@ fn load(database: &Database) -> Result<State> {
     };
     let format = number("format")?;
     if format > tables::FORMAT {
-        let fault = crate::base::fault::Fault::new("documents.format");
-        return Err(Error::Rejected(fault.with("found", format).with("known", tables::FORMAT)));
+        let needs = match transaction.open_table(tables::NEEDS) {
+            Ok(needs) => needs.get("release").map_err(failed)?.map(|release| release.value().to_owned()),
+            Err(_) => None,
+        };
+        let fault = Fault::new("documents.format").with("found", format).with("known", tables::FORMAT);
+        return Err(Error::Rejected(fault.with("release", needs.unwrap_or_default())));
     }
     let small = |name: &str| u32::try_from(number(name)?).map_err(|_| unreadable(name));
     let mut catalog = Catalog {
@@ -165,6 +172,10 @@ fn initialise(database: &Database) -> Result<State> {
         work.tables.metadata.insert("format", tables::FORMAT).map_err(failed)?;
         work.tables.metadata.insert("sequence", 0).map_err(failed)?;
         work.save(&state.catalog.collections.keys().cloned().collect()).map_err(failed)?;
+    }
+    {
+        let mut needs = transaction.open_table(tables::NEEDS).map_err(failed)?;
+        needs.insert("release", env!("CARGO_PKG_VERSION")).map_err(failed)?;
     }
     transaction.commit().map_err(failed)?;
     Ok(state)

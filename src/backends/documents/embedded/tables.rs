@@ -9,6 +9,7 @@
 //! | counts | collection number | documents in it |
 //! | garbage | `d` or `e`, number of a dropped collection or index | nothing |
 //! | metadata | `format`, `sequence`, `next_collection`, `next_index` | number |
+//! | needs | `release` | the release that made this format: the first that reads it |
 //!
 //! Numbers of collections and indexes are never used again, so what is left of a dropped one can go piece by piece.
 
@@ -25,6 +26,7 @@ pub const COLLECTIONS: TableDefinition<&'static str, Bytes> = TableDefinition::n
 pub const COUNTS: TableDefinition<u32, u64> = TableDefinition::new("counts");
 pub const GARBAGE: TableDefinition<Bytes, ()> = TableDefinition::new("garbage");
 pub const METADATA: TableDefinition<&'static str, u64> = TableDefinition::new("metadata");
+pub const NEEDS: TableDefinition<&'static str, &'static str> = TableDefinition::new("needs");
 
 /// Every table, open for writing in one transaction.
 pub struct Tables<'t> {
