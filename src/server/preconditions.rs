@@ -23,12 +23,19 @@ use crate::{
         keyring::{Keyring, Purpose},
     },
 };
-use std::{net::SocketAddr, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::Duration,
+};
 
 /// Fewer open files than this cannot serve many.
 const FEW_FILES: u64 = 1024;
 /// How far ahead of the clock a file's date may be before the clock is not believed.
 const CLOCK_SLACK_SECONDS: i64 = 3600;
+/// How long a name may take to be found.
+const LOOKUP: Duration = Duration::from_secs(5);
 
 /// What was found, and why it must not serve, if so.
 #[derive(Default)]
@@ -59,6 +66,7 @@ impl Judged {
 pub async fn all(config: &Config, now: Timestamp) -> Vec<Finding> {
     let mut findings = instance(config, now).await.findings;
     findings.push(addresses(config));
+    findings.push(host_names(&config.server.hostnames).await);
     findings
 }
 
@@ -194,6 +202,22 @@ fn addresses(config: &Config) -> Finding {
     Finding::ok(CHECK)
 }
 
+/// Whether this machine finds its own names. Clients elsewhere may all the same, so this never fails.
+async fn host_names(names: &[String]) -> Finding {
+    const CHECK: &str = "host_names";
+    for name in names.iter().filter(|name| name.parse::<IpAddr>().is_err() && !name.starts_with("*.")) {
+        let unknown = |cause: &dyn std::fmt::Display| {
+            Finding::warning(CHECK, Fault::new("preconditions.host_name").with("name", name).with("cause", cause))
+        };
+        match tokio::time::timeout(LOOKUP, tokio::net::lookup_host((name.as_str(), 443))).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return unknown(&error),
+            Err(late) => return unknown(&late),
+        }
+    }
+    Finding::ok(CHECK)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +239,13 @@ mod tests {
         mode(data, 0o770);
         assert_eq!(judged(), (Level::Failure, Some("preconditions.writable")));
         assert_eq!(directory(&data.join("absent")).level, Level::Failure);
+    }
+
+    #[tokio::test]
+    async fn a_name_nobody_knows_is_a_warning() {
+        let level = async |name: &str| host_names(&["127.0.0.1".to_owned(), name.to_owned()]).await.level;
+        assert_eq!(level("localhost").await, Level::Ok);
+        assert_eq!(level("nowhere.invalid").await, Level::Warning);
     }
 
     #[test]

@@ -1,3 +1,5 @@
+//! Backups made, listed, verified and restored through the service.
+
 use super::*;
 use crate::{
     backends::objects::folder::Folder,

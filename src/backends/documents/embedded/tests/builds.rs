@@ -37,7 +37,7 @@ async fn an_index_builds_while_writes_go_on() {
 async fn a_unique_build_that_finds_doubles_names_them() {
     let store = in_memory();
     define(&store, "c", rawdoc! {}).await;
-    let all = (0..600).map(|n| put("c", &format!("{n:03}"), rawdoc! { "n": if n == 599 { 7 } else { n } })).collect();
+    let all = (0..600).map(|n| put("c", &format!("{n:03}"), rawdoc! { "n": (if n == 599 { 7 } else { n }) })).collect();
     store.commit(batch(all)).await.expect("committed");
     let unique = rawdoc! { "indexes": [{ "keys": "n", "unique": true }] };
     define(&store, "c", unique.clone()).await;
@@ -46,7 +46,7 @@ async fn a_unique_build_that_finds_doubles_names_them() {
     // Neither enforced nor used.
     store.commit(batch(vec![put("c", "x", rawdoc! { "n": 1 })])).await.expect("committed");
     let found = page(&store, "c", &rawdoc! { "n": 1 }, "").await;
-    assert_eq!((ids(&found), found.explain.index), (vec!["001", "x"], None));
+    assert_eq!((ids(&found), &found.explain.index), (vec!["001", "x"], &None));
     // Removed, mended, defined again.
     define(&store, "c", rawdoc! {}).await;
     store.commit(batch(vec![delete("c", "x"), delete("c", "599")])).await.expect("committed");

@@ -8,11 +8,11 @@ async fn places() -> Embedded {
     for chunk in 0..3 {
         let all = (0..1000).map(|n| {
             let document = rawdoc! {
-                "country": ["CD", "RW", "UG"][n % 3],
-                "population": (n as i32 * 7) % 500,
+                "country": (["CD", "RW", "UG"][n % 3]),
+                "population": ((n as i32 * 7) % 500),
                 "name": format!("n{:03}", (n * 37) % 1000),
-                "tags": [n as i32 % 5, 100 + n as i32 % 7],
-                "where": [29.0 + n as f64 / 1000.0, -1.0],
+                "tags": [(n as i32 % 5), (100 + n as i32 % 7)],
+                "where": [(29.0 + n as f64 / 1000.0), -1.0],
             };
             put("c", &format!("{chunk}{n:03}"), document)
         });
@@ -46,7 +46,7 @@ async fn a_page_reads_little_more_than_its_rows() {
     let (name, keys, documents, sorted) = cost(rawdoc! { "name": { "$regex": "^n00" } }, "").await;
     assert_eq!((name, keys, documents, sorted), (index("name_1"), 30, 21, false));
     // Nothing serves these: all documents are read.
-    assert_eq!(cost(rawdoc! {}, "country,name").await, (index("_id"), 0, 3000, true));
+    assert_eq!(cost(rawdoc! {}, "country,name").await, (None, 0, 3000, true));
     assert_eq!(cost(rawdoc! { "population": { "$gt": 7 } }, "name,country").await, (None, 0, 3000, true));
 }
 
@@ -131,6 +131,6 @@ async fn a_cursor_of_something_else_is_refused() {
     let by = rawdoc! { "country": "CD" };
     for sort in ["population", "-population"] {
         let page = store.find(query("c", &by, sort, 1000, Some(made_up.clone()))).await.expect("a page");
-        assert!(page.documents.iter().all(|document| document.get_str("country") == Ok("CD")));
+        assert!(page.documents.iter().all(|document| document.get_str("country").ok() == Some("CD")));
     }
 }

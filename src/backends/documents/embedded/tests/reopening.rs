@@ -15,7 +15,7 @@ async fn everything_is_there_again() {
         define(&store, "c", rawdoc! { "indexes": ["n", { "keys": "u", "unique": true }] }).await;
         for n in 0..20 {
             store
-                .commit(batch(vec![put("c", &format!("{n}"), rawdoc! { "n": [n, n % 3], "u": n })]))
+                .commit(batch(vec![put("c", &format!("{n}"), rawdoc! { "n": [n, (n % 3)], "u": n })]))
                 .await
                 .expect("committed");
         }

@@ -8,7 +8,7 @@ fn person(n: usize) -> RawDocumentBuf {
     rawdoc! {
         "name": format!("person {n}"),
         "country": format!("C{:03}", n % 200),
-        "population": (n as i64 * 7919) % 1_000_003,
+        "population": ((n as i64 * 7919) % 1_000_003),
         "text": "x".repeat(300),
     }
 }
