@@ -118,6 +118,7 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         collections: Collections::new(store, senses.clock.clone()),
         identities: opened.identities.clone(),
         sessions: opened.sessions.clone(),
+        backups: opened.backups.clone(),
         health: senses.health.clone(),
         clock: senses.clock.clone(),
         environment: opened.stamp.environment,

@@ -2,6 +2,7 @@
 
 mod access;
 mod auth;
+mod backups;
 mod collections;
 mod documents;
 mod errors;

@@ -14,6 +14,8 @@ impl Filter {
             Self::And(parts) => parts.iter().all(|part| part.matches(document)),
             Self::Or(parts) => parts.iter().any(|part| part.matches(document)),
             Self::Nor(parts) => !parts.iter().any(|part| part.matches(document)),
+            // The nearest of several points decides.
+            Self::Field(path, Test::Near(near)) => near.distance(document, path).is_some(),
             Self::Field(path, test) => test.reaches(document, path.parts()),
         }
     }

@@ -199,7 +199,9 @@ fn element(value: RawBsonRef<'_>, at: &str) -> Result<Test, Fault> {
 }
 
 fn size(value: RawBsonRef<'_>, at: &str) -> Result<i64, Fault> {
-    value::whole(value).filter(|size| *size >= 0).ok_or_else(|| about("query.expects_size", "$size", at))
+    value::whole(value)
+        .filter(|size| (0..=i64::from(i32::MAX)).contains(size))
+        .ok_or_else(|| about("query.expects_size", "$size", at))
 }
 
 /// As MongoDB reads a flag: everything but false, zero and null.

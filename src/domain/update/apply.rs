@@ -3,10 +3,7 @@
 use super::{Action, Fields, Kind, Name, Node, Update, array, merge, number, type_name};
 use crate::{
     base::{clock::Timestamp, fault::Fault},
-    domain::{
-        path::{self, Path},
-        value,
-    },
+    domain::{path::Path, value},
 };
 use bson::{Bson, Document};
 
@@ -35,20 +32,23 @@ impl Update {
     }
 }
 
-/// What a `$rename` moves. Arrays cannot be reached into.
+/// What a `$rename` moves. Nothing may be taken out of an array.
 fn taken(document: &Document, source: &Path) -> Result<Option<Bson>, Fault> {
-    let mut current = document;
-    for (depth, part) in source.parts().iter().enumerate() {
-        let last = depth + 1 == source.parts().len();
-        match current.get(part) {
-            Some(value) if last => return Ok(Some(value.clone())),
-            Some(Bson::Document(inner)) => current = inner,
-            Some(Bson::Array(_)) => return Err(Fault::new("update.rename_array").at(source.to_string())),
+    let array = || Fault::new("update.rename_array").at(source.to_string());
+    let Some((first, rest)) = source.parts().split_first() else { return Ok(None) };
+    let (mut current, mut in_array) = (document.get(first), false);
+    for part in rest {
+        current = match current {
+            None => return Ok(None),
+            Some(Bson::Document(inner)) => inner.get(part),
+            Some(Bson::Array(items)) => {
+                in_array = true;
+                items.get(position(part).ok_or_else(array)?)
+            }
             Some(other) => return Err(scalar(source.to_string(), other)),
-            None => break,
-        }
+        };
     }
-    Ok(None)
+    if in_array && current.is_some() { Err(array()) } else { Ok(current.cloned()) }
 }
 
 fn remove(document: &mut Document, parts: &[String]) {
@@ -65,6 +65,12 @@ fn remove(document: &mut Document, parts: &[String]) {
 
 fn scalar(path: String, found: &Bson) -> Fault {
     Fault::new("update.not_a_document").at(path).with("type", type_name(found.element_type()))
+}
+
+/// An array position; unlike a filter's, it may have leading zeros.
+fn position(name: &str) -> Option<usize> {
+    let digits = name.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| name.parse().ok()).flatten()
 }
 
 /// One application: what renames move, and the time.
@@ -112,7 +118,7 @@ impl Run {
         place.arrays += 1;
         for (Name(name), node) in fields {
             place.parts.push(name);
-            let Some(index) = path::position(name) else {
+            let Some(index) = position(name) else {
                 if self.creates(node) {
                     return Err(Fault::new("update.not_a_position").at(place.text()));
                 }
@@ -173,7 +179,7 @@ impl Run {
         match node {
             Node::Inner(fields) => fields.values().any(|node| self.creates(node)),
             Node::Leaf(Action::RenameTo(source)) => self.taken.get(*source).is_some_and(Option::is_some),
-            Node::Leaf(action) => !matches!(action, Action::Unset | Action::Pull(_) | Action::RenameFrom),
+            Node::Leaf(action) => !matches!(action, Action::Unset | Action::RenameFrom),
         }
     }
 
@@ -183,12 +189,15 @@ impl Run {
             Action::Unset => Outcome::Vanish,
             Action::Increment(by) => match current {
                 None => Outcome::Become(by.clone()),
-                Some(value) => Outcome::Become(computed("$inc", value, by, number::add, place)?),
+                Some(value) => computed("$inc", value, by, number::add, place)?,
             },
-            Action::Multiply(by) => {
-                let value = current.map_or(Bson::Int32(0), |value| value.clone());
-                Outcome::Become(computed("$mul", &value, by, number::multiply, place)?)
-            }
+            Action::Multiply(by) => match current {
+                None => match computed("$mul", &Bson::Int32(0), by, number::multiply, place)? {
+                    Outcome::Stay => Outcome::Become(Bson::Int32(0)),
+                    computed => computed,
+                },
+                Some(value) => computed("$mul", value, by, number::multiply, place)?,
+            },
             Action::Min(bound) => bounded(current, bound, std::cmp::Ordering::is_lt)?,
             Action::Max(bound) => bounded(current, bound, std::cmp::Ordering::is_gt)?,
             Action::Push(push) => on_array("$push", current, place, true, |items| array::push(items, push))?,
@@ -227,14 +236,16 @@ fn computed(
     by: &Bson,
     compute: fn(&Bson, &Bson) -> Option<Bson>,
     place: &Place<'_>,
-) -> Result<Bson, Fault> {
+) -> Result<Outcome, Fault> {
     let fault = |key| Fault::new(key).at(place.text()).with("operator", operator);
-    match value {
-        Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) | Bson::Decimal128(_) => {
-            compute(value, by).ok_or_else(|| fault("update.overflow"))
-        }
-        other => Err(fault("update.not_a_number").with("type", type_name(other.element_type()))),
-    }
+    let kind = value.element_type();
+    let (Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) | Bson::Decimal128(_)) = value else {
+        return Err(fault("update.not_a_number").with("type", type_name(kind)));
+    };
+    let result = compute(value, by).ok_or_else(|| fault("update.overflow"))?;
+    // What is equal and of the same type keeps its digits and its zero's sign.
+    let equal = value::order(array::raw(value)?.as_raw_bson_ref(), array::raw(&result)?.as_raw_bson_ref()).is_eq();
+    Ok(if equal && result.element_type() == kind { Outcome::Stay } else { Outcome::Become(result) })
 }
 
 fn bounded(current: Option<&mut Bson>, bound: &Bson, wins: fn(std::cmp::Ordering) -> bool) -> Result<Outcome, Fault> {
