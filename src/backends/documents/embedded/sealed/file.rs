@@ -172,7 +172,7 @@ impl Inner {
         }
         let (whole, rest) = data.as_chunks::<PAGE>();
         let first = offset / PAGE_BYTES;
-        if first == 0 || offset % PAGE_BYTES != 0 || !rest.is_empty() {
+        if first == 0 || !offset.is_multiple_of(PAGE_BYTES) || !rest.is_empty() {
             return Err(refused);
         }
         for (page, bytes) in (first..).zip(whole) {
@@ -318,7 +318,7 @@ impl Inner {
 
     pub fn set_len(&self, length: u64) -> Result<()> {
         self.alive()?;
-        if length % PAGE_BYTES != 0 {
+        if !length.is_multiple_of(PAGE_BYTES) {
             return Err(Error::Access { offset: length, length: 0 });
         }
         let mut writer = self.writer();
