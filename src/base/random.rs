@@ -1,6 +1,7 @@
 //! Randomness from the operating system, through one door.
 
 use super::clock::Timestamp;
+use zeroize::Zeroizing;
 
 /// Fills with bytes fit for keys.
 pub fn fill(bytes: &mut [u8]) {
@@ -17,4 +18,30 @@ pub fn array<const N: usize>() -> [u8; N] {
 pub fn id(now: Timestamp) -> String {
     let millis = u64::try_from(now.0).unwrap_or_default();
     uuid::Builder::from_unix_timestamp_millis(millis, &array::<10>()).into_uuid().to_string()
+}
+
+/// A password of five groups of four letters and digits that cannot be mistaken for one another: 100 bits.
+pub fn password() -> Zeroizing<String> {
+    const LETTERS: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
+    let bytes = Zeroizing::new(array::<20>());
+    let mut text = Zeroizing::new(String::with_capacity(24));
+    for (place, byte) in bytes.iter().enumerate() {
+        if place % 4 == 0 && place > 0 {
+            text.push('-');
+        }
+        text.push(char::from(LETTERS[usize::from(byte % 32)]));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_long_and_differ() {
+        let (one, other) = (password(), password());
+        assert_eq!(one.len(), 24);
+        assert_ne!(one, other);
+    }
 }

@@ -1,1 +1,130 @@
-//! One file per subcommand: words and tables, no rules.
+//! The command line: one file per subcommand; no rules, only words and tables.
+
+mod backup;
+mod client;
+mod collection;
+mod completions;
+mod config;
+mod context;
+mod doctor;
+mod export;
+mod failure;
+mod import;
+mod init;
+mod man;
+mod openapi;
+mod output;
+mod query;
+mod restore;
+mod serve;
+mod tls;
+mod usage;
+mod user;
+mod version;
+mod words;
+
+use crate::base::config::process_environment;
+use clap::{FromArgMatches, Parser, Subcommand};
+use context::Context;
+use failure::{Code, Failure};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+/// Its words are `cli.help.*` in the catalogue: see [`words`].
+#[derive(Parser)]
+#[command(name = "debrouille-appliance")]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags every command takes.
+#[derive(clap::Args)]
+struct Global {
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[arg(long, global = true, value_name = "LANG", value_parser = ["fr", "en"])]
+    lang: Option<String>,
+    #[arg(long, global = true)]
+    json: bool,
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Arguments),
+    Serve(serve::Arguments),
+    Doctor,
+    #[command(subcommand)]
+    Config(config::Command),
+    #[command(subcommand)]
+    Collection(collection::Command),
+    Import(import::Arguments),
+    Export(export::Arguments),
+    Query(query::Arguments),
+    #[command(subcommand)]
+    User(user::Command),
+    #[command(subcommand)]
+    Backup(backup::Command),
+    Restore(restore::Arguments),
+    #[command(subcommand)]
+    Tls(tls::Command),
+    Openapi,
+    Completions(completions::Arguments),
+    Man(man::Arguments),
+    Version,
+}
+
+/// Parses, dispatches, answers the exit code.
+pub fn main() -> ExitCode {
+    let environment = process_environment();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let language = words::language(&arguments, &environment);
+    let parsed = words::command(language)
+        .try_get_matches_from(arguments)
+        .and_then(|mut matches| Arguments::from_arg_matches_mut(&mut matches));
+    let arguments = match parsed {
+        Ok(arguments) => arguments,
+        Err(error) => return usage::report(language, &error),
+    };
+    let context = Context::new(language, environment, arguments.global);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(Code::Unavailable as u8);
+        }
+    };
+    match runtime.block_on(run(&context, arguments.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            context.report(&failure);
+            ExitCode::from(failure.code as u8)
+        }
+    }
+}
+
+async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Init(arguments) => init::run(context, arguments).await,
+        Command::Serve(arguments) => serve::run(context, arguments).await,
+        Command::Doctor => doctor::run(context).await,
+        Command::Config(command) => config::run(context, command),
+        Command::Collection(command) => collection::run(context, command).await,
+        Command::Import(arguments) => import::run(context, arguments).await,
+        Command::Export(arguments) => export::run(context, arguments).await,
+        Command::Query(arguments) => query::run(context, arguments).await,
+        Command::User(command) => user::run(context, command).await,
+        Command::Backup(command) => backup::run(context, command).await,
+        Command::Restore(arguments) => restore::run(context, arguments).await,
+        Command::Tls(command) => tls::run(context, command),
+        Command::Openapi => openapi::run(context),
+        Command::Completions(arguments) => completions::run(context, arguments),
+        Command::Man(arguments) => man::run(context, arguments),
+        Command::Version => version::run(context),
+    }
+}

@@ -1,71 +1,84 @@
-//! The fields the appliance itself keeps in every document, and how they are set.
+//! What a document is to its user: the rule of ids, the fields the server alone sets, what a body may carry.
 
-use super::{path, update::SYSTEM_FIELDS};
-use crate::base::{clock::Timestamp, fault::Fault};
-use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf, raw::cstr};
+use crate::base::fault::Fault;
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 
-/// Bytes of an id.
-pub const MAX_ID: usize = 256;
+pub use super::update::SYSTEM_FIELDS;
+pub const LONGEST_ID: usize = 256;
 
-/// Ids are 1–256 bytes of UTF-8 without NUL.
+/// An id is 1 to 256 bytes of UTF-8 without a NUL.
 pub fn check_id(id: &str) -> Result<(), Fault> {
-    if id.is_empty() || id.len() > MAX_ID || id.contains('\0') {
-        return Err(Fault::new("documents.id").at("_id").with("limit", MAX_ID));
+    if id.is_empty() || id.len() > LONGEST_ID || id.contains('\0') {
+        return Err(Fault::new("documents.id").at("_id").with("limit", LONGEST_ID));
     }
     Ok(())
 }
 
-/// The revision of a stored document; 0 when it has none.
-pub fn revision(document: &RawDocument) -> i64 {
-    match path::field(document, "_rev") {
-        Some(RawBsonRef::Int64(revision)) => revision,
-        Some(RawBsonRef::Int32(revision)) => revision.into(),
-        _ => 0,
-    }
+/// A user's document taken apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Content {
+    pub id: Option<String>,
+    /// Everything but the system fields, in the order given.
+    pub body: RawDocumentBuf,
 }
 
-/// A new document: revision 1, owner and organization as given.
-pub fn created(id: &str, given: &RawDocument, now: Timestamp) -> Result<RawDocumentBuf, Fault> {
-    let now = DateTime::from_millis(now.0);
-    stamp(id, given, given, 1, now, now)
+/// What to do with system fields other than `_id` in what a user sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SystemFields {
+    Refuse,
+    /// An export read back: they are set anew.
+    Drop,
 }
 
-/// The next state of a document: one revision more; creation, owner and organization stay.
-pub fn changed(id: &str, before: &RawDocument, given: &RawDocument, now: Timestamp) -> Result<RawDocumentBuf, Fault> {
-    let now = DateTime::from_millis(now.0);
-    let created = path::field(before, "_createdAt").and_then(RawBsonRef::as_datetime).unwrap_or(now);
-    stamp(id, given, before, revision(before).saturating_add(1), created, now)
-}
-
-/// `_id`, the user's fields in their order, then the system's.
-fn stamp(
-    id: &str,
-    given: &RawDocument,
-    keeper: &RawDocument,
-    revision: i64,
-    created: DateTime,
-    updated: DateTime,
-) -> Result<RawDocumentBuf, Fault> {
-    let malformed = |error| Fault::new("documents.malformed").with("reason", error);
-    let mut out = Vec::with_capacity(given.as_bytes().len() + 160);
-    out.extend_from_slice(&[5, 0, 0, 0, 0]);
-    let mut out = RawDocumentBuf::from_bytes(out).map_err(malformed)?;
-    out.append(cstr!("_id"), id);
-    for element in given.iter_elements() {
-        let element = element.map_err(malformed)?;
-        if !SYSTEM_FIELDS.contains(&element.key().as_str()) {
-            out.append(element.key(), element.value().map_err(malformed)?);
+impl Content {
+    pub fn read(document: &RawDocument, system: SystemFields) -> Result<Self, Fault> {
+        let mut content = Self { id: None, body: RawDocumentBuf::new() };
+        for entry in document {
+            let (name, value) = entry.map_err(malformed)?;
+            match name.as_str() {
+                "_id" => content.id = Some(read_id(value)?),
+                known if system == SystemFields::Drop && SYSTEM_FIELDS.contains(&known) => {}
+                other => {
+                    check_name(other)?;
+                    content.body.append(name, value);
+                }
+            }
         }
+        Ok(content)
     }
-    out.append(cstr!("_rev"), revision);
-    out.append(cstr!("_createdAt"), created);
-    out.append(cstr!("_updatedAt"), updated);
-    for (name, key) in [("_owner", cstr!("_owner")), ("_organization", cstr!("_organization"))] {
-        if let Some(value) = path::field(keeper, name) {
-            out.append(key, value);
-        }
+}
+
+/// A top level field a user may write: not the server's, not an operator's.
+pub fn check_name(name: &str) -> Result<(), Fault> {
+    if name.starts_with('_') {
+        return Err(Fault::new("documents.system_field").at(name));
     }
-    Ok(out)
+    if name.starts_with('$') {
+        return Err(Fault::new("documents.operator_field").at(name));
+    }
+    Ok(())
+}
+
+/// Stored or sent bytes that are not sound BSON.
+pub fn malformed(error: bson::error::Error) -> Fault {
+    Fault::new("documents.malformed").with("reason", error)
+}
+
+/// `_rev` of a stored document.
+pub fn revision(document: &RawDocument) -> Option<i64> {
+    match document.get("_rev") {
+        Ok(Some(RawBsonRef::Int64(revision))) => Some(revision),
+        Ok(Some(RawBsonRef::Int32(revision))) => Some(revision.into()),
+        _ => None,
+    }
+}
+
+fn read_id(value: RawBsonRef<'_>) -> Result<String, Fault> {
+    let RawBsonRef::String(id) = value else {
+        return Err(Fault::new("documents.id").at("_id").with("limit", LONGEST_ID));
+    };
+    check_id(id)?;
+    Ok(id.to_owned())
 }
 
 #[cfg(test)]
@@ -74,28 +87,39 @@ mod tests {
     use bson::rawdoc;
 
     #[test]
-    fn the_server_sets_its_fields_and_keeps_the_owner() {
-        let time = |millis| DateTime::from_millis(millis);
-        let given = rawdoc! { "_rev": 99, "a": 1, "_owner": "me", "_createdAt": 5, "_mine": true };
-        let first = created("x", &given, Timestamp(1000)).expect("stamped");
-        let expected = rawdoc! {
-            "_id": "x", "a": 1, "_mine": true, "_rev": 1i64, "_createdAt": time(1000), "_updatedAt": time(1000), "_owner": "me",
-        };
-        assert_eq!(first, expected);
-        let given = rawdoc! { "_id": "y", "b": 2, "_owner": "thief", "_organization": "o" };
-        let second = changed("x", &first, &given, Timestamp(2000)).expect("stamped");
-        let expected = rawdoc! {
-            "_id": "x", "b": 2, "_rev": 2i64, "_createdAt": time(1000), "_updatedAt": time(2000), "_owner": "me",
-        };
-        assert_eq!(second, expected);
-        assert_eq!(revision(&second), 2);
+    fn ids() {
+        for good in ["a", "018f", "é", &"x".repeat(256)] {
+            assert!(check_id(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a\0b", &"x".repeat(257), &"é".repeat(129)] {
+            assert!(check_id(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]
-    fn ids() {
-        for bad in ["", "a\0", &"x".repeat(257)] {
-            assert_eq!(check_id(bad).expect_err("refused").key, "documents.id");
+    fn the_id_is_taken_out_and_the_rest_kept_in_order() {
+        let content = Content::read(&rawdoc! { "b": 1, "_id": "x", "a": { "_c": 2 } }, SystemFields::Refuse).unwrap();
+        assert_eq!(content, Content { id: Some("x".to_owned()), body: rawdoc! { "b": 1, "a": { "_c": 2 } } });
+    }
+
+    #[test]
+    fn system_fields_and_operators_are_refused_by_name() {
+        let fault = |document: RawDocumentBuf| Content::read(&document, SystemFields::Refuse).unwrap_err();
+        for name in ["_rev", "_owner", "_anything"] {
+            let mut document = RawDocumentBuf::new();
+            document.append(bson::raw::CString::try_from(name).unwrap(), 1);
+            let fault = fault(document);
+            assert_eq!((fault.key, fault.path.as_str()), ("documents.system_field", name));
         }
-        assert!(check_id(&"é".repeat(128)).is_ok());
+        assert_eq!(fault(rawdoc! { "$set": {} }).key, "documents.operator_field");
+        assert_eq!(fault(rawdoc! { "_id": 7 }).key, "documents.id");
+    }
+
+    #[test]
+    fn an_export_reads_back() {
+        let exported = rawdoc! { "_id": "x", "_rev": 3_i64, "_owner": "o", "a": 1 };
+        let content = Content::read(&exported, SystemFields::Drop).unwrap();
+        assert_eq!(content, Content { id: Some("x".to_owned()), body: rawdoc! { "a": 1 } });
+        assert!(Content::read(&rawdoc! { "_other": 1 }, SystemFields::Drop).is_err());
     }
 }

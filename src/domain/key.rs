@@ -249,6 +249,8 @@ fn digits(out: &mut Vec<u8>, coefficient: u128, exponent: i32) {
 pub struct Interval {
     pub from: Cut,
     pub to: Cut,
+    /// Exactly one component.
+    point: bool,
 }
 
 /// A place between components: just before, or just after, all that begin with some bytes.
@@ -325,38 +327,42 @@ impl Ord for Cut {
 }
 
 impl Interval {
+    fn between(from: Cut, to: Cut) -> Self {
+        Self { from, to, point: false }
+    }
+
     /// Every component.
     pub fn all() -> Self {
-        Self { from: Cut::Before(Vec::new()), to: Cut::After(Vec::new()) }
+        Self::between(Cut::Before(Vec::new()), Cut::After(Vec::new()))
     }
 
     /// The one component of a value.
     pub fn point(value: RawBsonRef<'_>) -> Self {
         let bytes = component(value);
-        Self { from: Cut::Before(bytes.clone()), to: Cut::After(bytes) }
+        Self { from: Cut::Before(bytes.clone()), to: Cut::After(bytes), point: true }
     }
 
     /// Missing, null and undefined: what answers a comparison with null, and more (empty arrays).
     pub fn nothing() -> Self {
-        Self { from: Cut::Before(vec![tag(Class::Undefined)]), to: Cut::After(vec![tag(Class::Null)]) }
+        Self::between(Cut::Before(vec![tag(Class::Undefined)]), Cut::After(vec![tag(Class::Null)]))
     }
 
     pub fn class(class: Class) -> Self {
-        Self { from: Self::lowest(class), to: Cut::After(vec![tag(class)]) }
+        Self::between(Self::lowest(class), Cut::After(vec![tag(class)]))
     }
 
     /// Values of the same class above one, itself too if `with`.
     pub fn above(value: RawBsonRef<'_>, with: bool) -> Self {
         let bytes = component(value);
         let from = if with { Cut::Before(bytes) } else { Cut::After(bytes) };
-        Self { from, to: Cut::After(vec![tag(Class::of(value))]) }
+        Self::between(from, Cut::After(vec![tag(Class::of(value))]))
     }
 
     /// Values of the same class below one, itself too if `with`.
     pub fn below(value: RawBsonRef<'_>, with: bool) -> Self {
         let bytes = component(value);
         let to = if with { Cut::After(bytes) } else { Cut::Before(bytes) };
-        Self { from: Self::lowest(Class::of(value)), to }
+        Self::between(Self::lowest(Class::of(value)), to)
     }
 
     /// Strings that begin with a text.
@@ -364,7 +370,7 @@ impl Interval {
         let mut bytes = vec![tag(Class::String), BINARY_COLLATION];
         escaped(&mut bytes, text.as_bytes());
         bytes.truncate(bytes.len() - 2);
-        Self { from: Cut::Before(bytes.clone()), to: Cut::After(bytes) }
+        Self::between(Cut::Before(bytes.clone()), Cut::After(bytes))
     }
 
     /// Where a class begins; numbers begin after NaN, which has no order with them.
@@ -381,9 +387,8 @@ impl Interval {
         self.from >= self.to
     }
 
-    /// Exactly one component.
     pub fn is_point(&self) -> bool {
-        matches!((&self.from, &self.to), (Cut::Before(a), Cut::After(b)) if a == b && !a.is_empty())
+        self.point
     }
 
     /// The component of a point, in a direction; `None`: no point.
@@ -404,7 +409,17 @@ impl Interval {
     }
 
     pub fn intersect(&self, other: &Self) -> Self {
-        Self { from: self.from.clone().max(other.from.clone()), to: self.to.clone().min(other.to.clone()) }
+        Self {
+            from: self.from.clone().max(other.from.clone()),
+            to: self.to.clone().min(other.to.clone()),
+            point: self.point || other.point,
+        }
+    }
+
+    /// Both and what lies between, where they overlap or touch.
+    pub fn join(self, other: Self) -> Self {
+        let point = self.point && other.point && self == other;
+        Self { from: self.from.min(other.from), to: self.to.max(other.to), point }
     }
 
     /// The bytes from (inclusive) and to (exclusive) of keys that begin with `prefix` and go on with a component of

@@ -13,6 +13,8 @@ pub mod limits;
 pub mod path;
 pub mod plan;
 pub mod projection;
+pub mod schema;
 pub mod sort;
+pub mod stamp;
 pub mod update;
 pub mod value;

@@ -380,13 +380,81 @@ fn union(mut intervals: Vec<Interval>) -> Vec<Interval> {
     let mut apart: Vec<Interval> = Vec::with_capacity(intervals.len());
     for next in intervals {
         match apart.last_mut() {
-            Some(last) if next.from < last.to => {
-                if next.to > last.to {
-                    last.to = next.to;
-                }
-            }
+            Some(last) if next.from < last.to => *last = last.clone().join(next),
             _ => apart.push(next),
         }
     }
     apart
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{RawDocumentBuf, rawdoc};
+
+    fn index(keys: &str) -> Index {
+        Index::read(RawBsonRef::String(keys)).expect("an index")
+    }
+
+    fn planned(filter: RawDocumentBuf, sort: &str, indexes: &[(&str, u64)]) -> Plan {
+        let indexes: Vec<(Index, u64)> = indexes.iter().map(|(keys, multikey)| (index(keys), *multikey)).collect();
+        let candidates: Vec<Candidate<'_>> =
+            indexes.iter().map(|(index, multikey)| Candidate { index, multikey: *multikey }).collect();
+        plan(&Filter::parse(&filter).expect("a filter"), &Sort::parse_text(sort).expect("a sort"), &candidates)
+    }
+
+    /// The place of the index, its ranges, whether the order is served, whether the keys say it all.
+    fn told(plan: &Plan) -> (Option<usize>, usize, bool, bool) {
+        let (place, ranges) = match &plan.source {
+            Source::Ids { ranges, .. } => (None, ranges),
+            Source::Index { place, ranges, .. } => (Some(*place), ranges),
+        };
+        (place, ranges.len(), matches!(plan.order, Order::Served { .. }), plan.exact)
+    }
+
+    #[test]
+    fn the_index_that_fixes_most_and_serves_the_order() {
+        let indexes = [("country", 0), ("population", 0), ("country,-population", 0)];
+        let of = |filter, sort| told(&planned(filter, sort, &indexes));
+        assert_eq!(of(rawdoc! { "country": "CD" }, "-population"), (Some(2), 1, true, true));
+        assert_eq!(of(rawdoc! { "country": "CD" }, "population"), (Some(2), 1, true, true));
+        assert_eq!(of(rawdoc! { "country": "CD", "population": { "$gt": 5 } }, ""), (Some(2), 1, false, true));
+        assert_eq!(of(rawdoc! { "country": "CD" }, ""), (Some(0), 1, true, true));
+        assert_eq!(of(rawdoc! { "country": { "$in": ["CD", "RW"] } }, "country,-population"), (Some(2), 2, true, true));
+        assert_eq!(of(rawdoc! { "country": { "$in": ["CD", "RW"] } }, "-population"), (Some(1), 1, true, false));
+        assert_eq!(of(rawdoc! {}, "population"), (Some(1), 1, true, true));
+        assert_eq!(of(rawdoc! { "country": "CD", "name": "x" }, ""), (Some(0), 1, true, false));
+        assert_eq!(of(rawdoc! { "name": "x" }, ""), (None, 1, true, false));
+        assert_eq!(of(rawdoc! { "_id": { "$in": ["a", "b", 5] } }, ""), (None, 2, true, true));
+        // Nothing can answer.
+        assert_eq!(of(rawdoc! { "country": "CD", "$and": [{ "country": "RW" }] }, ""), (Some(0), 0, false, true));
+    }
+
+    #[test]
+    fn arrays_take_one_bound_at_a_time() {
+        let between = rawdoc! { "a": { "$gt": 1, "$lt": 5 } };
+        let ranges = |multikey| match planned(between.clone(), "", &[("a", multikey)]).source {
+            Source::Index { ranges, repeats, .. } => (ranges, repeats),
+            Source::Ids { .. } => panic!("scanned"),
+        };
+        assert_ne!(ranges(0), ranges(1));
+        assert!(ranges(1).1 && !ranges(0).1);
+        // In one element both bounds hold.
+        let element = planned(rawdoc! { "a": { "$elemMatch": { "$gt": 1, "$lt": 5 } } }, "", &[("a", 1)]).source;
+        assert!(matches!(element, Source::Index { ranges: element, .. } if element == ranges(0).0));
+        assert!(!told(&planned(rawdoc! { "a": 5 }, "", &[("a", 1)])).3);
+        // Two fields of one array may hold in different elements.
+        let both = rawdoc! { "d.x": 1, "d.y": 2 };
+        let narrow = planned(both.clone(), "", &[("d.x,d.y", 0)]).source;
+        assert_ne!(planned(both, "", &[("d.x,d.y", 3)]).source, narrow);
+        // An order over arrays is not the keys'.
+        assert!(!told(&planned(rawdoc! {}, "a", &[("a", 1)])).2);
+        assert!(told(&planned(rawdoc! { "t": 1 }, "a", &[("t,a", 1)])).2);
+    }
+
+    #[test]
+    fn the_beginning_of_a_string_is_a_range_not_a_value() {
+        let begins = planned(rawdoc! { "a": { "$regex": "^x" }, "b": 1 }, "b", &[("a,b", 0)]);
+        assert_eq!(told(&begins), (Some(0), 2, false, false));
+    }
 }

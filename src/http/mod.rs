@@ -1,5 +1,82 @@
 //! Poem routes, one file per resource; the gates, the envelope and the errors.
+
+pub mod activity;
+mod auth;
+mod backups;
+mod body;
+mod collections;
+mod conditions;
+mod documents;
+mod envelope;
+mod error;
+mod exchange;
+mod gates;
+mod identities;
+mod lines;
+mod meta;
 pub mod ops;
+mod pages;
 pub mod peer;
+mod proof;
 pub mod redirect;
 pub mod serve;
+mod spec;
+
+pub use spec::openapi;
+
+use crate::{
+    base::{clock::SharedClock, environment::Environment},
+    services::{
+        backups::Backups, collections::Collections, documents::Documents, health::Health, identities::Identities,
+        sessions::Sessions,
+    },
+};
+use poem::{Endpoint, Response};
+use std::{sync::Arc, time::Duration};
+use tokio_util::task::TaskTracker;
+
+/// Everything the routes stand on.
+pub struct State {
+    pub documents: Documents,
+    pub collections: Collections,
+    pub identities: Arc<Identities>,
+    pub sessions: Arc<Sessions>,
+    pub backups: Arc<Backups>,
+    pub health: Arc<Health>,
+    pub clock: SharedClock,
+    pub environment: Environment,
+    pub limits: Limits,
+    /// Streams that outlive their handler; the drain waits for them.
+    pub tasks: TaskTracker,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of a request's body.
+    pub body: usize,
+    /// Bytes of a batch's body.
+    pub batch: usize,
+    /// Bytes of one line of an import.
+    pub line: usize,
+    /// From a request's head to its answer's; streams are bound by their silence instead.
+    pub request: Duration,
+    /// The longest an export waits for its reader.
+    pub silence: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 2 << 20,
+            batch: 16 << 20,
+            line: 2 << 20,
+            request: Duration::from_secs(30),
+            silence: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Every public route behind every gate: the HTTPS listener's, the control socket's and the CLI's without a server.
+pub fn router(state: State) -> impl Endpoint<Output = Response> + 'static {
+    gates::Gates::new(Arc::new(state))
+}

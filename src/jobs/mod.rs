@@ -1,1 +1,26 @@
-//! The scheduler and one small file per recurring task.
+//! The scheduler and one small file per recurring task. A task takes no input and may run twice without harm.
+
+mod scheduler;
+
+pub mod backups;
+pub mod certificates;
+pub mod health;
+pub mod journal;
+
+pub use scheduler::Scheduler;
+
+use crate::services::Result;
+use std::time::Duration;
+
+#[async_trait::async_trait]
+pub trait Job: Send + Sync {
+    /// For logs and metrics.
+    fn name(&self) -> &'static str;
+    /// Between the end of a run and the start of the next, give or take a tenth.
+    fn every(&self) -> Duration;
+    /// Before the first run.
+    fn first(&self) -> Duration {
+        self.every()
+    }
+    async fn run(&self) -> Result<()>;
+}

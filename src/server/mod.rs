@@ -1,5 +1,31 @@
 //! Composition: configuration, backends, services, listeners and jobs; start-up and two-stage drain.
 
+pub mod init;
 mod keys;
 pub mod listener;
+mod offline;
+pub mod open;
+mod preconditions;
 pub mod problem;
+pub mod restore;
+pub mod running;
+mod serve;
+mod supervisor;
+mod verify;
+
+pub use offline::{Offline, offline};
+pub use serve::{serve, start};
+pub use verify::verify;
+
+use crate::{
+    base::{
+        clock::{Clock, SystemClock},
+        config::Config,
+    },
+    services::health::Finding,
+};
+
+/// Every precondition of an instance that does not run.
+pub async fn preconditions(config: &Config) -> Vec<Finding> {
+    preconditions::all(config, SystemClock.now()).await
+}

@@ -25,11 +25,24 @@ pub enum Kind {
 pub struct Problem {
     pub kind: Kind,
     pub fault: Fault,
+    /// Others found at the same time.
+    pub more: Vec<Fault>,
 }
 
 impl Problem {
     pub fn new(kind: Kind, fault: Fault) -> Self {
-        Self { kind, fault }
+        Self { kind, fault, more: Vec::new() }
+    }
+
+    /// Several at once; `faults` holds at least one.
+    pub fn all(kind: Kind, mut faults: Vec<Fault>) -> Self {
+        let more = faults.split_off(1.min(faults.len()));
+        let fault = faults.pop().unwrap_or_else(|| Fault::new("instance.store"));
+        Self { kind, fault, more }
+    }
+
+    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
+        std::iter::once(&self.fault).chain(&self.more)
     }
 
     /// A file or folder the system would not let us use.

@@ -35,6 +35,20 @@ pub enum Role {
     Auditor,
 }
 
+impl Role {
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Admin, Self::Operator, Self::Auditor].into_iter().find(|role| role.name() == name)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+            Self::Auditor => "auditor",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     View,

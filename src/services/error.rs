@@ -46,6 +46,23 @@ pub enum Error {
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+impl Error {
+    /// The same error, its fault seen from further out: under a longer path, without a parameter.
+    pub fn map_fault(self, change: impl FnOnce(Fault) -> Fault) -> Self {
+        match self {
+            Self::Unreadable(fault) => Self::Unreadable(change(fault)),
+            Self::Invalid(fault) => Self::Invalid(change(fault)),
+            Self::NotFound(fault) => Self::NotFound(change(fault)),
+            Self::Conflict(fault) => Self::Conflict(change(fault)),
+            Self::Precondition(fault) => Self::Precondition(change(fault)),
+            Self::TooLarge(fault) => Self::TooLarge(change(fault)),
+            Self::Refused(fault) => Self::Refused(change(fault)),
+            Self::Damaged(fault) => Self::Damaged(change(fault)),
+            other => other,
+        }
+    }
+}
+
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl From<ports::Error> for Error {

@@ -2,10 +2,14 @@
 
 pub mod access;
 pub mod backups;
+pub mod certificates;
+pub mod collections;
+pub mod documents;
 pub mod error;
 pub mod health;
 pub mod identities;
 pub mod instance;
+pub mod journal;
 pub mod keyring;
 pub mod sessions;
 

@@ -87,7 +87,11 @@ impl Project {
 impl Source {
     pub fn new(path: &str, text: &str) -> Self {
         let (code, strings) = blank(text);
-        let tests = if path.ends_with("/tests.rs") || path.starts_with("src/testing/") || !path.starts_with("src/") {
+        let tests = if path.ends_with("/tests.rs")
+            || path.contains("/tests/")
+            || path.starts_with("src/testing/")
+            || !path.starts_with("src/")
+        {
             std::iter::once(0..text.len()).collect()
         } else {
             test_ranges(text, &code)

@@ -72,7 +72,14 @@ fn uses(project: &Project, entries: &BTreeMap<String, Entry>, prefixes: &BTreeSe
             }
         }
     }
-    for (key, entry) in entries.iter().filter(|(key, _)| !used.contains(*key)) {
+    // `format!("setting.{name}")` says every key that begins so.
+    let built: Vec<&str> = project
+        .product()
+        .flat_map(|source| &source.strings)
+        .filter_map(|(_, text)| text.split_once('{').map(|(prefix, _)| prefix).filter(|prefix| prefix.ends_with('.')))
+        .collect();
+    let said = |key: &String| used.contains(key) || built.iter().any(|prefix| key.starts_with(prefix));
+    for (key, entry) in entries.iter().filter(|(key, _)| !said(key)) {
         let what = format!("{key}: nothing says this");
         complaints.push(Complaint { path: entry.path.clone(), line: entry.line, what });
     }
@@ -80,20 +87,32 @@ fn uses(project: &Project, entries: &BTreeMap<String, Entry>, prefixes: &BTreeSe
 }
 
 fn parameters(words: &str) -> BTreeSet<&str> {
-    words.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name).collect()
+    let inside = words.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+    inside.map(|(name, _)| name).filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect()
 }
+
+/// Names with a colon of their own.
+const SCHEMES: &[&str] = &["embedded:", "memory:", "folder:"];
 
 /// French puts a space before `: ; ! ?` and quotes with « ».
 fn typography(fr: &str) -> Option<String> {
-    let characters: Vec<char> = fr.chars().collect();
-    for (at, c) in characters.iter().enumerate() {
-        let ends = characters.get(at + 1).is_none_or(|next| next.is_whitespace());
-        let tight = at > 0 && !characters[at - 1].is_whitespace() && ":;!?".contains(*c);
-        if tight && ends {
-            return Some(format!("French puts a space before `{c}`"));
-        }
+    // What is between braces is a parameter, or JSON.
+    let words: String = fr
+        .split('{')
+        .enumerate()
+        .map(|(n, part)| match n {
+            0 => part,
+            _ => part.split_once('}').map_or("", |(_, rest)| rest),
+        })
+        .collect();
+    // `Content-Type:` and `"meta":` are not French.
+    let french = |word: &&str| word.trim_end_matches([':', ';', '!', '?']).chars().all(char::is_alphabetic);
+    let tight =
+        words.split_whitespace().filter(french).find(|word| word.len() > 1 && word.ends_with([':', ';', '!', '?']));
+    match tight {
+        Some(word) if !SCHEMES.contains(&word) => Some(format!("French puts a space within `{word}`")),
+        _ => fr.contains("\"{").then(|| "French quotes with « »".to_owned()),
     }
-    fr.contains('"').then(|| "French quotes with « »".to_owned())
 }
 
 #[cfg(test)]
@@ -116,7 +135,7 @@ mod tests {
             "[\"a.b\"]\nfr = \"x\"\nen = \" \"\n",
             "[\"a.b\"]\nfr = \"{x}\"\nen = \"{y}\"\n",
             "[\"a.b\"]\nfr = \"Ah: x\"\nen = \"Ah: x\"\n",
-            "[\"a.b\"]\nfr = '\"x\"'\nen = 'x'\n",
+            "[\"a.b\"]\nfr = '\"{x}\"'\nen = '{x}'\n",
         ] {
             assert_eq!(complaints(bad, code).len(), 1, "{bad}");
         }

@@ -24,7 +24,6 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use zeroize::Zeroizing;
 
 const ROOT_DAYS: i64 = 20 * 365;
-pub const LEAF_DAYS: i64 = 90;
 /// Clients whose clock is late still accept a fresh certificate.
 const BACKDATE_SECONDS: i64 = 3600;
 const DAY: i64 = 86_400;
@@ -124,14 +123,16 @@ fn backend(error: rcgen::Error) -> Error {
 /// Signs leaves with an [`Authority`].
 pub struct Internal {
     authority: Authority,
+    /// Life of a leaf.
+    days: u32,
     /// When the root ends; no leaf outlives it.
     expires: Timestamp,
     verifier: Arc<WebPkiServerVerifier>,
 }
 
 impl Internal {
-    /// `Corrupt` when the certificate or the key cannot be read, or do not belong together.
-    pub fn open(authority: Authority) -> Result<Self> {
+    /// `days` is the life of a leaf. `Corrupt` when the certificate or the key cannot be read, or do not belong together.
+    pub fn open(authority: Authority, days: u32) -> Result<Self> {
         let corrupt = |what: &str| Error::Corrupt(format!("internal authority: {what}"));
         let mut roots = RootCertStore::empty();
         roots
@@ -144,7 +145,7 @@ impl Internal {
         let (_, root) = x509_parser::parse_x509_certificate(&authority.certificate)
             .map_err(|error| corrupt(&format!("unreadable certificate: {error}")))?;
         let expires = Timestamp(root.validity().not_after.timestamp().saturating_mul(1000));
-        let internal = Self { authority, expires, verifier };
+        let internal = Self { authority, days, expires, verifier };
         internal.issuer().map_err(|error| corrupt(&error.to_string()))?;
         Ok(internal)
     }
@@ -163,7 +164,7 @@ impl Internal {
             return Err(Error::Rejected(Fault::new("certificates.expired").with("end", self.expires.rfc3339())));
         }
         let not_before = now.plus_seconds(-BACKDATE_SECONDS);
-        let not_after = now.plus_seconds(LEAF_DAYS * DAY).min(self.expires);
+        let not_after = now.plus_seconds(i64::from(self.days) * DAY).min(self.expires);
         let mut leaf = parameters(not_before, not_after)?;
         for name in names {
             let unreadable = |_| Error::Rejected(Fault::new("certificates.unreadable_name").with("name", name));
@@ -218,7 +219,7 @@ mod tests {
     }
 
     fn internal(of: &[&str]) -> Internal {
-        Internal::open(Authority::create(&names(of), NOW).unwrap()).unwrap()
+        Internal::open(Authority::create(&names(of), NOW).unwrap(), 90).unwrap()
     }
 
     #[test]
@@ -227,7 +228,7 @@ mod tests {
         let all =
             names(&["api.example.cd", "v2.api.example.cd", "*.wild.example.cd", "203.0.113.9", "127.0.0.1", "::1"]);
         let leaf = internal.sign(&all, NOW).unwrap();
-        assert_eq!((leaf.not_after.0 - NOW.0) / 1000, LEAF_DAYS * DAY);
+        assert_eq!((leaf.not_after.0 - NOW.0) / 1000, 90 * DAY);
         for name in ["api.example.cd", "localhost"] {
             internal.sign(&names(&[name]), NOW).unwrap();
         }
@@ -267,17 +268,17 @@ mod tests {
         let good = Authority::create(&names(&["api.example.cd"]), NOW).unwrap();
         let mut cut = good.clone();
         cut.certificate.truncate(100);
-        assert!(matches!(Internal::open(cut), Err(Error::Corrupt(_))));
+        assert!(matches!(Internal::open(cut, 90), Err(Error::Corrupt(_))));
         let mut key = good;
         key.key = Zeroizing::new(vec![7; 40]);
-        assert!(matches!(Internal::open(key), Err(Error::Corrupt(_))));
+        assert!(matches!(Internal::open(key, 90), Err(Error::Corrupt(_))));
     }
 
     #[test]
     fn a_foreign_key_never_makes_a_leaf_clients_accept() {
         let mut mixed = Authority::create(&names(&["api.example.cd"]), NOW).unwrap();
         mixed.key = Authority::create(&names(&["api.example.cd"]), NOW).unwrap().key;
-        let internal = Internal::open(mixed).unwrap();
+        let internal = Internal::open(mixed, 90).unwrap();
         assert!(matches!(internal.sign(&names(&["api.example.cd"]), NOW), Err(Error::Rejected(_))));
     }
 

@@ -180,7 +180,7 @@ fn assignment(line: &str) -> Result<Option<(String, String)>, ()> {
     }
     let value = match value.chars().next() {
         Some(quote @ ('"' | '\'')) => {
-            let (inside, rest) = value[1..].split_once(quote).ok_or(())?;
+            let (inside, rest) = value.strip_prefix(quote).and_then(|rest| rest.split_once(quote)).ok_or(())?;
             let rest = rest.trim();
             if !rest.is_empty() && !rest.starts_with('#') {
                 return Err(());
@@ -199,29 +199,30 @@ fn named(names: &BTreeMap<String, String>, origin: impl Fn(&str) -> Origin, faul
         let mut first: Option<(String, String)> = None;
         for name in setting.environment() {
             let from_file = format!("{name}_FILE");
-            let value = names.get(&name).filter(|value| !value.is_empty()).cloned();
-            let value = match names.get(&from_file).filter(|path| setting.secret() && !path.is_empty()) {
-                Some(_) if value.is_some() => {
+            let value = names.get(&name).filter(|value| !value.is_empty());
+            let path = names.get(&from_file).filter(|path| setting.secret() && !path.is_empty());
+            let found = match (value, path) {
+                (Some(_), Some(_)) => {
                     faults.push(Fault::new("config.secret_twice").at(origin(&name).to_string()).with("name", &name));
                     None
                 }
-                Some(path) => secret_file(path, &origin(&from_file), faults),
-                None => value,
+                (None, Some(path)) => {
+                    secret_file(path, &origin(&from_file), faults).map(|secret| (from_file.clone(), secret))
+                }
+                (value, None) => value.map(|value| (name.clone(), value.clone())),
             };
+            match (&first, found) {
+                (Some((earlier, other)), Some((found, value))) if *other != value => faults.push(
+                    Fault::new("config.contradiction")
+                        .at(origin(&found).to_string())
+                        .with("name", &found)
+                        .with("other", earlier),
+                ),
+                (None, found) => first = found,
+                _ => {}
+            }
             if setting.secret() {
                 known.insert(from_file);
-            }
-            if let Some(value) = value {
-                match &first {
-                    Some((earlier, other)) if *other != value => faults.push(
-                        Fault::new("config.contradiction")
-                            .at(origin(&name).to_string())
-                            .with("name", &name)
-                            .with("other", earlier),
-                    ),
-                    Some(_) => {}
-                    None => first = Some((name.clone(), value)),
-                }
             }
             known.insert(name);
         }

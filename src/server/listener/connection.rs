@@ -1,9 +1,9 @@
 //! One connection from its first request to its last, over HTTP/1 or HTTP/2, with a bound on every wait.
 
-use super::{Limits, admission::Ticket, stop::Stop};
-use crate::http::{
-    peer::Peer,
-    serve::{Activity, App},
+use super::{Limits, admission::Ticket};
+use crate::{
+    base::stop::Stop,
+    http::{activity::Activity, peer::Peer, serve::App},
 };
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -11,6 +11,7 @@ use std::{
     convert::Infallible,
     io,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -24,17 +25,25 @@ const MAX_HEAD_BYTES: usize = 32 * 1024;
 const READ_BUFFER: usize = 64 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(20);
 
+/// What a connection is about.
+pub(super) struct Talk {
+    pub protocol: Protocol,
+    pub app: App,
+    pub peer: Peer,
+    pub activity: Arc<Activity>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http1,
     Http2,
 }
 
-pub(super) async fn serve<S>(stream: S, protocol: Protocol, app: App, peer: Peer, limits: &Limits, stop: Stop)
+pub(super) async fn serve<S>(stream: S, talk: Talk, limits: &Limits, stop: Stop)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let activity = Activity::new();
+    let Talk { protocol, app, peer, activity } = talk;
     let seen = activity.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (app, busy) = (app.clone(), activity.begin());
@@ -43,17 +52,20 @@ where
     let io = TokioIo::new(stream);
     match protocol {
         Protocol::Http1 => {
+            let waits = (Some(limits.head), limits.idle);
             let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(limits.head)
+                // Ours also tells a slow head from a long pause.
+                .header_read_timeout(None)
                 .max_headers(MAX_HEADERS)
                 .max_header_size(MAX_HEAD_BYTES)
                 .max_buf_size(READ_BUFFER)
                 .serve_connection(io, service)
                 .with_upgrades();
-            drive(connection, |connection| connection.graceful_shutdown(), &seen, limits, stop).await;
+            drive(connection, |connection| connection.graceful_shutdown(), &seen, waits, stop).await;
         }
         Protocol::Http2 => {
+            // Between requests come pings: no head to wait for can be told from them.
+            let waits = (None, limits.idle);
             let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .keep_alive_interval(PING_EVERY)
@@ -62,13 +74,13 @@ where
                 .max_header_list_size(MAX_HEAD_BYTES as u32)
                 .max_send_buf_size(256 * 1024)
                 .serve_connection(io, service);
-            drive(connection, |connection| connection.graceful_shutdown(), &seen, limits, stop).await;
+            drive(connection, |connection| connection.graceful_shutdown(), &seen, waits, stop).await;
         }
     }
 }
 
 /// Polls the connection to its end, its idleness, or ours.
-async fn drive<C>(connection: C, finish: fn(Pin<&mut C>), activity: &Activity, limits: &Limits, mut stop: Stop)
+async fn drive<C>(connection: C, finish: fn(Pin<&mut C>), activity: &Activity, waits: Waits, mut stop: Stop)
 where
     C: Future<Output = hyper::Result<()>>,
 {
@@ -77,7 +89,7 @@ where
         let mut leave = pin!(async {
             tokio::select! {
                 () = stop.draining() => {}
-                () = idle(activity, limits.idle) => {}
+                () = waited(activity, waits) => {}
             }
         });
         tokio::select! {
@@ -95,7 +107,7 @@ where
                 ended = connection.as_mut() => ended,
                 () = stop.aborting() => return,
                 // A peer that neither asks nor closes.
-                () = idle(activity, limits.idle) => return,
+                () = waited(activity, waits) => return,
             }
         }
     };
@@ -104,20 +116,20 @@ where
     }
 }
 
-/// Resolves once nothing has been in flight for so long.
-async fn idle(activity: &Activity, limit: Duration) {
-    loop {
-        match activity.idle() {
-            Some(since) if since >= limit => return,
-            Some(since) => sleep(limit - since).await,
-            None => sleep(limit).await,
-        }
+/// For a head, for the next request.
+type Waits = (Option<Duration>, Duration);
+
+/// Resolves once the peer has kept us waiting too long.
+async fn waited(activity: &Activity, (head, idle): Waits) {
+    while let Some(rest) = activity.allowance(head, idle) {
+        sleep(rest).await;
     }
 }
 
 /// A socket that carries its place among the admitted, and fails when its peer takes nothing for too long.
 pub(super) struct Guarded<S> {
     stream: S,
+    activity: Arc<Activity>,
     patience: Duration,
     /// Armed while a write waits for the peer.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -125,8 +137,8 @@ pub(super) struct Guarded<S> {
 }
 
 impl<S> Guarded<S> {
-    pub(super) fn new(stream: S, patience: Duration, ticket: Ticket) -> Self {
-        Self { stream, patience, deadline: None, _ticket: ticket }
+    pub(super) fn new(stream: S, activity: Arc<Activity>, patience: Duration, ticket: Ticket) -> Self {
+        Self { stream, activity, patience, deadline: None, _ticket: ticket }
     }
 
     fn judge<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
@@ -142,7 +154,12 @@ impl<S> Guarded<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.activity.heard();
+        }
+        polled
     }
 }
 

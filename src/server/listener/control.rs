@@ -3,12 +3,12 @@
 use super::{
     Backoff, Limits,
     admission::Admission,
-    connection::{self, Guarded, Protocol},
-    stop::Stop,
+    connection::{self, Guarded, Protocol, Talk},
 };
 use crate::{
-    base::{fault::Fault, metrics::Metrics},
+    base::{fault::Fault, metrics::Metrics, stop::Stop},
     http::{
+        activity::Activity,
         peer::{LocalPeer, Peer},
         serve::App,
     },
@@ -90,10 +90,12 @@ impl Control {
             }
             let peer = Peer::Local(LocalPeer { uid: credentials.uid(), pid: credentials.pid() });
             let ticket = admission.admit_local(place, self.metrics.connection_opened(NAME));
-            let stream = Guarded::new(stream, self.limits.write, ticket);
-            let (app, limits, connection_stop) = (self.app.clone(), self.limits.clone(), stop.clone());
+            let activity = Activity::new();
+            let stream = Guarded::new(stream, activity.clone(), self.limits.write, ticket);
+            let talk = Talk { protocol: Protocol::Http1, app: self.app.clone(), peer, activity };
+            let (limits, connection_stop) = (self.limits.clone(), stop.clone());
             stop.spawn(async move {
-                connection::serve(stream, Protocol::Http1, app, peer, &limits, connection_stop).await;
+                connection::serve(stream, talk, &limits, connection_stop).await;
             });
         }
     }

@@ -4,12 +4,21 @@ mod admission;
 mod connection;
 pub mod control;
 pub mod network;
-pub mod stop;
 #[cfg(test)]
 mod tests;
 pub mod tls;
 
+use crate::{
+    base::stop::Stop,
+    http::{
+        activity::Activity,
+        peer::{LocalPeer, Peer},
+        serve::App,
+    },
+};
+use connection::{Protocol, Talk};
 use std::{io, time::Duration};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Bounds on what strangers may hold open.
 #[derive(Debug, Clone)]
@@ -20,9 +29,9 @@ pub struct Limits {
     pub per_address: usize,
     /// For the TLS handshake to end.
     pub handshake: Duration,
-    /// For a request's head to arrive whole; also the longest pause between requests over HTTP/1.
+    /// For a request's head to arrive whole, over HTTP/1.
     pub head: Duration,
-    /// Without a request in flight, over HTTP/2.
+    /// Between two requests.
     pub idle: Duration,
     /// For the peer to take some of what is being sent.
     pub write: Duration,
@@ -36,12 +45,24 @@ impl Default for Limits {
             connections: 4096,
             per_address: 1024,
             handshake: Duration::from_secs(10),
-            head: Duration::from_secs(30),
-            idle: Duration::from_secs(120),
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
             write: Duration::from_secs(60),
             streams: 128,
         }
     }
+}
+
+/// Serves one connection from inside this process, which may take all the time it wants.
+pub fn pipe<S>(stream: S, app: App, peer: LocalPeer, stop: Stop)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    const DAY: Duration = Duration::from_secs(86_400);
+    let limits = Limits { head: DAY, idle: DAY, ..Limits::default() };
+    let talk = Talk { protocol: Protocol::Http1, app, peer: Peer::Local(peer), activity: Activity::new() };
+    let connection_stop = stop.clone();
+    stop.spawn(async move { connection::serve(stream, talk, &limits, connection_stop).await });
 }
 
 /// Waits longer after each failed accept in a row, so that running out of files neither spins nor stops us.

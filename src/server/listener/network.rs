@@ -3,12 +3,11 @@
 use super::{
     Backoff, Limits,
     admission::{Admission, Ticket},
-    connection::{self, Guarded, Protocol},
-    stop::Stop,
+    connection::{self, Guarded, Protocol, Talk},
 };
 use crate::{
-    base::{fault::Fault, metrics::Metrics},
-    http::{peer::Peer, serve::App},
+    base::{fault::Fault, metrics::Metrics, stop::Stop},
+    http::{activity::Activity, peer::Peer, serve::App},
 };
 use std::{io, net::SocketAddr, sync::Arc};
 use tokio::{
@@ -100,9 +99,11 @@ impl Network {
             let Ok(local) = stream.local_addr() else { return };
             let _ = stream.set_nodelay(true);
             let peer = Peer::Network { local, remote, tls: tls.is_some() };
-            let stream = Guarded::new(stream, limits.write, ticket);
+            let activity = Activity::new();
+            let stream = Guarded::new(stream, activity.clone(), limits.write, ticket);
+            let mut talk = Talk { protocol: Protocol::Http1, app, peer, activity };
             let Some(config) = tls else {
-                return connection::serve(stream, Protocol::Http1, app, peer, &limits, connection_stop).await;
+                return connection::serve(stream, talk, &limits, connection_stop).await;
             };
             let mut leaving = connection_stop.clone();
             let handshake = timeout(limits.handshake, TlsAcceptor::from(config).accept(stream));
@@ -112,9 +113,10 @@ impl Network {
             };
             match secured {
                 Ok(Ok(stream)) => {
-                    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                    let protocol = if h2 { Protocol::Http2 } else { Protocol::Http1 };
-                    connection::serve(stream, protocol, app, peer, &limits, connection_stop).await;
+                    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                        talk.protocol = Protocol::Http2;
+                    }
+                    connection::serve(stream, talk, &limits, connection_stop).await;
                 }
                 Ok(Err(error)) => {
                     metrics.connection_refused(name, "handshake");

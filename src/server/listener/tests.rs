@@ -4,17 +4,18 @@ use super::{
     Limits,
     control::Control,
     network::{self, Network},
-    stop::Stopper,
     tls::{self, Shown},
 };
 use crate::{
     backends::certificates::internal::{Authority, Internal},
     base::{
-        clock::{Clock, SystemClock},
+        clock::{Clock, Stopwatch, SystemClock},
         metrics::Metrics,
+        stop::Stopper,
     },
     http::{peer::LocalPeer, serve::App},
     ports::certificates::{Certificates, Leaf},
+    services::certificates::Show,
 };
 use poem::{Route, get, handler, web::Data};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -22,7 +23,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
-    time::{Instant, timeout},
+    time::timeout,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -65,9 +66,10 @@ impl Site {
             .at("/slow", get(slow))
             .at("/panics", get(panics))
             .at("/echo", poem::post(echo));
-        let app = App::new(route, metrics.clone(), SECOND / 2);
-        let internal = Internal::open(Authority::create(&[], SystemClock.now()).unwrap()).unwrap();
-        let shown = Shown::new(&leaf(&internal).await).unwrap();
+        let app = App::new(route, metrics.clone(), SECOND);
+        let internal = Internal::open(Authority::create(&[], SystemClock.now()).unwrap(), 90).unwrap();
+        let shown = Arc::new(Shown::default());
+        shown.show(&leaf(&internal).await).unwrap();
         let listener = network::bind("https", "127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let stopper = Arc::new(Stopper::default());
@@ -115,7 +117,7 @@ async fn ask<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(stream: &m
 
 /// How long the server lets this silent connection live.
 async fn lifetime(stream: &mut TcpStream) -> Duration {
-    let start = Instant::now();
+    let start = Stopwatch::start();
     let mut rest = Vec::new();
     let _ = timeout(SECOND * 5, stream.read_to_end(&mut rest)).await.expect("never cut");
     start.elapsed()
@@ -149,7 +151,7 @@ async fn cuts_slow_handshakes_and_slow_heads() {
     let plain = Site::start(limits, false).await;
     let mut stream = plain.connect().await;
     stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
-    let start = Instant::now();
+    let start = Stopwatch::start();
     // A byte of head now and then does not buy more time.
     while start.elapsed() < SECOND * 3 && stream.write_all(b"a").await.is_ok() {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -158,12 +160,47 @@ async fn cuts_slow_handshakes_and_slow_heads() {
 }
 
 #[tokio::test]
+async fn cuts_idle_connections_later_than_slow_heads() {
+    let limits = Limits { head: SECOND / 4, idle: SECOND, ..Limits::default() };
+    let plain = Site::start(limits.clone(), false).await;
+    let mut stream = plain.connect().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let alive = lifetime(&mut stream).await;
+    assert!(alive >= SECOND * 9 / 10 && alive < SECOND * 2, "{alive:?}");
+    let mut stream = plain.connect().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    tokio::time::sleep(SECOND / 2).await;
+    stream.write_all(b"GET / HT").await.unwrap();
+    let alive = lifetime(&mut stream).await;
+    assert!(alive < SECOND * 2 / 3, "a second head that never ends lived {alive:?}");
+
+    let secure = Site::start(limits, true).await;
+    let mut stream = secure.secure(&["h2"], &[&rustls::version::TLS13]).await;
+    // The preface and empty settings, then silence.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let start = Stopwatch::start();
+    let _ = timeout(SECOND * 5, stream.read_to_end(&mut Vec::new())).await.expect("never cut");
+    assert!(start.elapsed() >= SECOND * 9 / 10, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn cuts_silent_bodies_and_oversized_heads() {
     let site = Site::start(Limits::default(), false).await;
     let mut stream = site.connect().await;
     let head = "POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc";
     let answer = ask(&mut stream, head).await;
-    assert!(answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.1 5"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("UNAVAILABLE"), "{answer}");
+    // In all longer than the patience, but never silent for so long.
+    let mut stream = site.connect().await;
+    stream
+        .write_all(b"POST /echo HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 12\r\n\r\n")
+        .await
+        .unwrap();
+    for _ in 0..11 {
+        tokio::time::sleep(SECOND / 8).await;
+        stream.write_all(b"x").await.unwrap();
+    }
+    assert!(ask(&mut stream, "x").await.ends_with("xxxxxxxxxxxx"));
     let mut stream = site.connect().await;
     let huge = format!("GET / HTTP/1.1\r\nhost: x\r\na: {}\r\n\r\n", "a".repeat(40_000));
     assert!(ask(&mut stream, &huge).await.starts_with("HTTP/1.1 431"));
@@ -198,13 +235,13 @@ async fn the_certificate_is_swapped_live() {
         stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
     };
     let mut old = site.secure(&[], &[&rustls::version::TLS13]).await;
-    site.shown.swap(&leaf(&site.internal).await).unwrap();
+    site.shown.show(&leaf(&site.internal).await).unwrap();
     let new = site.secure(&[], &[&rustls::version::TLS13]).await;
     assert_ne!(seen(&old), seen(&new));
     assert!(ask(&mut old, GET).await.ends_with("hello"), "an open connection was cut");
     let mut wrong = leaf(&site.internal).await;
     wrong.key = leaf(&site.internal).await.key;
-    assert!(site.shown.swap(&wrong).is_err(), "a key that does not fit was taken");
+    assert!(site.shown.show(&wrong).is_err(), "a key that does not fit was taken");
     let kept = site.secure(&[], &[&rustls::version::TLS13]).await;
     assert_eq!(seen(&new), seen(&kept));
 }
@@ -218,7 +255,7 @@ async fn the_drain_finishes_what_is_in_flight_and_nothing_else() {
     let mut busy = site.connect().await;
     let asking = tokio::spawn(async move { ask(&mut busy, "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await });
     tokio::time::sleep(SECOND / 4).await;
-    let start = Instant::now();
+    let start = Stopwatch::start();
     assert!(site.stopper.drain(SECOND * 5).await);
     assert!(start.elapsed() < SECOND * 2, "waited for idle connections: {:?}", start.elapsed());
     assert!(asking.await.unwrap().ends_with("done"));

@@ -1,6 +1,6 @@
 //! TLS 1.3, and 1.2 with authenticated ciphers only; X25519MLKEM768 first; the certificate is swapped live.
 
-use crate::ports::certificates::Leaf;
+use crate::{ports::certificates::Leaf, services::certificates::Show};
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -11,18 +11,15 @@ use rustls::{
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The certificate shown to whoever shakes hands next.
-#[derive(Debug)]
-pub struct Shown(RwLock<Arc<CertifiedKey>>);
+/// None yet: handshakes fail.
+#[derive(Debug, Default)]
+pub struct Shown(RwLock<Option<Arc<CertifiedKey>>>);
 
-impl Shown {
-    pub fn new(leaf: &Leaf) -> Result<Arc<Self>, rustls::Error> {
-        Ok(Arc::new(Self(RwLock::new(certified(leaf)?))))
-    }
-
+impl Show for Shown {
     /// Connections already open keep the one they saw.
-    pub fn swap(&self, leaf: &Leaf) -> Result<(), rustls::Error> {
+    fn show(&self, leaf: &Leaf) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let certified = certified(leaf)?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(certified);
         Ok(())
     }
 }
@@ -36,7 +33,7 @@ fn certified(leaf: &Leaf) -> Result<Arc<CertifiedKey>, rustls::Error> {
 
 impl ResolvesServerCert for Shown {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -1,4 +1,122 @@
 //! Backups: made while writes go on, sealed to keys the server does not hold, checked, listed and restored.
+//!
+//! Everything here but the desk blocks: call it from a blocking thread.
 
-pub mod file;
-pub mod recipients;
+mod contents;
+mod create;
+mod desk;
+mod file;
+mod lines;
+mod recipients;
+mod restore;
+
+pub use create::{Created, Progress, Request, Stage, create, signers};
+pub use desk::Backups;
+pub use file::{Header, Kind, Manifest, Trust};
+pub use lines::Meta;
+pub use recipients::{Identity, Recipient, Signer};
+pub use restore::Restore;
+
+use crate::{
+    base::fault::Fault,
+    ports::objects::{Object, Objects},
+    services::{Error, Result},
+};
+use contents::Contents;
+use file::{Backup, manifest_at_end};
+use std::io::{BufReader, Read};
+
+/// How objects that are backups end their names.
+const SUFFIX: &str = ".backup";
+
+/// A backup at a target, by what its header says; nothing is proven yet.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    pub name: String,
+    pub bytes: u64,
+    /// The header and who can open it, or what is wrong with them.
+    pub header: std::result::Result<(Header, Vec<[u8; 16]>), Fault>,
+}
+
+/// A backup found sound.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    pub header: Header,
+    pub manifest: Manifest,
+}
+
+/// Every backup at a target, oldest first. Damaged ones are listed as such.
+pub fn list(target: &dyn Objects) -> Result<Vec<Listed>> {
+    let mut all = Vec::new();
+    for Object { name, bytes } in target.list()? {
+        if !name.ends_with(SUFFIX) {
+            continue;
+        }
+        let header = match open(target, &name) {
+            Ok(backup) => Ok((backup.header().clone(), backup.recipients())),
+            Err(Error::Damaged(fault) | Error::Refused(fault)) => Err(fault),
+            // Deleted since the names were read.
+            Err(Error::NotFound(_)) => continue,
+            Err(other) => return Err(other),
+        };
+        all.push(Listed { name, bytes, header });
+    }
+    all.sort_by_cached_key(|listed| {
+        (listed.header.as_ref().ok().map(|(header, _)| header.created), listed.name.clone())
+    });
+    Ok(all)
+}
+
+/// The name of the backup with this id, or of this name; the newest when none is asked for.
+pub fn locate(target: &dyn Objects, wanted: Option<&str>) -> Result<String> {
+    let found = list(target)?.into_iter().rev().find(|listed| match wanted {
+        None => listed.header.is_ok(),
+        Some(wanted) => listed.name == wanted || listed.header.as_ref().is_ok_and(|(header, _)| header.id() == wanted),
+    });
+    found.map(|listed| listed.name).ok_or_else(|| unknown(target, wanted.unwrap_or("*")))
+}
+
+/// Checks every byte against the signed manifest, without any private key.
+pub fn verify(target: &dyn Objects, name: &str, trust: Trust<'_>) -> Result<Verified> {
+    let backup = open(target, name)?;
+    let header = backup.header().clone();
+    Ok(Verified { header, manifest: backup.check(trust)? })
+}
+
+/// As [`verify`], and decrypts and reads all of it too.
+pub fn verify_open(target: &dyn Objects, name: &str, identity: &Identity, trust: Trust<'_>) -> Result<Verified> {
+    let backup = open(target, name)?;
+    let header = backup.header().clone();
+    Ok(Verified { header, manifest: Contents::new(backup.unseal(identity)?).finish(trust)? })
+}
+
+/// The manifest of the newest backup of this instance that has a sound one: the link of the chain.
+fn newest(target: &dyn Objects, instance: &str, trust: Trust<'_>) -> Result<Option<Manifest>> {
+    for listed in list(target)?.into_iter().rev() {
+        if !listed.header.is_ok_and(|(header, _)| header.instance == instance) {
+            continue;
+        }
+        let manifest = manifest_at_end(listed.bytes, |from| read(target, &listed.name, from), trust);
+        match manifest {
+            Ok(manifest) => return Ok(Some(manifest)),
+            Err(Error::Damaged(_) | Error::NotFound(_)) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(None)
+}
+
+fn open(target: &dyn Objects, name: &str) -> Result<Backup<Box<dyn Read + Send>>> {
+    Backup::open(Box::new(BufReader::with_capacity(256 * 1024, read(target, name, 0)?)))
+}
+
+fn read(target: &dyn Objects, name: &str, from: u64) -> Result<Box<dyn Read + Send>> {
+    target.get(name, from)?.ok_or_else(|| unknown(target, name))
+}
+
+fn unknown(target: &dyn Objects, name: &str) -> Error {
+    Error::NotFound(Fault::new("backups.unknown").with("name", name).with("place", target.place()))
+}
+
+#[cfg(test)]
+mod tests;

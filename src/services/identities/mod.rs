@@ -56,6 +56,19 @@ pub enum Status {
     Disabled,
 }
 
+impl Status {
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Active, Self::Disabled].into_iter().find(|status| status.name() == name)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
 pub struct Identities {
     documents: Arc<dyn Documents>,
     clock: SharedClock,
@@ -129,11 +142,7 @@ impl Identities {
         if status == Status::Disabled && identity.roles.contains(&Role::Admin) && self.last_administrator().await? {
             return Err(Error::Conflict(Fault::new("identities.last_administrator").with("email", identity.email)));
         }
-        let status = match status {
-            Status::Active => "active",
-            Status::Disabled => "disabled",
-        };
-        self.change(caller, identity, rawdoc! { "status": status }).await
+        self.change(caller, identity, rawdoc! { "status": status.name() }).await
     }
 
     /// The identity these words prove, or `Unauthorized` without saying which of them was wrong.

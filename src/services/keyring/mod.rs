@@ -30,6 +30,27 @@ pub enum Purpose {
     Ca,
 }
 
+impl Purpose {
+    const ALL: [Self; 6] =
+        [Self::Data, Self::Media, Self::TokenSigning, Self::AuditSigning, Self::BackupSigning, Self::Ca];
+
+    /// As backups write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Media => "media",
+            Self::TokenSigning => "token-signing",
+            Self::AuditSigning => "audit-signing",
+            Self::BackupSigning => "backup-signing",
+            Self::Ca => "ca",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|purpose| purpose.name() == name)
+    }
+}
+
 /// One version of one key. Wiped from memory when dropped.
 #[derive(Clone)]
 pub struct Key {

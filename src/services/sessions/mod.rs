@@ -291,3 +291,6 @@ fn set(collection: &str, id: &str, expect: Expect, fields: &bson::RawDocument) -
 fn read<T: serde::de::DeserializeOwned>(document: &bson::RawDocument) -> Result<T> {
     bson::deserialize_from_slice(document.as_bytes()).map_err(|error| Error::Internal(Box::new(error)))
 }
+
+#[cfg(test)]
+mod tests;

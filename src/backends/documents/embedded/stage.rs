@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     base::fault::Fault,
-    domain::{collection::Definition, document, index, key, limits},
+    domain::{collection::Definition, document, index, key, limits, stamp},
     ports::documents::{
         Action, Batch, COLLECTIONS, Change, Committed, Conflict, Expect, Operation, Outcome, RECEIPTS, Receipt,
         Sequence,
@@ -150,7 +150,7 @@ impl Stage<'_, '_> {
         let held = Arc::clone(self.catalog.get(collection).ok_or_else(unknown)?);
         document::check_id(id)?;
         let before = self.document(held.number, id)?;
-        let revision = before.as_deref().map_or(0, document::revision);
+        let revision = before.as_deref().and_then(document::revision).unwrap_or_default();
         expect(place, operation, before.is_some(), revision)?;
         let after = self.change(place, operation, before.as_deref())?;
         if let Some(check) = &self.batch.check {
@@ -162,7 +162,7 @@ impl Stage<'_, '_> {
         self.put(place, collection, &held, id, before.as_deref(), after.as_deref())?;
         let outcome = Outcome {
             id: id.clone(),
-            revision: after.as_deref().map_or(revision + 1, document::revision),
+            revision: after.as_deref().and_then(document::revision).unwrap_or(revision + 1),
             created: before.is_none(),
             document: after,
         };
@@ -180,11 +180,11 @@ impl Stage<'_, '_> {
         let (id, now) = (operation.id.as_str(), self.batch.time);
         let after = match (&operation.change, before) {
             (Change::Delete, _) => return Ok(None),
-            (Change::Put(given), None) => document::created(id, given, now)?,
-            (Change::Put(given), Some(before)) => document::changed(id, before, given, now)?,
+            (Change::Put(given), None) => stamp::created(id, given, now)?,
+            (Change::Put(given), Some(before)) => stamp::changed(id, before, given, now)?,
             (Change::Restore(given), _) => {
                 if given.get_str("_id").ok() != Some(id) {
-                    return Err(Fault::new("documents.id").at("_id").with("limit", document::MAX_ID).into());
+                    return Err(Fault::new("documents.id").at("_id").with("limit", document::LONGEST_ID).into());
                 }
                 given.clone()
             }
@@ -193,7 +193,7 @@ impl Stage<'_, '_> {
                 let mut given = Document::try_from(before).map_err(malformed)?;
                 update.apply(&mut given, now)?;
                 let given = RawDocumentBuf::try_from(&given).map_err(malformed)?;
-                document::changed(id, before, &given, now)?
+                stamp::changed(id, before, &given, now)?
             }
             (Change::Update(_), None) => {
                 return Err(Conflict::Missing { operation: place, id: id.to_owned() }.into());

@@ -44,6 +44,8 @@ pub struct Header {
     pub backup: [u8; 16],
     pub created: Timestamp,
     pub kind: Kind,
+    /// Of the instance; each restore begins another.
+    pub lineage: u32,
     /// Journal records after this one…
     pub after: Sequence,
     /// …and up to this one are inside.
@@ -71,7 +73,8 @@ impl Header {
         bytes.extend_from_slice(NEEDS);
         bytes.extend_from_slice(&self.backup);
         bytes.extend_from_slice(&self.created.0.to_be_bytes());
-        bytes.extend_from_slice(&[if self.kind == Kind::Full { 1 } else { 2 }, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend_from_slice(&[if self.kind == Kind::Full { 1 } else { 2 }, 0, 0, 0]);
+        bytes.extend_from_slice(&self.lineage.to_be_bytes());
         bytes.extend_from_slice(&self.after.0.to_be_bytes());
         bytes.extend_from_slice(&self.upto.0.to_be_bytes());
         bytes.extend_from_slice(&self.previous);
@@ -119,7 +122,7 @@ impl Header {
     fn fields(mut fields: Fields<'_>) -> Result<Self> {
         let backup = fields.array()?;
         let created = Timestamp(i64::from_be_bytes(fields.array()?));
-        let kind = match fields.array::<8>()? {
+        let kind = match fields.array::<4>()? {
             [1, ..] => Kind::Full,
             [2, ..] => Kind::Segment,
             _ => return Err(damaged("header")),
@@ -128,6 +131,7 @@ impl Header {
             backup,
             created,
             kind,
+            lineage: u32::from_be_bytes(fields.array()?),
             after: Sequence(u64::from_be_bytes(fields.array()?)),
             upto: Sequence(u64::from_be_bytes(fields.array()?)),
             previous: fields.array()?,

@@ -97,13 +97,15 @@ pub(super) struct Frames<R> {
     input: R,
     hash: Sha256,
     bytes: u64,
+    /// Segments read, and where the last of them starts in the body.
     count: u64,
+    start: u64,
     ended: bool,
 }
 
 impl<R: Read> Frames<R> {
     pub fn new(input: R) -> Self {
-        Self { input, hash: Sha256::new(), bytes: 0, count: 0, ended: false }
+        Self { input, hash: Sha256::new(), bytes: 0, count: 0, start: 0, ended: false }
     }
 
     /// The next segment, and whether it is the last; `None` after that one.
@@ -111,6 +113,8 @@ impl<R: Read> Frames<R> {
         if self.ended {
             return Ok(None);
         }
+        self.count += 1;
+        self.start = self.bytes;
         let frame = exactly(&mut self.input, 4, "body")?;
         let frame = u32::from_be_bytes(frame.as_slice().try_into().map_err(|_| damaged("body"))?);
         let (length, last) = ((frame & !LAST) as usize, frame & LAST != 0);
@@ -122,13 +126,12 @@ impl<R: Read> Frames<R> {
         self.hash.update(frame.to_be_bytes());
         self.hash.update(&segment);
         self.bytes += 4 + length as u64;
-        self.count += 1;
         self.ended = last;
         Ok(Some((segment, last)))
     }
 
     fn damaged(&self) -> Error {
-        Error::Damaged(Fault::new("backups.segment").with("segment", self.count).with("at", self.bytes))
+        Error::Damaged(Fault::new("backups.segment").with("segment", self.count).with("at", self.start))
     }
 
     /// What follows the body.

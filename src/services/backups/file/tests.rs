@@ -1,3 +1,5 @@
+//! The backup file: round trips, and every way to damage one.
+
 use super::{slots, *};
 use crate::{
     base::{clock::Timestamp, environment::Environment, random},
@@ -30,6 +32,7 @@ fn header() -> Header {
         backup: random::array(),
         created: Timestamp(1_700_000_000_123),
         kind: Kind::Full,
+        lineage: 3,
         after: Sequence(0),
         upto: Sequence(42),
         previous: [0; 32],
@@ -142,16 +145,25 @@ fn cutting_reordering_repeating_and_appending_fail() {
     let tail = &bytes[made.frames[4]..];
     let build = |parts: &[&[u8]]| [&[head], parts, &[tail]].concat().concat();
     assert_eq!(build(&[part(0, 4)]), *bytes);
-    assert_refused(made, &build(&[part(1, 2), part(0, 1), part(2, 4)]), "two segments swapped");
-    assert_refused(made, &build(&[part(0, 1), part(2, 4)]), "a segment left out");
-    assert_refused(made, &build(&[part(0, 1), part(0, 4)]), "a segment twice");
-    assert_refused(made, &build(&[part(3, 4)]), "the last segment alone");
+    // Noticed at the segment itself, long before the manifest.
+    let at_segment = |parts: &[&[u8]], segment: &str, what: &str| {
+        let bytes = build(parts);
+        assert_refused(made, &bytes, what);
+        let Err(Error::Damaged(fault)) = read(&bytes, &made.identity, &made.signer) else { panic!("{what}") };
+        assert_eq!((fault.key, fault.params[0].1.as_str()), ("backups.segment", segment), "{what}");
+    };
+    at_segment(&[part(1, 2), part(0, 1), part(2, 4)], "1", "two segments swapped");
+    at_segment(&[part(0, 1), part(2, 4)], "2", "a segment left out");
+    at_segment(&[part(0, 1), part(0, 4)], "2", "a segment twice");
+    at_segment(&[part(3, 4)], "1", "the last segment alone");
     assert_refused(made, &build(&[]), "no body");
     assert_refused(made, &build(&[part(0, 3)]), "no last segment");
     assert_refused(made, &build(&[part(0, 4), part(0, 1)]), "a segment after the last");
     let mut early = build(&[part(0, 1)]);
     early[made.frames[0]] |= 0x80;
     assert_refused(made, &early, "the first segment marked last");
+    let Err(Error::Damaged(fault)) = read(&early, &made.identity, &made.signer) else { panic!() };
+    assert_eq!(fault.key, "backups.segment");
     assert_refused(made, &[bytes, &b"x"[..]].concat(), "a byte appended");
     assert_refused(made, &[bytes, &bytes[..]].concat(), "the file twice");
     assert_refused(made, &[head, part(0, 4)].concat(), "no manifest");
@@ -249,6 +261,20 @@ fn a_later_version_says_which_release_reads_it() {
     assert!(fault.params.contains(&("needs", "3.14.0".to_owned())));
     let Err(Error::Damaged(fault)) = Backup::open(&b"PK\x03\x04"[..]) else { panic!() };
     assert_eq!(fault.key, "backups.not_a_backup");
+}
+
+#[test]
+fn a_header_has_one_writing() {
+    let sound = header().bytes();
+    assert!(Header::read(&mut &sound[..]).is_ok());
+    let mut reserved = sound.clone();
+    reserved[66] = 1;
+    assert!(Header::read(&mut &reserved[..]).is_err());
+    let mut longer = sound.clone();
+    longer.push(0);
+    let length = longer.len() as u32;
+    longer[20..24].copy_from_slice(&length.to_be_bytes());
+    assert!(Header::read(&mut &longer[..]).is_err());
 }
 
 #[test]

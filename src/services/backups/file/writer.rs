@@ -35,6 +35,10 @@ impl<W: Write> Writer<W> {
         Ok(Self { text, header, hash, totals: Totals::default() })
     }
 
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
     /// One line of JSON, without its end.
     pub fn line(&mut self, json: &[u8]) -> Result<()> {
         self.text.write_all(json).and_then(|()| self.text.write_all(b"\n")).map_err(super::failed)?;

@@ -39,20 +39,15 @@ impl Pending {
         }
     }
 
-    /// Drops what lies behind the new end.
-    pub fn truncate(&mut self, pages: u64) {
-        self.places.retain(|page, _| *page < pages);
-    }
-
     pub fn clear(&mut self) {
         self.places.clear();
         self.bytes.clear();
     }
 
-    /// Writes all, with `tags` (physical page and bytes), neighbours in one go.
-    pub fn write(&self, disk: &dyn Disk, tags: &[(u64, Box<[u8; PAGE]>)]) -> io::Result<()> {
-        let data = self.places.iter().map(|(page, at)| (data_page(*page), &self.bytes[*at..*at + PAGE]));
-        let mut all: Vec<(u64, &[u8])> = data.chain(tags.iter().map(|(page, bytes)| (*page, &bytes[..]))).collect();
+    /// Writes all, neighbours in one go.
+    pub fn write(&self, disk: &dyn Disk) -> io::Result<()> {
+        let places = self.places.iter().map(|(page, at)| (data_page(*page), *at));
+        let mut all: Vec<(u64, &[u8])> = places.map(|(page, at)| (page, &self.bytes[at..at + PAGE])).collect();
         all.sort_unstable_by_key(|(page, _)| *page);
         for run in all.chunk_by(|one, next| one.0 + 1 == next.0) {
             let slices: Vec<&[u8]> = run.iter().map(|(_, bytes)| *bytes).collect();

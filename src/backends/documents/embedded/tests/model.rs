@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const INDEXES: [&str; 6] = ["a", "a,-b", "-b", "t,a", "d.x,d.y", "-a,b"];
 
-fn scalar() -> impl Strategy<Value = Bson> {
+fn scalar() -> BoxedStrategy<Bson> {
     prop_oneof![
         6 => (-2i32..4).prop_map(Bson::Int32),
         1 => (-2i64..4).prop_map(Bson::Int64),
@@ -18,22 +18,23 @@ fn scalar() -> impl Strategy<Value = Bson> {
         2 => "[ab]{0,2}".prop_map(Bson::String),
         1 => prop::sample::select(vec![Bson::Null, Bson::Boolean(true), Bson::Document(doc! { "x": 1 })]),
     ]
+    .boxed()
 }
 
-fn value() -> impl Strategy<Value = Bson> {
-    prop_oneof![4 => scalar(), 1 => prop::collection::vec(scalar(), 0..4).prop_map(Bson::Array)]
+fn value() -> BoxedStrategy<Bson> {
+    prop_oneof![4 => scalar(), 1 => prop::collection::vec(scalar(), 0..4).prop_map(Bson::Array)].boxed()
 }
 
-fn nested() -> impl Strategy<Value = Bson> {
+fn nested() -> BoxedStrategy<Bson> {
     let one = (prop::option::of(scalar()), prop::option::of(scalar())).prop_map(|(x, y)| {
         let fields = [("x", x), ("y", y)].into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         Bson::Document(fields.collect())
     });
     let one = one.boxed();
-    prop_oneof![2 => one.clone(), 1 => prop::collection::vec(one, 0..3).prop_map(Bson::Array), 1 => scalar()]
+    prop_oneof![2 => one.clone(), 1 => prop::collection::vec(one, 0..3).prop_map(Bson::Array), 1 => scalar()].boxed()
 }
 
-fn document() -> impl Strategy<Value = RawDocumentBuf> {
+fn document() -> BoxedStrategy<RawDocumentBuf> {
     let field = |strategy: BoxedStrategy<Bson>| prop::option::of(strategy);
     (field(value().boxed()), field(scalar().boxed()), field(value().boxed()), field(nested().boxed()), 0i32..30)
         .prop_map(|(a, b, t, d, u)| {
@@ -41,6 +42,7 @@ fn document() -> impl Strategy<Value = RawDocumentBuf> {
             let fields = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
             RawDocumentBuf::try_from(&fields.collect::<Document>()).expect("a document")
         })
+        .boxed()
 }
 
 #[derive(Debug, Clone)]
@@ -50,15 +52,16 @@ enum Op {
     Delete(u8),
 }
 
-fn op() -> impl Strategy<Value = Op> {
+fn op() -> BoxedStrategy<Op> {
     prop_oneof![
         6 => (0u8..12, document()).prop_map(|(id, document)| Op::Put(id, document)),
         1 => (0u8..12).prop_map(Op::Increment),
         2 => (0u8..12).prop_map(Op::Delete),
     ]
+    .boxed()
 }
 
-fn condition() -> impl Strategy<Value = Document> {
+fn condition() -> BoxedStrategy<Document> {
     let path = || prop::sample::select(vec!["a", "b", "t", "d.x", "d.y", "d", "u"]);
     let comparison = || prop::sample::select(vec!["$eq", "$ne", "$gt", "$gte", "$lt", "$lte"]);
     prop_oneof![
@@ -75,15 +78,17 @@ fn condition() -> impl Strategy<Value = Document> {
         1 => (0u8..12, comparison()).prop_map(|(id, operator)| doc! { "_id": { operator: format!("{id:02}") } }),
         1 => (path(), value()).prop_map(|(path, value)| doc! { path: value }),
     ]
+    .boxed()
 }
 
-fn by() -> impl Strategy<Value = Document> {
+fn by() -> BoxedStrategy<Document> {
     prop_oneof![
         1 => Just(doc! {}),
         4 => condition(),
         4 => (condition(), condition()).prop_map(|(a, b)| doc! { "$and": [a, b] }),
         1 => (condition(), condition()).prop_map(|(a, b)| doc! { "$or": [a, b] }),
     ]
+    .boxed()
 }
 
 const SORTS: [&str; 12] = ["", "-_id", "a", "-a", "b", "-b", "a,-b", "-a,b", "a,b", "b,-_id", "t", "u,-a"];
@@ -124,7 +129,7 @@ async fn answers(store: &Embedded, documents: &BTreeMap<String, RawDocumentBuf>,
     expected.sort_by(|a, b| order.order(&order.key(a).expect("a key"), &order.key(b).expect("a key")));
     let (mut all, mut after) = (Vec::new(), None);
     let explain = loop {
-        let Ok(page) = store.find(query("c", &by, sort, 3, after)).await else { return };
+        let page = store.find(query("c", &by, sort, 3, after)).await.expect("a page");
         all.extend(page.documents);
         after = page.next;
         if after.is_none() {
@@ -137,7 +142,7 @@ async fn answers(store: &Embedded, documents: &BTreeMap<String, RawDocumentBuf>,
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn indexes_and_queries_agree_with_the_documents(

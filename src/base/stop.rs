@@ -56,6 +56,11 @@ impl Stop {
         self.tasks.spawn(task);
     }
 
+    /// For tasks spawned elsewhere that the drain must wait for.
+    pub fn tasks(&self) -> TaskTracker {
+        self.tasks.clone()
+    }
+
     pub async fn draining(&mut self) {
         self.reached(Stage::Draining).await;
     }

@@ -1,5 +1,9 @@
 //! Is it fit to serve? Named findings, the same for `/readyz`, `doctor` and the refusal to start.
 
+mod observer;
+
+pub use observer::{DISK, Observer, STORE, disk};
+
 use crate::base::fault::Fault;
 use std::sync::{
     PoisonError, RwLock,
@@ -97,9 +101,9 @@ mod tests {
         assert!(!health.ready(), "ready while starting");
         health.enter(Phase::Serving);
         assert!(health.ready());
-        health.report(Finding::warning("disk", Fault::new("x")));
+        health.report(Finding::warning("disk", Fault::new("certificates.no_names")));
         assert!(health.ready(), "a warning stopped it");
-        health.report(Finding::failure("disk", Fault::new("x")));
+        health.report(Finding::failure("disk", Fault::new("certificates.no_names")));
         assert!(!health.ready());
         health.report(Finding::ok("disk"));
         assert!(health.ready());

@@ -1,0 +1,222 @@
+//! What the appliance says of itself: one line per event, to daily files and to standard output, never blocking.
+//!
+//! Events carry the fields of the spans around them; `request`, `trace` and `span` name the request. Values are
+//! escaped, so that nobody can forge a line; secrets are never given to an event in the first place.
+
+mod fields;
+mod line;
+
+pub use line::Style;
+
+use super::{
+    clock::SharedClock,
+    config::{Log, LogFormat, LogOutput},
+    fault::Fault,
+    files,
+    metrics::Metrics,
+};
+use fields::Fields;
+use std::{
+    io::{IsTerminal, Write},
+    os::unix::fs::MetadataExt,
+    panic,
+    path::Path,
+    sync::Arc,
+};
+use tracing::{Event, Subscriber, span};
+use tracing_appender::{
+    non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard},
+    rolling::{RollingFileAppender, Rotation},
+};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    layer::{Context, SubscriberExt},
+    registry::LookupSpan,
+    util::SubscriberInitExt,
+};
+
+/// Lines waiting for a slow disk; beyond, lines are lost rather than requests held up.
+const WAITING_LINES: usize = 16_384;
+
+/// Writes what is left when dropped: keep it until the very end.
+pub struct Telemetry {
+    _writers: Vec<WorkerGuard>,
+}
+
+/// Starts logging as configured, for the whole process. `terminal` and `journal` tell what standard output is.
+pub fn start(log: &Log, folder: &Path, clock: SharedClock) -> Result<Telemetry, Fault> {
+    let filter = EnvFilter::builder()
+        .parse(&log.level)
+        .map_err(|error| Fault::new("telemetry.bad_filter").with("value", &log.level).with("cause", error))?;
+    let mut outputs = vec![];
+    let mut writers = vec![];
+    let mut add = |style, (writer, guard): (NonBlocking, WorkerGuard)| {
+        outputs.push(Output { style, writer });
+        writers.push(guard);
+    };
+    add(Style::Json, waiting(daily_files(folder, log.keep_files)?));
+    if log.output == LogOutput::Stdout {
+        add(stdout_style(log.format), waiting(std::io::stdout()));
+    }
+    tracing_subscriber::registry()
+        .with(Lines { clock, outputs }.with_filter(filter))
+        .try_init()
+        .map_err(|error| Fault::new("telemetry.started").with("cause", error))?;
+    Ok(Telemetry { _writers: writers })
+}
+
+fn waiting(writer: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).thread_name("log").finish(writer)
+}
+
+/// `appliance.2026-11-22.log`, one a day (UTC), the oldest removed.
+fn daily_files(folder: &Path, keep: usize) -> Result<RollingFileAppender, Fault> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Fault::new("telemetry.folder").with("folder", folder.display()).with("cause", error)
+    };
+    files::private_folder(folder).map_err(|error| failed(&error))?;
+    RollingFileAppender::builder()
+        .rotation(Rotation::DAILY)
+        .filename_prefix("appliance")
+        .filename_suffix("log")
+        .max_log_files(keep)
+        .build(folder)
+        .map_err(|error| failed(&error))
+}
+
+fn stdout_style(format: LogFormat) -> Style {
+    if std::io::stdout().is_terminal() {
+        Style::Text { colour: true }
+    } else if to_journal() {
+        Style::Journal
+    } else {
+        match format {
+            LogFormat::Json => Style::Json,
+            LogFormat::Text => Style::Text { colour: false },
+        }
+    }
+}
+
+/// systemd names the stream it reads by device and inode (systemd.exec(5), `JOURNAL_STREAM`).
+#[allow(clippy::disallowed_methods, reason = "what systemd tells about standard output")]
+fn to_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(stdout) = std::fs::metadata("/proc/self/fd/1") else { return false };
+    stream == format!("{}:{}", stdout.dev(), stdout.ino())
+}
+
+/// Logs and counts each panic; whoever catches it goes on.
+pub fn watch_panics(metrics: Arc<Metrics>) {
+    panic::set_hook(Box::new(move |panic| {
+        metrics.panicked();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let words = panic.payload_as_str().unwrap_or("a value that is no text");
+        let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        let backtrace = std::backtrace::Backtrace::capture();
+        let backtrace =
+            (backtrace.status() == std::backtrace::BacktraceStatus::Captured).then(|| backtrace.to_string());
+        tracing::error!(place, words, thread, backtrace, "panic caught");
+    }));
+}
+
+struct Output {
+    style: Style,
+    writer: NonBlocking,
+}
+
+struct Lines {
+    clock: SharedClock,
+    outputs: Vec<Output>,
+}
+
+impl<S> Layer<S> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        span.extensions_mut().insert(fields);
+    }
+
+    fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+            if let Some(of_span) = span.extensions().get::<Fields>() {
+                fields.extend(of_span);
+            }
+        }
+        event.record(&mut fields);
+        let now = self.clock.now();
+        for output in &self.outputs {
+            let line = line::line(output.style, now, event.metadata(), &fields);
+            // Nobody is left to tell when the log itself cannot be written.
+            let _ = output.writer.clone().write_all(line.as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::clock::FixedClock, *};
+    use tracing_subscriber::Registry;
+
+    /// What a file output says of the events of `act`.
+    fn lines(style: Style, act: impl FnOnce()) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, guard) = waiting(daily_files(&folder.path().join("logs"), 2).unwrap());
+        let clock = Arc::new(FixedClock(1_795_000_000_123.into()));
+        let subscriber = Registry::default().with(Lines { clock, outputs: vec![Output { style, writer }] });
+        tracing::subscriber::with_default(subscriber, act);
+        drop(guard);
+        let file = std::fs::read_dir(folder.path().join("logs")).unwrap().next().unwrap().unwrap();
+        assert!(file.file_name().to_str().unwrap().starts_with("appliance."));
+        std::fs::read_to_string(file.path()).unwrap()
+    }
+
+    #[test]
+    fn an_event_is_one_json_line_with_its_request() {
+        let text = lines(Style::Json, || {
+            let outer = tracing::info_span!("request", request = "r-1", trace = tracing::field::Empty, span = "s");
+            outer.record("trace", "t-1");
+            let _outer = outer.enter();
+            let _inner = tracing::info_span!("inner", part = 2).entered();
+            let error = std::io::Error::other("disk \u{1b}[31m gone");
+            tracing::warn!(%error, big = u64::MAX, ok = false, "it\nhappened");
+        });
+        assert_eq!(text.matches('\n').count(), 1, "{text}");
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["time"], "2026-11-18T11:06:40.123Z");
+        assert_eq!(value["level"], "warn");
+        assert_eq!(value["message"], "it\nhappened");
+        assert_eq!((&value["request"], &value["trace"], &value["span"]), (&"r-1".into(), &"t-1".into(), &"s".into()));
+        assert_eq!((&value["part"], &value["ok"]), (&2.into(), &false.into()));
+        assert_eq!(value["big"], u64::MAX);
+        assert_eq!(value["error"], "disk \u{1b}[31m gone");
+        assert!(!text.contains('\u{1b}'), "a raw escape reached the file");
+    }
+
+    #[test]
+    fn text_and_journal_lines_cannot_be_forged_either() {
+        for style in [Style::Text { colour: false }, Style::Journal] {
+            let text = lines(style, || tracing::error!(user = "x\n<1> forged\u{7}\u{9b}2J", "bad"));
+            assert_eq!(text.matches('\n').count(), 1, "{text}");
+            assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+            assert_eq!(text.starts_with("<3>"), style == Style::Journal, "{text}");
+        }
+    }
+
+    #[test]
+    fn long_values_are_cut() {
+        let text = lines(Style::Json, || tracing::info!(body = "é".repeat(100_000), "long"));
+        assert!(text.len() < 10_000 && serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{}", text.len());
+    }
+}

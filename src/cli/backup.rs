@@ -1,0 +1,118 @@
+//! `backup`: make, list, check; the keys they are sealed to.
+
+use super::{
+    client::Client,
+    collection::word,
+    context::Context,
+    failure::{Failure, unreadable, unwritable},
+    output,
+};
+use crate::{
+    base::{fault::Fault, files, messages::text},
+    server,
+    services::backups::{Identity, Verified},
+};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    #[command(subcommand)]
+    Keys(Keys),
+    Create,
+    List,
+    Verify {
+        #[arg(value_name = "ID")]
+        backup: Option<String>,
+        #[arg(long, value_name = "FILE")]
+        identity: Option<PathBuf>,
+    },
+}
+
+#[derive(clap::Subcommand)]
+pub enum Keys {
+    Generate {
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Keys(Keys::Generate { output }) => generate(context, output.as_deref()),
+        Command::Create => create(context).await,
+        Command::List => list(context).await,
+        Command::Verify { backup, identity } => verify(context, backup.as_deref(), identity.as_deref()).await,
+    }
+}
+
+/// The private half goes to its file, or to stdout, and nowhere else; the public half is said.
+fn generate(context: &Context, path: Option<&Path>) -> Result<(), Failure> {
+    let identity = Identity::generate(Vec::new());
+    let recipient = identity.recipient().to_string();
+    let text = identity.to_file();
+    match path {
+        Some(path) => {
+            files::create(path, text.as_bytes(), 0o600).map_err(|error| unwritable(path.display(), error))?;
+            let shown = path.display().to_string();
+            let document = json!({ "recipient": recipient, "file": shown });
+            context.say(&Fault::new("cli.backup.key_kept").at(&shown));
+            context.answer(&document, || recipient.clone())
+        }
+        None => context.answer(&json!({ "recipient": recipient, "identity": text.as_str() }), || text.to_string()),
+    }
+}
+
+async fn create(context: &Context) -> Result<(), Failure> {
+    let mut client = Client::open(context, context.config(Vec::new())?).await?;
+    let answer = client.post("/admin/backups", json!({ "kind": "full" })).await?;
+    client.close().await?;
+    let data = answer.data;
+    let done = Fault::new("cli.backup.created")
+        .with("id", word(&data["id"]))
+        .with("documents", word(&data["documents"]))
+        .with("size", output::bytes(data["bytes"].as_u64().unwrap_or_default()))
+        .with("place", word(&data["place"]));
+    context.done(&data, &done)
+}
+
+async fn list(context: &Context) -> Result<(), Failure> {
+    let mut client = Client::open(context, context.config(Vec::new())?).await?;
+    let answer = client.get("/admin/backups").await?;
+    client.close().await?;
+    let rows: Vec<[String; 5]> = answer.data.as_array().into_iter().flatten().map(row).collect();
+    let header = ["cli.backup.created_at", "cli.backup.kind", "cli.backup.size", "cli.backup.name", "cli.backup.fault"];
+    context.answer(&answer.data, || output::table(header.map(|key| text(context.language, key)), &rows))
+}
+
+fn row(backup: &Value) -> [String; 5] {
+    let size = output::bytes(backup["bytes"].as_u64().unwrap_or_default());
+    [word(&backup["created"]), word(&backup["kind"]), size, word(&backup["name"]), word(&backup["fault"])]
+}
+
+/// With a private key the check is made here: the server never sees it.
+async fn verify(context: &Context, backup: Option<&str>, identity: Option<&Path>) -> Result<(), Failure> {
+    let config = context.config(Vec::new())?;
+    let data = match identity {
+        Some(path) => {
+            let identity = identity_file(path)?;
+            let verified = server::verify(config.backup_target(), backup.map(str::to_owned), identity).await;
+            let Verified { header, manifest } = verified.map_err(super::serve::failure)?;
+            json!({ "id": header.id(), "documents": manifest.documents, "records": manifest.records, "opened": true })
+        }
+        None => {
+            let mut client = Client::open(context, config).await?;
+            let answer = client.post("/admin/backups/verify", json!({ "backup": backup })).await?;
+            client.close().await?;
+            answer.data
+        }
+    };
+    let done = Fault::new("cli.backup.sound").with("id", word(&data["id"])).with("documents", word(&data["documents"]));
+    context.done(&data, &done)
+}
+
+pub fn identity_file(path: &Path) -> Result<Identity, Failure> {
+    let text = std::fs::read_to_string(path).map(zeroize::Zeroizing::new);
+    let text = text.map_err(|error| unreadable(path.display(), error))?;
+    Identity::from_file(&text).map_err(|error| super::serve::failure(error.into()))
+}

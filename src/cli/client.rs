@@ -1,0 +1,195 @@
+//! The way to the instance: over the local socket when the server runs, else by opening the data under its lock.
+//! Either way a command is HTTP calls of the documented API, as a local caller.
+
+use super::{
+    context::Context,
+    failure::{Code, Failure},
+};
+use crate::base::{config::Config, fault::Fault};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Method, Request, Response,
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+    header,
+};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use std::{io, path::Path};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+    task::JoinSet,
+};
+
+pub struct Client {
+    sender: SendRequest<Full<Bytes>>,
+    language: &'static str,
+    /// Drives the connection, and the instance itself when it is opened here.
+    tasks: JoinSet<()>,
+    offline: Option<crate::server::Offline>,
+}
+
+/// What a call answered.
+pub struct Answer {
+    pub data: Value,
+}
+
+impl Client {
+    /// Reaches the instance of this configuration.
+    pub async fn open(context: &Context, config: Config) -> Result<Self, Failure> {
+        let socket = config.control_socket();
+        match UnixStream::connect(&socket).await {
+            Ok(stream) => Self::over(context, stream, None).await,
+            Err(error) => match error.kind() {
+                // A server that was killed leaves its socket behind; the lock decides.
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    let offline = crate::server::offline(config).await.map_err(super::serve::failure)?;
+                    let stream = offline.connect();
+                    Self::over(context, stream, Some(offline)).await
+                }
+                _ => Err(unreachable(&socket, &error)),
+            },
+        }
+    }
+
+    async fn over<S>(context: &Context, stream: S, offline: Option<crate::server::Offline>) -> Result<Self, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            // The call that was under way reports what went wrong.
+            let _ = connection.await;
+        });
+        Ok(Self { sender, language: context.language.tag(), tasks, offline })
+    }
+
+    /// Ends the connection and closes the data if it was opened here. What was answered is on disk before this.
+    pub async fn close(mut self) -> Result<(), Failure> {
+        drop(self.sender);
+        while self.tasks.join_next().await.is_some() {}
+        match self.offline {
+            Some(offline) => offline.close().await.map_err(super::serve::failure),
+            None => Ok(()),
+        }
+    }
+
+    pub async fn get(&mut self, path: &str) -> Result<Answer, Failure> {
+        self.call(Method::GET, path, None).await
+    }
+
+    pub async fn post(&mut self, path: &str, data: Value) -> Result<Answer, Failure> {
+        self.call(Method::POST, path, Some(data)).await
+    }
+
+    pub async fn call(&mut self, method: Method, path: &str, data: Option<Value>) -> Result<Answer, Failure> {
+        let body = data.map(|data| Bytes::from(json!({ "data": data }).to_string()));
+        let response = self.send(method, path, "application/json", body.unwrap_or_default()).await?;
+        let bytes = response.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
+        if bytes.is_empty() {
+            return Ok(Answer { data: Value::Null });
+        }
+        let mut answer: Value = serde_json::from_slice(&bytes).map_err(|error| broken(&error))?;
+        Ok(Answer { data: answer["data"].take() })
+    }
+
+    /// Sends a body as it is and answers a response that succeeded, its body unread.
+    pub async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        content: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Failure> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1{path}"))
+            .header(header::HOST, "localhost")
+            .header("x-locale", self.language);
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, content);
+        }
+        let request = request.body(Full::new(body)).map_err(|error| broken(&error))?;
+        self.sender.ready().await.map_err(|error| broken(&error))?;
+        let response = self.sender.send_request(request).await.map_err(|error| broken(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
+        Err(refused(status, &bytes))
+    }
+}
+
+/// The server's own words, under the exit code its answer stands for.
+fn refused(status: u16, body: &[u8]) -> Failure {
+    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    let error = &answer["error"];
+    let kind = error["details"]["kind"].as_str().unwrap_or_default();
+    let code = match (status, error["code"].as_str().unwrap_or_default()) {
+        _ if kind == "integrity" => Code::Integrity,
+        _ if kind == "safety" => Code::Refused,
+        (_, "AUTH_UNAUTHORIZED" | "AUTH_FORBIDDEN" | "AUTH_INVALID_TOKEN") => Code::Refused,
+        (404, _) => Code::NotFound,
+        (503 | 507, _) => Code::Unavailable,
+        _ => Code::Failed,
+    };
+    let Some(message) = error["message"].as_str() else {
+        return Failure::new(code, Fault::new("cli.answer_unreadable").with("status", status));
+    };
+    let trace = answer["meta"]["traceId"].as_str().filter(|trace| status >= 500 && !trace.is_empty());
+    match trace {
+        Some(trace) => Failure::said(code, format!("{message} (trace {trace})")),
+        None => Failure::said(code, message.to_owned()),
+    }
+}
+
+pub fn broken(why: &dyn std::error::Error) -> Failure {
+    Failure::new(Code::Unavailable, Fault::new("cli.connection_broken").with("why", why))
+}
+
+fn unreachable(socket: &Path, why: &io::Error) -> Failure {
+    let (code, key) = match why.kind() {
+        io::ErrorKind::PermissionDenied => (Code::Refused, "cli.socket_refused"),
+        _ => (Code::Unavailable, "cli.socket_unreachable"),
+    };
+    Failure::new(code, Fault::new(key).at(socket.display().to_string()).with("why", why))
+}
+
+/// A name as one segment of a path, or a value of a query (RFC 3986).
+pub fn segment(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_holds_one_name() {
+        assert_eq!(segment("a/b?c é"), "a%2Fb%3Fc%20%C3%A9");
+    }
+
+    #[test]
+    fn answers_become_exit_codes() {
+        let of = |status, code: &str| {
+            refused(status, json!({ "error": { "code": code, "message": "x" } }).to_string().as_bytes()).code
+        };
+        assert_eq!(of(403, "AUTH_FORBIDDEN"), Code::Refused);
+        assert_eq!(of(404, "RESOURCE_NOT_FOUND"), Code::NotFound);
+        assert_eq!(of(409, "CONFLICT"), Code::Failed);
+        assert_eq!(of(503, "UNAVAILABLE"), Code::Unavailable);
+        assert_eq!(refused(500, b"<html>").code, Code::Failed);
+    }
+}

@@ -1,0 +1,110 @@
+//! `init`: a new instance, its first administrator and its configuration.
+
+use super::{
+    context::Context,
+    failure::{Code, Failure, unwritable},
+    user,
+};
+use crate::{
+    base::{
+        clock::SystemClock,
+        config::{Config, Origin},
+        environment::Environment,
+        fault::Fault,
+        files,
+    },
+    server::init::{Init, Initialised, init},
+};
+use serde_json::json;
+use std::{path::PathBuf, sync::Arc};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[arg(long, value_name = "ENV", value_parser = ["development", "staging", "production"])]
+    environment: String,
+    #[arg(long, value_name = "NAME", required = true, num_args = 1..)]
+    hostname: Vec<String>,
+    #[arg(long, value_name = "EMAIL")]
+    admin_email: Option<String>,
+    #[arg(long, value_name = "FILE")]
+    admin_password_file: Option<PathBuf>,
+    #[arg(long, value_name = "PUBKEY", num_args = 1..)]
+    recipient: Vec<String>,
+}
+
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let mut flags = vec![
+        ("instance.environment", "--environment", arguments.environment.clone()),
+        ("server.hostnames", "--hostname", arguments.hostname.join(",")),
+    ];
+    if !arguments.recipient.is_empty() {
+        flags.push(("backup.recipients", "--recipient", arguments.recipient.join(",")));
+    }
+    // The file may be named before it exists: it is written here.
+    let config = context.load(flags, context.file_named && context.file.exists());
+    let config = config.map_err(|faults| Failure::all(Code::Usage, faults))?;
+    let environment = config.instance.environment.unwrap_or(Environment::Production);
+    let email = arguments.admin_email.unwrap_or_else(|| "admin@localhost".to_owned());
+    let password = arguments.admin_password_file.as_deref().map(user::from_file).transpose()?;
+    let wanted = Init { environment, hostnames: config.server.hostnames.clone(), email: email.clone(), password };
+    let made = init(&config, Arc::new(SystemClock), wanted).await.map_err(super::serve::failure)?;
+    let written = write_configuration(context, &config)?;
+    tell(context, &config, &made, &email, written)
+}
+
+fn tell(context: &Context, config: &Config, made: &Initialised, email: &str, written: bool) -> Result<(), Failure> {
+    let data = config.instance.data_dir.display().to_string();
+    let file = context.file.display().to_string();
+    let mut document = json!({
+        "id": made.stamp.id,
+        "environment": made.stamp.environment,
+        "dataDir": data,
+        "adminEmail": email,
+        "authority": made.authority,
+        "configuration": file,
+        "configurationWritten": written,
+    });
+    let mut words = vec![
+        Fault::new("cli.init.done").with("id", &made.stamp.id).at(&data),
+        Fault::new("cli.init.authority").at(made.authority.display().to_string()),
+        Fault::new(if written { "cli.init.written" } else { "cli.init.kept" }).at(file),
+        Fault::new("cli.init.administrator").with("email", email),
+    ];
+    if let Some(password) = &made.password {
+        document["adminPassword"] = password.as_str().into();
+        words.push(Fault::new("cli.user.generated").with("password", password.as_str()));
+    }
+    words.push(Fault::new("cli.init.next"));
+    context.answer(&document, || words.iter().map(|fault| context.words(fault) + "\n").collect())
+}
+
+/// Writes what was asked for, unless there is a file already.
+fn write_configuration(context: &Context, config: &Config) -> Result<bool, Failure> {
+    let path = &context.file;
+    let failed = |error| unwritable(path.display(), error);
+    if path.exists() {
+        return Ok(false);
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    files::create(path, text(config).as_bytes(), 0o640).map_err(failed)?;
+    Ok(true)
+}
+
+/// Every value that is not a default and did not come from the environment's own variables.
+fn text(config: &Config) -> String {
+    let mut document = toml_edit::DocumentMut::new();
+    for entry in config.entries.iter().filter(|entry| matches!(entry.origin, Origin::Flag { .. })) {
+        let (section, name) = entry.setting.parts();
+        let value: toml_edit::Value = match &entry.value {
+            serde_json::Value::Array(words) => words.iter().filter_map(serde_json::Value::as_str).collect(),
+            serde_json::Value::Number(number) => number.as_i64().unwrap_or_default().into(),
+            serde_json::Value::Bool(flag) => (*flag).into(),
+            other => other.as_str().unwrap_or_default().into(),
+        };
+        let table = document.entry(section).or_insert_with(toml_edit::table);
+        table[name] = toml_edit::value(value);
+    }
+    document.to_string()
+}

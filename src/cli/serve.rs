@@ -1,0 +1,43 @@
+//! `serve`: runs until told to stop.
+
+use super::{
+    context::Context,
+    failure::{Code, Failure},
+};
+use crate::server::{
+    self,
+    problem::{Kind, Problem},
+};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[arg(long, value_name = "ADDR")]
+    https: Option<String>,
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    #[arg(long, value_name = "ADDR")]
+    ops: Option<String>,
+}
+
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let flags = [
+        ("server.https", "--https", arguments.https),
+        ("server.http", "--http", arguments.http),
+        ("server.ops", "--ops", arguments.ops),
+    ];
+    let flags = flags.into_iter().filter_map(|(key, flag, word)| Some((key, flag, word?))).collect();
+    let config = context.config(flags)?;
+    server::serve(config).await.map_err(failure)
+}
+
+/// Why the instance could not be opened, made or restored, as an exit code.
+pub fn failure(problem: Problem) -> Failure {
+    let code = match problem.kind {
+        Kind::Failed => Code::Failed,
+        Kind::Refused => Code::Refused,
+        Kind::NotFound => Code::NotFound,
+        Kind::Integrity => Code::Integrity,
+        Kind::Unavailable => Code::Unavailable,
+    };
+    Failure::all(code, problem.faults().cloned().collect())
+}

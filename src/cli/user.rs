@@ -1,0 +1,171 @@
+//! `user`: the people of the instance.
+
+use super::{
+    client::{Client, segment},
+    collection::word,
+    context::Context,
+    failure::{Code, Failure, unreadable},
+    output,
+};
+use crate::base::{fault::Fault, messages::text, random};
+use hyper::Method;
+use serde_json::{Value, json};
+use std::{
+    io::{IsTerminal, Read},
+    path::{Path, PathBuf},
+};
+use zeroize::Zeroizing;
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    Add {
+        email: String,
+        #[arg(long, value_name = "ROLE", value_parser = ["admin", "operator", "auditor"])]
+        role: Vec<String>,
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+    List,
+    Passwd {
+        email: String,
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+    Disable {
+        email: String,
+    },
+    Enable {
+        email: String,
+    },
+}
+
+pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    let config = context.config(Vec::new())?;
+    let length = config.identity.password_length;
+    // Asked for before anything is opened: a person typing must hold no lock.
+    let password = match &command {
+        Command::Add { password_file, .. } | Command::Passwd { password_file, .. } => {
+            Some(choose(context, password_file.as_deref(), length)?)
+        }
+        _ => None,
+    };
+    let mut client = Client::open(context, config).await?;
+    match (command, password) {
+        (Command::Add { email, role, .. }, Some(password)) => {
+            let data = json!({ "email": email, "password": *password.words, "roles": role });
+            let answer = client.post("/admin/identities", data).await?;
+            told(context, answer.data, &password, &Fault::new("cli.user.added").with("email", &email))?;
+        }
+        (Command::Passwd { email, .. }, Some(password)) => {
+            let path = format!("/admin/identities/{}/password", segment(&email));
+            let answer = client.call(Method::PUT, &path, Some(json!({ "password": *password.words }))).await?;
+            told(context, answer.data, &password, &Fault::new("cli.user.password_changed").with("email", &email))?;
+        }
+        (Command::Disable { email }, _) => set(context, &mut client, &email, "disabled", "cli.user.disabled").await?,
+        (Command::Enable { email }, _) => set(context, &mut client, &email, "active", "cli.user.enabled").await?,
+        _ => list(context, &mut client).await?,
+    }
+    client.close().await
+}
+
+async fn set(
+    context: &Context,
+    client: &mut Client,
+    email: &str,
+    status: &str,
+    done: &'static str,
+) -> Result<(), Failure> {
+    let path = format!("/admin/identities/{}/status", segment(email));
+    let answer = client.call(Method::PUT, &path, Some(json!({ "status": status }))).await?;
+    context.done(&answer.data, &Fault::new(done).with("email", email))
+}
+
+async fn list(context: &Context, client: &mut Client) -> Result<(), Failure> {
+    let answer = client.get("/admin/identities").await?;
+    let rows: Vec<[String; 4]> = answer
+        .data
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|identity| {
+            let roles = identity["roles"].as_array().into_iter().flatten().map(word).collect::<Vec<_>>().join(", ");
+            [word(&identity["email"]), roles, word(&identity["status"]), word(&identity["_id"])]
+        })
+        .collect();
+    let header = ["cli.user.email", "cli.user.roles", "cli.user.status", "cli.user.id"];
+    context.answer(&answer.data, || output::table(header.map(|key| text(context.language, key)), &rows))
+}
+
+/// A password and whether it was made here, to be shown once.
+struct Password {
+    words: Zeroizing<String>,
+    generated: bool,
+}
+
+/// From a file (`-`: stdin), else asked on the terminal, else made.
+fn choose(context: &Context, file: Option<&Path>, length: usize) -> Result<Password, Failure> {
+    if let Some(path) = file {
+        return Ok(Password { words: from_file(path)?, generated: false });
+    }
+    if !std::io::stdin().is_terminal() || context.json {
+        return Ok(Password { words: random::password(), generated: true });
+    }
+    let ask = |key| {
+        let prompt = format!("{} ", text(context.language, key));
+        rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|error| unreadable("stdin", error))
+    };
+    let words = ask("cli.user.ask")?;
+    if words.chars().count() < length {
+        return Err(Failure::new(Code::Usage, Fault::new("cli.user.short").with("length", length)));
+    }
+    if ask("cli.user.ask_again")? != words {
+        return Err(Failure::new(Code::Usage, Fault::new("cli.user.differ")));
+    }
+    Ok(Password { words, generated: false })
+}
+
+/// The first line of a file, or of stdin.
+pub fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let mut words = Zeroizing::new(String::new());
+    if path == Path::new("-") {
+        std::io::stdin().read_to_string(&mut words).map_err(|error| unreadable("stdin", error))?;
+    } else {
+        let mut file = std::fs::File::open(path).map_err(|error| unreadable(path.display(), error))?;
+        file.read_to_string(&mut words).map_err(|error| unreadable(path.display(), error))?;
+    }
+    let first = words.lines().next().unwrap_or_default();
+    if first.is_empty() {
+        return Err(Failure::new(Code::Usage, Fault::new("cli.user.empty_file").at(path.display().to_string())));
+    }
+    Ok(Zeroizing::new(first.to_owned()))
+}
+
+/// The answer, with a password made here.
+fn told(context: &Context, mut data: Value, password: &Password, done: &Fault) -> Result<(), Failure> {
+    if password.generated && data.is_object() {
+        data["password"] = password.words.as_str().into();
+    }
+    context.answer(&data, || {
+        let mut words = context.words(done);
+        if password.generated {
+            words.push('\n');
+            words.push_str(&context.words(&Fault::new("cli.user.generated").with("password", password.words.as_str())));
+        }
+        words
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_of_a_file_is_the_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(&path, "une phrase de passe\nrest\n").unwrap();
+        assert_eq!(*from_file(&path).unwrap(), "une phrase de passe");
+        std::fs::write(&path, "\n").unwrap();
+        assert!(from_file(&path).is_err());
+    }
+}

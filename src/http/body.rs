@@ -1,0 +1,143 @@
+//! The envelope of a request: `{"data": …, "meta"?: …}` in Extended JSON, read once, straight to BSON.
+
+use super::exchange;
+use crate::{
+    base::fault::Fault,
+    domain::json,
+    services::{Error, Result},
+};
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt;
+use poem::{
+    Body, Request, RequestBody,
+    http::{StatusCode, header},
+};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry},
+    types::Type,
+};
+use serde::de::DeserializeOwned;
+use std::marker::PhantomData;
+
+/// A request's body whose `data` is a `T`.
+pub struct Sent<T> {
+    envelope: RawDocumentBuf,
+    bytes: Bytes,
+    data: PhantomData<fn() -> T>,
+}
+
+impl<T> Sent<T> {
+    /// The document under `data`.
+    pub fn data(&self) -> Result<&RawDocument> {
+        match self.envelope.get("data") {
+            Ok(Some(RawBsonRef::Document(data))) => Ok(data),
+            _ => Err(Error::Invalid(Fault::new("http.envelope").at("data"))),
+        }
+    }
+
+    pub fn read<D: DeserializeOwned>(&self) -> Result<D> {
+        bson::deserialize_from_slice(self.data()?.as_bytes())
+            .map_err(|error| Error::Invalid(Fault::new("http.data").at("data").with("reason", error)))
+    }
+
+    /// As it came, to tell a retry from another request.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl<'a, T: Type> ApiExtractor<'a> for Sent<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        let mut meta = MetaSchema::new("object");
+        let text = String::schema_ref;
+        meta.properties = vec![("locale", text()), ("timezone", text()), ("client", text())];
+        let mut schema = MetaSchema::new("object");
+        schema.required = vec!["data"];
+        schema.properties = vec![("data", T::schema_ref()), ("meta", MetaSchemaRef::Inline(Box::new(meta)))];
+        let schema = MetaSchemaRef::Inline(Box::new(schema));
+        let content = vec![MetaMediaType { content_type: "application/json", schema }];
+        Some(MetaRequest { description: None, content, required: true })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let exchange = exchange::of(request)?;
+        if !request.content_type().is_some_and(is_json) {
+            return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE.into());
+        }
+        let limits = &exchange.state.limits;
+        let limit = if request.uri().path().ends_with("/batch") { limits.batch } else { limits.body };
+        let bytes = whole(request, body.take()?, limit).await?;
+        let envelope = json::parse(&bytes, json::Limits::default()).map_err(Error::from)?;
+        check(&envelope)?;
+        Ok(Self { envelope, bytes, data: PhantomData })
+    }
+}
+
+fn check(envelope: &RawDocument) -> Result<()> {
+    let wrong = |name: &str| Error::Invalid(Fault::new("http.envelope").at(name));
+    for entry in envelope {
+        match entry {
+            Ok((name, RawBsonRef::Document(_))) if ["data", "meta"].contains(&name.as_str()) => {}
+            Ok((name, _)) => return Err(wrong(name.as_str())),
+            Err(_) => return Err(wrong("")),
+        }
+    }
+    Ok(())
+}
+
+/// `application/json`, or a kind of it.
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+async fn whole(request: &Request, body: Body, limit: usize) -> Result<Bytes> {
+    let too_large = || Error::TooLarge(Fault::new("http.body_size").with("limit", limit));
+    let cut = |error: std::io::Error| Error::Unreadable(Fault::new("http.body_cut").with("reason", error.kind()));
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length: usize| length > limit) {
+        return Err(too_large());
+    }
+    let mut chunks = Box::pin(body.into_bytes_stream());
+    let Some(first) = chunks.try_next().await.map_err(cut)? else { return Ok(Bytes::new()) };
+    if length == Some(first.len()) {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::from(first);
+    while whole.len() <= limit {
+        match chunks.try_next().await.map_err(cut)? {
+            Some(chunk) => whole.extend_from_slice(&chunk),
+            None => return Ok(whole.freeze()),
+        }
+    }
+    Err(too_large())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_told_by_its_essence() {
+        for good in ["application/json", "Application/JSON; charset=utf-8", "application/merge-patch+json"] {
+            assert!(is_json(good), "{good}");
+        }
+        for bad in ["text/json", "application/x-www-form-urlencoded", "application/jsonp", ""] {
+            assert!(!is_json(bad), "{bad}");
+        }
+    }
+}

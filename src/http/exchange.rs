@@ -1,0 +1,145 @@
+//! What is known of a request from its head: its ids, its language, the form of JSON it wants.
+
+use super::State;
+use crate::{
+    base::{messages::Language, random},
+    services::access::{Caller, Subject},
+};
+use poem::{
+    FromRequest, Request, RequestBody, Result,
+    http::{HeaderMap, header},
+};
+use std::sync::Arc;
+
+pub struct Exchange {
+    pub state: Arc<State>,
+    /// A UUID, the client's or ours.
+    pub request: String,
+    /// 32 and 16 hex digits (W3C Trace Context).
+    pub trace: String,
+    pub span: String,
+    pub language: Language,
+    /// Canonical Extended JSON was asked for.
+    pub canonical: bool,
+}
+
+/// Only the server says these of a caller; what comes from outside is dropped.
+const SAID_BY_THE_SERVER: [&str; 2] = ["x-identity-id", "x-trust-level"];
+
+impl Exchange {
+    /// Reads the head and leaves the exchange with the request.
+    pub fn open(state: &Arc<State>, request: &mut Request) -> Arc<Self> {
+        for name in SAID_BY_THE_SERVER {
+            request.headers_mut().remove(name);
+        }
+        let headers = request.headers();
+        let given = text(headers, "x-request-id").and_then(|id| uuid::Uuid::try_parse(id).ok());
+        let exchange = Arc::new(Self {
+            request: given.map_or_else(|| random::id(state.clock.now()), |id| id.to_string()),
+            trace: text(headers, "traceparent")
+                .and_then(parent_trace)
+                .unwrap_or_else(|| hex::encode(random::array::<16>())),
+            span: hex::encode(random::array::<8>()),
+            language: language(headers),
+            canonical: text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("ejson=canonical")),
+            state: state.clone(),
+        });
+        request.extensions_mut().insert(exchange.clone());
+        exchange
+    }
+
+    pub fn caller(&self, subject: Subject) -> Caller {
+        Caller { subject, organization: None, request: self.request.clone(), trace: self.trace.clone() }
+    }
+}
+
+/// The exchange of a public route.
+pub struct Public(pub Arc<Exchange>);
+
+impl<'a> FromRequest<'a> for Public {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        of(request).map(Self)
+    }
+}
+
+pub fn of(request: &Request) -> Result<Arc<Exchange>> {
+    let missing = || std::io::Error::other("a route was called without its gates");
+    let exchange = request.extensions().get::<Arc<Exchange>>().cloned();
+    exchange.ok_or_else(|| poem::error::InternalServerError(missing()))
+}
+
+pub fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// `00-TRACE-PARENT-FLAGS`; versions to come only add at the end.
+fn parent_trace(header: &str) -> Option<String> {
+    let mut parts = header.trim().split('-');
+    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let sound = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
+    let zero = |part: &str| part.bytes().all(|byte| byte == b'0');
+    let alone = version != "00" || parts.next().is_none();
+    (sound && alone && !zero(trace) && !zero(parent)).then(|| trace.to_owned())
+}
+
+/// `X-Locale`, else the best of `Accept-Language` we speak, else French.
+fn language(headers: &HeaderMap) -> Language {
+    let chosen = text(headers, "x-locale").and_then(Language::from_tag);
+    chosen.or_else(|| text(headers, "accept-language").and_then(accepted)).unwrap_or_default()
+}
+
+fn accepted(header: &str) -> Option<Language> {
+    let mut best: Option<(Language, f32)> = None;
+    for part in header.split(',') {
+        let mut fields = part.trim().split(';');
+        let Some(language) = fields.next().map(str::trim).and_then(Language::from_tag) else { continue };
+        let weight = fields.find_map(|field| field.trim().strip_prefix("q=")?.trim().parse().ok()).unwrap_or(1.0);
+        if weight > 0.0 && best.is_none_or(|(_, other)| weight > other) {
+            best = Some((language, weight));
+        }
+    }
+    best.map(|(language, _)| language)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use poem::http::HeaderValue;
+
+    #[test]
+    fn a_parent_trace_is_taken_only_when_sound() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(parent_trace(&format!("00-{trace}-00f067aa0ba902b7-01")).as_deref(), Some(trace));
+        assert!(parent_trace(&format!("cc-{trace}-00f067aa0ba902b7-01-more")).is_some());
+        for bad in [
+            format!("00-{trace}-00f067aa0ba902b7-01-more"),
+            format!("ff-{trace}-00f067aa0ba902b7-01"),
+            format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+            format!("00-{trace}-0000000000000000-01"),
+            format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()),
+            "00".to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(parent_trace(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_language_is_the_callers_else_french() {
+        let spoken = |locale: Option<&'static str>, accept: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            locale.map(|locale| headers.insert("x-locale", HeaderValue::from_static(locale)));
+            accept.map(|accept| headers.insert("accept-language", HeaderValue::from_static(accept)));
+            language(&headers)
+        };
+        assert_eq!(spoken(None, None), Language::French);
+        assert_eq!(spoken(Some("en"), Some("fr")), Language::English);
+        assert_eq!(spoken(Some("ln"), Some("en-GB")), Language::English);
+        assert_eq!(spoken(None, Some("de, en;q=0.5, fr;q=0.9")), Language::French);
+        assert_eq!(spoken(None, Some("fr;q=0, en;q=0.1")), Language::English);
+        assert_eq!(spoken(None, Some("ln, sw")), Language::French);
+    }
+}

@@ -1,0 +1,82 @@
+//! Headers out: ids, security, caching; and the line of the access log.
+
+use crate::http::exchange::{Exchange, text};
+use poem::{
+    PathPattern, Request, Response,
+    http::{HeaderName, HeaderValue, Method, header, uri::Scheme},
+};
+use tokio::time::Instant;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
+const SPAN_ID: HeaderName = HeaderName::from_static("x-span-id");
+
+/// Of every answer. Pages that need more say their own policy.
+const SECURITY: [(HeaderName, HeaderValue); 4] = [
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+];
+const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+/// Two years, as browsers advise.
+const TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=63072000");
+
+/// What the end needs to know of the beginning.
+pub struct Arrival {
+    method: Method,
+    path: String,
+    https: bool,
+    at: Instant,
+}
+
+impl Arrival {
+    pub fn of(request: &Request) -> Self {
+        let https = *request.scheme() == Scheme::HTTPS;
+        let path = request.uri().path().to_owned();
+        Self { method: request.method().clone(), path, https, at: Instant::now() }
+    }
+
+    pub fn leave(self, response: &mut Response, exchange: &Exchange) {
+        let headers = response.headers_mut();
+        for (name, value) in [(REQUEST_ID, &exchange.request), (TRACE_ID, &exchange.trace), (SPAN_ID, &exchange.span)] {
+            if let Ok(value) = HeaderValue::try_from(value.as_str()) {
+                headers.insert(name, value);
+            }
+        }
+        for (name, value) in SECURITY {
+            headers.insert(name, value);
+        }
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(POLICY);
+        headers.entry(header::CACHE_CONTROL).or_insert(NO_STORE);
+        if self.https {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, TRANSPORT);
+        }
+        // The path without its query: filters name people.
+        tracing::info!(
+            target: "access",
+            trace = %exchange.trace,
+            request = %exchange.request,
+            method = %self.method,
+            path = %self.path,
+            route = response.data::<PathPattern>().map(|pattern| &*pattern.0),
+            status = response.status().as_u16(),
+            micros = self.at.elapsed().as_micros(),
+        );
+    }
+}
+
+/// Whether the caller takes any kind of answer the API has.
+pub fn acceptable(request: &Request) -> bool {
+    const KINDS: [&str; 4] = ["*/*", "application/*", "application/json", "application/x-ndjson"];
+    let Some(accept) = text(request.headers(), "accept").filter(|_| request.uri().path().starts_with("/api/")) else {
+        return true;
+    };
+    accept.split(',').any(|kind| {
+        let mut fields = kind.split(';').map(str::trim);
+        let essence = fields.next().unwrap_or_default().to_ascii_lowercase();
+        let refused = fields.any(|field| field.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0)));
+        KINDS.contains(&essence.as_str()) && !refused
+    })
+}

@@ -1,0 +1,77 @@
+//! Which endpoint answers: the API's under its prefix, the pages elsewhere.
+
+use crate::http::{State, pages, spec};
+use poem::{
+    Endpoint, IntoEndpoint, PathPattern, Request, Response, Result, Route,
+    endpoint::BoxEndpoint,
+    error::MethodNotAllowedError,
+    http::{HeaderValue, Method, header},
+};
+use std::{collections::HashMap, sync::Arc};
+
+pub struct Routes {
+    api: BoxEndpoint<'static, Response>,
+    pages: Route,
+    /// By poem's pattern (`/a/:param0`): the reference's pattern (`/a/{id}`) and the methods it takes.
+    known: HashMap<Arc<str>, (Arc<str>, HeaderValue)>,
+}
+
+impl Routes {
+    pub fn new(state: &Arc<State>) -> Self {
+        let service = spec::service();
+        let pages = pages::routes(&service, &state.health);
+        let known = spec::operations().into_iter().map(|(path, methods)| {
+            let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+            let allow = HeaderValue::try_from(allow).unwrap_or(HeaderValue::from_static(""));
+            (pattern(&path).into(), (path.into(), allow))
+        });
+        Self { known: known.collect(), api: service.into_endpoint(), pages }
+    }
+
+    pub async fn call(&self, request: Request) -> Result<Response> {
+        let path = request.uri().path();
+        match path.starts_with("/api/") && !pages::holds(path) {
+            true => self.api.call(request).await,
+            false => self.pages.call(request).await,
+        }
+    }
+
+    /// Keeps with a refusal what is known of its route, for the metrics and for `Allow` (RFC 9110, 15.5.6).
+    pub fn refused(&self, error: &poem::Error, mut response: Response) -> Response {
+        let Some(pattern) = error.data::<PathPattern>() else { return response };
+        if error.is::<MethodNotAllowedError>()
+            && let Some((_, allow)) = self.known.get(&pattern.0)
+        {
+            response.headers_mut().insert(header::ALLOW, allow.clone());
+        }
+        response.set_data(pattern.clone());
+        response
+    }
+
+    /// The route as the reference names it, whatever poem calls it inside.
+    pub fn name(&self, response: &mut Response) {
+        if let Some((path, _)) = response.data::<PathPattern>().and_then(|pattern| self.known.get(&pattern.0)) {
+            let pattern = PathPattern(path.clone());
+            response.set_data(pattern);
+        }
+    }
+}
+
+/// What takes as long as it takes: streams end when their client does, a backup when all is written and checked.
+pub fn is_long(request: &Request) -> bool {
+    let path = request.uri().path();
+    path.ends_with("/import") || path.ends_with("/export") || path.starts_with("/api/v1/admin/backups")
+}
+
+/// `/a/{b}/{c}` as poem-openapi registers it: `/a/:param0/:param1`.
+fn pattern(path: &str) -> String {
+    let mut count = 0;
+    let parts = path.split('/').map(|part| match part.starts_with('{') {
+        true => {
+            count += 1;
+            format!(":param{}", count - 1)
+        }
+        false => part.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join("/")
+}

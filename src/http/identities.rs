@@ -1,0 +1,76 @@
+//! The routes by which operators keep the people of the instance.
+
+use super::{auth::Person, body::Sent, envelope::Answer, proof::By, spec::Tag};
+use crate::{
+    base::fault::Fault,
+    services::{Error, Result, access::Role, identities::Status},
+};
+use poem_openapi::{Object, OpenApi, param::Path};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+pub struct Routes;
+
+#[derive(Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+struct NewPerson {
+    email: String,
+    password: String,
+    /// `admin`, `operator`, `auditor`
+    #[serde(default)]
+    roles: Vec<String>,
+}
+
+#[derive(Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+struct NewPassword {
+    password: String,
+}
+
+#[derive(Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+struct NewStatus {
+    /// `active` or `disabled`
+    status: String,
+}
+
+#[OpenApi(prefix_path = "/api/v1/admin/identities", tag = "Tag::Administration")]
+impl Routes {
+    /// Add a person
+    #[oai(path = "/", method = "post", operation_id = "addIdentity")]
+    async fn add(&self, by: By, sent: Sent<NewPerson>) -> Result<Answer<Person, 201>> {
+        let NewPerson { email, password, roles } = sent.read()?;
+        let password = Zeroizing::new(password);
+        let unknown = |name: &str| Error::Invalid(Fault::new("identities.role").at("roles").with("role", name));
+        let roles = roles.iter().map(|name| Role::from_name(name).ok_or_else(|| unknown(name)));
+        let roles = roles.collect::<Result<Vec<_>>>()?;
+        let identity = by.exchange.state.identities.add(&by.caller, &email, password, roles).await?;
+        Answer::value(&by.exchange, &Person::from(&identity))
+    }
+
+    /// List the people
+    #[oai(path = "/", method = "get", operation_id = "listIdentities")]
+    async fn list(&self, by: By) -> Result<Answer<Vec<Person>>> {
+        let all = by.exchange.state.identities.list(&by.caller).await?;
+        Answer::value(&by.exchange, &all.iter().map(Person::from).collect::<Vec<_>>())
+    }
+
+    /// Set a person's password and end their sessions; `who` is an id or an email
+    #[oai(path = "/:who/password", method = "put", operation_id = "changePassword")]
+    async fn password(&self, by: By, who: Path<String>, sent: Sent<NewPassword>) -> Result<Answer<Person>> {
+        let NewPassword { password } = sent.read()?;
+        let identities = &by.exchange.state.identities;
+        let identity = identities.change_password(&by.caller, &who, Zeroizing::new(password)).await?;
+        Answer::value(&by.exchange, &Person::from(&identity))
+    }
+
+    /// Disable or enable a person; `who` is an id or an email
+    #[oai(path = "/:who/status", method = "put", operation_id = "changeStatus")]
+    async fn status(&self, by: By, who: Path<String>, sent: Sent<NewStatus>) -> Result<Answer<Person>> {
+        let NewStatus { status } = sent.read()?;
+        let unknown = || Error::Invalid(Fault::new("identities.status").at("status").with("status", &status));
+        let status = Status::from_name(&status).ok_or_else(unknown)?;
+        let identity = by.exchange.state.identities.set_status(&by.caller, &who, status).await?;
+        Answer::value(&by.exchange, &Person::from(&identity))
+    }
+}

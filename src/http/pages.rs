@@ -1,0 +1,71 @@
+//! Pages and what has no envelope: the front door, the browsable reference, readiness.
+
+use super::{
+    exchange::{self},
+    ops,
+    spec::Service,
+};
+use crate::{base::messages, services::health::Health};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use poem::{
+    Endpoint, EndpointExt, Request, Response, Result, Route,
+    endpoint::{make, make_sync},
+    get,
+    http::{HeaderValue, header},
+};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+const SPECIFICATION: &str = "/api/v1/openapi.json";
+
+/// Whether a path under the API's prefix is a page's.
+pub fn holds(path: &str) -> bool {
+    path == SPECIFICATION
+}
+
+pub fn routes(service: &Service, health: &Arc<Health>) -> Route {
+    Route::new()
+        .at("/", get(make(front)))
+        .at("/docs", get(reference(service.swagger_ui_html())))
+        .at(SPECIFICATION, get(service.spec_endpoint()))
+        .at("/readyz", get(ops::ready).data(health.clone()))
+}
+
+async fn front(request: Request) -> Result<Response> {
+    let language = exchange::of(&request)?.language;
+    let text = |key| messages::text(language, key);
+    let tag = match language {
+        messages::Language::French => "fr",
+        messages::Language::English => "en",
+    };
+    let page = format!(
+        "<!doctype html><html lang=\"{tag}\"><meta charset=\"utf-8\"><title>Débrouille Appliance</title>\
+         <h1>Débrouille Appliance</h1><p>{}</p><p><a href=\"/docs\">{}</a></p></html>",
+        text("pages.front"),
+        text("pages.reference"),
+    );
+    Ok(Response::builder().content_type("text/html; charset=utf-8").body(page))
+}
+
+/// The reference carries its own scripts; the policy names them by their hashes and lets nothing else run.
+fn reference(page: String) -> impl Endpoint {
+    let scripts = page.split("<script").skip(1).filter_map(|part| {
+        let (_, script) = part.split_once('>')?;
+        let (script, _) = script.split_once("</script>")?;
+        Some(format!("'sha256-{}'", STANDARD.encode(Sha256::digest(script))))
+    });
+    let scripts = scripts.collect::<Vec<_>>().join(" ");
+    let policy = format!(
+        "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src 'self' data:; \
+         connect-src 'self'; font-src data:; frame-ancestors 'none'"
+    );
+    let policy = HeaderValue::try_from(policy).expect("hashes are plain ASCII");
+    let page = bytes::Bytes::from(page);
+    make_sync(move |_| {
+        Response::builder()
+            .content_type("text/html; charset=utf-8")
+            .header(header::CONTENT_SECURITY_POLICY, policy.clone())
+            .header(header::CACHE_CONTROL, "no-cache")
+            .body(page.clone())
+    })
+}

@@ -1,0 +1,75 @@
+//! Proof: who calls, established in this one place. A handler that takes [`By`] cannot run without it.
+
+use super::{
+    exchange::{self, Exchange, text},
+    peer::LocalPeer,
+};
+use crate::services::{
+    Error,
+    access::{Caller, Subject},
+};
+use poem::{Request, RequestBody, Result};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaSecurityScheme, Registry},
+};
+use std::sync::Arc;
+
+/// Someone proven: a bearer of an access token, or a process of this machine over the control socket.
+pub struct By {
+    pub caller: Caller,
+    pub exchange: Arc<Exchange>,
+}
+
+const SCHEME: &str = "bearer";
+
+impl<'a> ApiExtractor<'a> for By {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        let scheme = MetaSecurityScheme {
+            ty: "http",
+            description: Some("The access token a login answers with."),
+            name: None,
+            key_in: None,
+            scheme: Some("bearer"),
+            bearer_format: Some("JWT"),
+            flows: None,
+            openid_connect_url: None,
+        };
+        registry.create_security_scheme(SCHEME, scheme);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![SCHEME]
+    }
+
+    async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
+        let exchange = exchange::of(request)?;
+        let subject = subject(request, &exchange)?;
+        // Acting for an organization wants a membership that says so.
+        if request.headers().contains_key("x-organization-id") {
+            return Err(Error::Forbidden.into());
+        }
+        Ok(Self { caller: exchange.caller(subject), exchange })
+    }
+}
+
+fn subject(request: &Request, exchange: &Exchange) -> std::result::Result<Subject, Error> {
+    if let Some(peer) = request.extensions().get::<LocalPeer>() {
+        return Ok(Subject::Local { name: format!("uid {}", peer.uid) });
+    }
+    let header = text(request.headers(), "authorization").ok_or(Error::Unauthorized)?;
+    let (scheme, token) = header.split_once(' ').ok_or(Error::Unauthorized)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Error::Unauthorized);
+    }
+    let verified = exchange.state.sessions.verify(token.trim())?;
+    Ok(Subject::Identity {
+        id: verified.identity.clone(),
+        session: verified.session.clone(),
+        roles: verified.roles.clone(),
+    })
+}

@@ -1,0 +1,87 @@
+//! A new instance: root key, keyring, authority, store, first administrator. Whole, or not there at all.
+
+use super::{
+    keys,
+    open::{self, Opened},
+    problem::{Kind, Problem},
+};
+use crate::{
+    backends::certificates::internal::Authority,
+    base::{clock::SharedClock, config::Config, environment::Environment, fault::Fault, files, random},
+    services::{
+        access::{Caller, Role},
+        instance::{self, Stamp},
+        keyring::Keyring,
+    },
+};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// What the operator decides.
+pub struct Init {
+    pub environment: Environment,
+    /// Host names and addresses the certificates carry.
+    pub hostnames: Vec<String>,
+    pub email: String,
+    /// Made and told once when absent.
+    pub password: Option<Zeroizing<String>>,
+}
+
+/// What the operator must know.
+pub struct Initialised {
+    pub stamp: Stamp,
+    /// Present when it was made here: kept nowhere else.
+    pub password: Option<Zeroizing<String>>,
+    /// The certificate clients must trust.
+    pub authority: PathBuf,
+}
+
+/// The authority's certificate, for clients.
+pub const AUTHORITY: &str = "ca.crt";
+
+pub async fn init(config: &Config, clock: SharedClock, init: Init) -> Result<Initialised, Problem> {
+    let data = &config.instance.data_dir;
+    if init.hostnames.is_empty() {
+        return Err(Problem::new(Kind::Refused, Fault::new("instance.no_hostname")));
+    }
+    instance::claim(data)?;
+    let made = furnish(config, clock, init).await;
+    if made.is_err() {
+        clear(data);
+    }
+    made
+}
+
+async fn furnish(config: &Config, clock: SharedClock, init: Init) -> Result<Initialised, Problem> {
+    let data = &config.instance.data_dir;
+    let now = clock.now();
+    let stamp = Stamp::new(init.environment, now);
+    let root = keys::provide(config)?;
+    let authority = Authority::create(&init.hostnames, now)?;
+    let path = data.join(AUTHORITY);
+    files::create(&path, authority.pem().as_bytes(), 0o644).map_err(|error| Problem::file(path.display(), error))?;
+    let keyring = Keyring::generate((authority.key, authority.certificate), now);
+    keyring.save(data, &stamp, &root).await?;
+
+    let store = open::store(config, &stamp, &keyring, &clock).await?;
+    let Opened { documents, identities, .. } = open::assemble(config, stamp.clone(), keyring, store, clock)?;
+    instance::furnish(&*documents, now).await?;
+    let made = init.password.is_none();
+    let password = init.password.unwrap_or_else(random::password);
+    identities.add(&Caller::system(), &init.email, password.clone(), vec![Role::Admin]).await?;
+    documents.close().await?;
+    stamp.write(data)?;
+    Ok(Initialised { stamp, password: made.then_some(password), authority: path })
+}
+
+/// Takes back what a failed init left in a directory that was empty before it.
+pub(super) fn clear(data: &Path) {
+    let Ok(entries) = std::fs::read_dir(data) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        if let Err(error) = removed {
+            tracing::warn!(path = %path.display(), %error, "left behind by a failed init");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The instance opened for one command while no server runs: the same routes, over a pipe inside the process.
+
+use super::{listener, open, problem::Problem, running::Senses, serve};
+use crate::{
+    base::{
+        clock::{SharedClock, SystemClock},
+        config::Config,
+        metrics::Metrics,
+        stop::Stopper,
+    },
+    http::{peer::LocalPeer, serve::App},
+    ports::documents::Documents,
+    services::health::{Health, Phase},
+};
+use std::sync::Arc;
+use tokio::io::DuplexStream;
+
+const PIPE_BYTES: usize = 256 * 1024;
+
+pub struct Offline {
+    app: App,
+    documents: Arc<dyn Documents>,
+    stopper: Stopper,
+}
+
+/// Opens the data under its lock, as the local caller that this process is.
+pub async fn offline(config: Config) -> Result<Offline, Problem> {
+    let clock: SharedClock = Arc::new(SystemClock);
+    let senses = Senses { metrics: Metrics::new(clock.clone()), health: Arc::new(Health::default()), clock };
+    senses.health.enter(Phase::Serving);
+    let opened = open::open(&config, senses.clock.clone()).await?;
+    let stopper = Stopper::default();
+    let app = serve::app(&config, &opened, &senses, &stopper);
+    Ok(Offline { app, documents: opened.documents, stopper })
+}
+
+impl Offline {
+    /// One HTTP/1 connection to the routes.
+    pub fn connect(&self) -> DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        let peer = LocalPeer { uid: rustix::process::geteuid().as_raw(), pid: i32::try_from(std::process::id()).ok() };
+        listener::pipe(ours, self.app.clone(), peer, self.stopper.stop());
+        theirs
+    }
+
+    /// Finishes what is under way and closes the store.
+    pub async fn close(self) -> Result<(), Problem> {
+        self.stopper.drain(std::time::Duration::MAX).await;
+        Ok(self.documents.close().await?)
+    }
+}

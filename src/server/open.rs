@@ -1,0 +1,116 @@
+//! An instance opened: its stamp, keys and store, and the services over them. For serving, and for commands alone.
+
+use super::{
+    keys,
+    problem::{Kind, Problem},
+};
+use crate::{
+    backends::{
+        documents::embedded::{
+            Embedded, Options, Place,
+            sealed::{DataKeys, KEY},
+        },
+        objects::folder::Folder,
+    },
+    base::{clock::SharedClock, config::Config, fault::Fault, files},
+    ports::documents::Documents,
+    services::{
+        self,
+        backups::Backups,
+        identities::Identities,
+        instance::{self, Stamp},
+        keyring::{Key, Keyring, Purpose},
+        sessions::Sessions,
+    },
+};
+use std::{path::PathBuf, sync::Arc};
+
+pub struct Opened {
+    pub stamp: Stamp,
+    pub keyring: Arc<Keyring>,
+    pub documents: Arc<dyn Documents>,
+    pub sessions: Arc<Sessions>,
+    pub identities: Arc<Identities>,
+    pub backups: Arc<Backups>,
+    pub clock: SharedClock,
+}
+
+/// Opens the instance of the configured data directory, whose lock it holds until it is closed.
+pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem> {
+    let data = &config.instance.data_dir;
+    let stamp = Stamp::read(data, config.instance.environment)?;
+    let root = keys::open(config)?;
+    let keyring = Keyring::open(data, &stamp, &root).await?;
+    let path = database(config);
+    // A lost database is never replaced by an empty one.
+    if !path.exists() {
+        let fault = Fault::new("instance.database_lost").at(path.display().to_string());
+        return Err(Problem::new(Kind::Integrity, fault));
+    }
+    let store = store(config, &stamp, &keyring, &clock).await?;
+    let opened = assemble(config, stamp, keyring, store, clock)?;
+    instance::furnish(&*opened.documents, opened.clock.now()).await?;
+    opened.sessions.recall().await?;
+    Ok(opened)
+}
+
+/// The store of the data directory, made when it is not there.
+pub async fn store(
+    config: &Config,
+    stamp: &Stamp,
+    keyring: &Keyring,
+    clock: &SharedClock,
+) -> Result<Arc<Embedded>, Problem> {
+    let (place, options, clock) = (place(config, stamp, keyring), options(config), clock.clone());
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(place, options, clock)).await;
+    let opened = opened.map_err(|error| Problem::new(Kind::Failed, Fault::new("instance.store").with("why", error)))?;
+    Ok(Arc::new(opened?))
+}
+
+pub fn assemble(
+    config: &Config,
+    stamp: Stamp,
+    keyring: Keyring,
+    store: Arc<Embedded>,
+    clock: SharedClock,
+) -> Result<Opened, Problem> {
+    let documents: Arc<dyn Documents> = store;
+    let keyring = Arc::new(keyring);
+    let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
+    let identities = Arc::new(Identities::new(documents.clone(), clock.clone(), sessions.clone()));
+    let folder = backup_folder(config);
+    // Ours to make; a target the operator named must be there, or a disk that is not mounted would be filled beneath.
+    if config.backup.target.is_none() {
+        files::private_folder(&folder).map_err(|error| Problem::file(folder.display(), error))?;
+    }
+    let target = Arc::new(Folder::open(folder)?);
+    let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
+    let backups = Backups::new(documents.clone(), target, stamp.clone(), keyring.clone(), recipients, clock.clone());
+    Ok(Opened { stamp, keyring, documents, sessions, identities, backups: Arc::new(backups), clock })
+}
+
+/// Where backups go.
+pub fn backup_folder(config: &Config) -> PathBuf {
+    config.backup.target.clone().unwrap_or_else(|| config.instance.data_dir.join("backups"))
+}
+
+/// The database's file in the data directory.
+pub fn database(config: &Config) -> PathBuf {
+    config.instance.data_dir.join("documents.sealed")
+}
+
+fn place(config: &Config, stamp: &Stamp, keyring: &Keyring) -> Place {
+    let material = |key: &Key| -> [u8; KEY] {
+        key.material.as_slice().try_into().expect("the keyring checks the length of every key")
+    };
+    let current = keyring.current(Purpose::Data);
+    let keys = keyring
+        .versions(Purpose::Data)
+        .fold(DataKeys::new(current.version, material(current)), |keys, key| keys.with(key.version, material(key)));
+    Place { path: database(config), keys, stamp: format!("{} {}", stamp.id, stamp.environment).into_bytes() }
+}
+
+fn options(config: &Config) -> Options {
+    let bytes = |mib: u64| usize::try_from(mib.saturating_mul(1 << 20)).unwrap_or(usize::MAX);
+    Options { cache: bytes(config.storage.cache_mib), max_document: bytes(config.server.document_mib) }
+}

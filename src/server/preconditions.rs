@@ -1,0 +1,274 @@
+//! What must hold before the instance serves; the same checks for start-up and for `doctor`.
+
+use super::{
+    keys,
+    listener::network,
+    open,
+    problem::{Kind, Problem},
+};
+use crate::{
+    backends::certificates::internal::{Authority, Internal},
+    base::{
+        clock::Timestamp,
+        config::{Config, Listener},
+        environment::Environment,
+        fault::Fault,
+        process,
+    },
+    ports::certificates::Certificates,
+    services::{
+        certificates,
+        health::{self, Finding, Level},
+        instance::Stamp,
+        keyring::{Keyring, Purpose},
+    },
+};
+use std::{
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::Duration,
+};
+
+/// Fewer open files than this cannot serve many.
+const FEW_FILES: u64 = 1024;
+/// How far ahead of the clock a file's date may be before the clock is not believed.
+const CLOCK_SLACK_SECONDS: i64 = 3600;
+/// How long a name may take to be found.
+const LOOKUP: Duration = Duration::from_secs(5);
+
+/// What was found, and why it must not serve, if so.
+#[derive(Default)]
+pub struct Judged {
+    pub findings: Vec<Finding>,
+    pub refusal: Option<Problem>,
+}
+
+impl Judged {
+    fn add(&mut self, finding: Finding) {
+        match (finding.level, &finding.fault) {
+            (Level::Failure, Some(fault)) => self.fail(finding.check, Problem::new(Kind::Refused, fault.clone())),
+            _ => self.findings.push(finding),
+        }
+    }
+
+    /// The first failure gives the kind of the refusal, the others are told along.
+    fn fail(&mut self, check: &'static str, problem: Problem) {
+        self.findings.push(Finding::failure(check, problem.fault.clone()));
+        match &mut self.refusal {
+            Some(refusal) => refusal.more.push(problem.fault),
+            None => self.refusal = Some(problem),
+        }
+    }
+}
+
+/// Everything, the addresses included: what `doctor` shows of an instance that does not run.
+pub async fn all(config: &Config, now: Timestamp) -> Vec<Finding> {
+    let mut findings = instance(config, now).await.findings;
+    findings.push(addresses(config));
+    findings.push(host_names(&config.server.hostnames).await);
+    findings
+}
+
+/// All but the addresses, which start-up takes for good right away.
+pub async fn instance(config: &Config, now: Timestamp) -> Judged {
+    let data = &config.instance.data_dir;
+    let mut judged = Judged::default();
+    let stamp = match Stamp::read(data, config.instance.environment) {
+        Ok(stamp) => stamp,
+        // Nothing further can be judged.
+        Err(error) => {
+            judged.fail("instance", error.into());
+            return judged;
+        }
+    };
+    judged.add(Finding::ok("instance"));
+    judged.add(directory(data));
+    judged.add(clock(config, &stamp, now));
+    judged.add(health::disk(data, config.storage.reserve_mib << 20, None));
+    judged.add(open_files());
+    match keyring(config, &stamp).await {
+        Ok(keyring) => {
+            judged.add(Finding::ok("keys"));
+            judged.add(certificate(config, &stamp, &keyring, now).await);
+        }
+        Err(problem) => judged.fail("keys", problem),
+    }
+    judged
+}
+
+/// Ours, and closed to others.
+fn directory(data: &Path) -> Finding {
+    const CHECK: &str = "data_directory";
+    let fault = |key| Fault::new(key).at(data.display().to_string());
+    let metadata = match std::fs::metadata(data) {
+        Ok(metadata) => metadata,
+        Err(error) => return Finding::failure(CHECK, fault("preconditions.no_directory").with("cause", error)),
+    };
+    let (own, mode) = (rustix::process::geteuid().as_raw(), metadata.mode() & 0o777);
+    let mode_text = format!("{mode:03o}");
+    if !metadata.is_dir() {
+        Finding::failure(CHECK, fault("preconditions.no_directory").with("cause", "not a directory"))
+    } else if own != 0 && metadata.uid() != own {
+        Finding::failure(CHECK, fault("preconditions.not_owner").with("owner", metadata.uid()).with("own", own))
+    } else if mode & 0o022 != 0 {
+        Finding::failure(CHECK, fault("preconditions.writable").with("mode", mode_text))
+    } else if mode & 0o055 != 0 {
+        Finding::warning(CHECK, fault("preconditions.readable").with("mode", mode_text))
+    } else {
+        Finding::ok(CHECK)
+    }
+}
+
+/// A clock behind what was already written would issue tokens and certificates of the past.
+fn clock(config: &Config, stamp: &Stamp, now: Timestamp) -> Finding {
+    const CHECK: &str = "clock";
+    let written = std::fs::metadata(open::database(config)).map(|known| known.mtime()).unwrap_or_default();
+    let newest = stamp.created_at.seconds().max(written);
+    if now.seconds() + CLOCK_SLACK_SECONDS < newest {
+        let known = Timestamp(newest.saturating_mul(1000));
+        let behind = Fault::new("preconditions.clock_behind").with("now", now.rfc3339()).with("known", known.rfc3339());
+        return Finding::failure(CHECK, behind);
+    }
+    Finding::ok(CHECK)
+}
+
+fn open_files() -> Finding {
+    const CHECK: &str = "open_files";
+    match process::open_files_limit() {
+        limit if limit < FEW_FILES => {
+            let few = Fault::new("preconditions.few_files").with("limit", limit).with("wanted", FEW_FILES);
+            Finding::warning(CHECK, few)
+        }
+        _ => Finding::ok(CHECK),
+    }
+}
+
+async fn keyring(config: &Config, stamp: &Stamp) -> Result<Keyring, Problem> {
+    let root = keys::open(config)?;
+    Ok(Keyring::open(&config.instance.data_dir, stamp, &root).await?)
+}
+
+async fn certificate(config: &Config, stamp: &Stamp, keyring: &Keyring, now: Timestamp) -> Finding {
+    let issued = async {
+        let issuer = authority(config, keyring)?;
+        issuer.issue(&names(config, stamp), now).await.map_err(Problem::from)
+    };
+    match issued.await {
+        Ok(_) => Finding::ok(certificates::CHECK),
+        Err(problem) => Finding::failure(certificates::CHECK, problem.fault),
+    }
+}
+
+/// The internal authority out of the keyring.
+pub fn authority(config: &Config, keyring: &Keyring) -> Result<Internal, Problem> {
+    let key = keyring.current(Purpose::Ca);
+    let authority = Authority { certificate: key.public.clone(), key: key.material.clone() };
+    Ok(Internal::open(authority, config.tls.certificate_days)?)
+}
+
+/// What certificates are for: the configured names, and this machine's own while developing.
+pub fn names(config: &Config, stamp: &Stamp) -> Vec<String> {
+    let mut names = config.server.hostnames.clone();
+    if stamp.environment == Environment::Development {
+        for own in ["localhost", "127.0.0.1", "::1"] {
+            if !names.iter().any(|name| name == own) {
+                names.push(own.to_owned());
+            }
+        }
+    }
+    names
+}
+
+/// Every configured listener with its address.
+pub fn listeners(config: &Config) -> Vec<(&'static str, SocketAddr)> {
+    let server = &config.server;
+    let mut listeners = vec![("https", server.https)];
+    for (name, listener) in [("http", server.http), ("ops", server.ops)] {
+        if let Listener::On(address) = listener {
+            listeners.push((name, address));
+        }
+    }
+    listeners
+}
+
+fn addresses(config: &Config) -> Finding {
+    const CHECK: &str = "addresses";
+    for (name, address) in listeners(config) {
+        if let Err(fault) = network::bind(name, address) {
+            return Finding::failure(CHECK, fault);
+        }
+    }
+    Finding::ok(CHECK)
+}
+
+/// Whether this machine finds its own names. Clients elsewhere may all the same, so this never fails.
+async fn host_names(names: &[String]) -> Finding {
+    const CHECK: &str = "host_names";
+    for name in names.iter().filter(|name| name.parse::<IpAddr>().is_err() && !name.starts_with("*.")) {
+        let unknown = |cause: &dyn std::fmt::Display| {
+            Finding::warning(CHECK, Fault::new("preconditions.host_name").with("name", name).with("cause", cause))
+        };
+        match tokio::time::timeout(LOOKUP, tokio::net::lookup_host((name.as_str(), 443))).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return unknown(&error),
+            Err(late) => return unknown(&late),
+        }
+    }
+    Finding::ok(CHECK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn mode(data: &Path, mode: u32) {
+        std::fs::set_permissions(data, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn the_directory_must_be_there_and_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        let judged = || (directory(data).level, directory(data).fault.map(|fault| fault.key));
+        mode(data, 0o700);
+        assert_eq!(judged(), (Level::Ok, None));
+        mode(data, 0o750);
+        assert_eq!(judged(), (Level::Warning, Some("preconditions.readable")));
+        mode(data, 0o770);
+        assert_eq!(judged(), (Level::Failure, Some("preconditions.writable")));
+        assert_eq!(directory(&data.join("absent")).level, Level::Failure);
+    }
+
+    #[tokio::test]
+    async fn a_name_nobody_knows_is_a_warning() {
+        let level = async |name: &str| host_names(&["127.0.0.1".to_owned(), name.to_owned()]).await.level;
+        assert_eq!(level("localhost").await, Level::Ok);
+        assert_eq!(level("nowhere.invalid").await, Level::Warning);
+    }
+
+    #[test]
+    fn a_clock_behind_the_data_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        let stamp = Stamp::new(Environment::Staging, Timestamp(1_000_000_000_000));
+        let config = Config::of(&[("instance.data_dir", data.to_str().unwrap())]).unwrap();
+        let level = |seconds: i64| clock(&config, &stamp, Timestamp(seconds * 1000)).level;
+        assert_eq!(level(1_000_000_000), Level::Ok);
+        assert_eq!(level(1_000_000_000 - CLOCK_SLACK_SECONDS - 1), Level::Failure);
+        std::fs::write(open::database(&config), b"").unwrap();
+        assert_eq!(level(1_000_000_000), Level::Failure, "older than the database");
+    }
+
+    #[tokio::test]
+    async fn an_absent_instance_is_one_failure_with_its_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().to_str().unwrap().to_owned();
+        let config = Config::of(&[("instance.data_dir", &data)]).unwrap();
+        let judged = instance(&config, Timestamp(0)).await;
+        let refusal = judged.refusal.unwrap();
+        assert_eq!((refusal.kind, refusal.fault.key), (Kind::NotFound, "instance.absent"));
+        assert_eq!(judged.findings.len(), 1);
+    }
+}

@@ -1,0 +1,213 @@
+//! An instance that serves: its listeners and jobs, and their end in two stages.
+
+use super::{
+    listener::{
+        Limits,
+        control::Control,
+        network::{self, Network},
+        tls::{self, Shown},
+    },
+    preconditions,
+    problem::{Kind, Problem},
+};
+use crate::{
+    base::{
+        clock::SharedClock,
+        config::Config,
+        fault::Fault,
+        metrics::Metrics,
+        stop::{Stop, Stopper},
+    },
+    http::{self, serve::App},
+    jobs::{self, Scheduler},
+    ports::{certificates::Certificates as Issuer, documents::Documents},
+    services::{
+        backups::Backups,
+        certificates::Certificates,
+        health::{Health, Observer, Phase},
+        journal::Journal,
+    },
+};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::net::TcpListener;
+
+/// What every part reports to.
+#[derive(Clone)]
+pub struct Senses {
+    pub clock: SharedClock,
+    pub metrics: Arc<Metrics>,
+    pub health: Arc<Health>,
+}
+
+/// The configured addresses, taken before anything else is touched. Clients may already queue.
+pub struct Doors(Vec<(&'static str, TcpListener)>);
+
+impl Doors {
+    /// Answers every address that cannot be had, not the first alone.
+    pub fn take(config: &Config) -> Result<Self, Problem> {
+        let mut faults = Vec::new();
+        let mut doors = Vec::new();
+        for (name, address) in preconditions::listeners(config) {
+            match network::bind(name, address) {
+                Ok(listener) => doors.push((name, listener)),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if faults.is_empty() { Ok(Self(doors)) } else { Err(Problem::all(Kind::Unavailable, faults)) }
+    }
+
+    fn open(&mut self, name: &str) -> Option<TcpListener> {
+        let at = self.0.iter().position(|(known, _)| *known == name)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    /// As taken: the real port where 0 was asked for.
+    pub fn address(&self, name: &str) -> Option<SocketAddr> {
+        self.0.iter().find(|(known, _)| *known == name)?.1.local_addr().ok()
+    }
+}
+
+/// What an opened instance brings along.
+pub struct Parts {
+    pub documents: Arc<dyn Documents>,
+    pub backups: Arc<Backups>,
+    pub issuer: Arc<dyn Issuer>,
+    /// Host names and addresses the certificate carries.
+    pub names: Vec<String>,
+    pub app: App,
+}
+
+pub struct Running {
+    pub https: SocketAddr,
+    pub http: Option<SocketAddr>,
+    pub ops: Option<SocketAddr>,
+    pub certificates: Arc<Certificates>,
+    pub senses: Senses,
+    documents: Arc<dyn Documents>,
+    stopper: Stopper,
+    /// Ops answers until the very end, so that the drain can be watched.
+    ops_stopper: Stopper,
+}
+
+/// The listener for operators' tools, which says `starting` until the instance serves.
+pub fn start_ops(doors: &mut Doors, senses: &Senses) -> Stopper {
+    let stopper = Stopper::default();
+    if let Some(listener) = doors.open("ops") {
+        let router = http::ops::router(senses.health.clone(), senses.metrics.clone());
+        let app = App::new(router, senses.metrics.clone(), Duration::from_secs(10));
+        let limits = Limits { connections: 64, per_address: 64, ..Limits::default() };
+        serve(&stopper.stop(), "ops", listener, None, app, limits, senses);
+    }
+    stopper
+}
+
+impl Running {
+    /// Opens the doors. On return requests are answered.
+    pub async fn start(
+        config: &Config,
+        mut doors: Doors,
+        ops: (Option<SocketAddr>, Stopper),
+        stopper: Stopper,
+        parts: Parts,
+        senses: Senses,
+    ) -> Result<Self, Problem> {
+        let Parts { documents, backups, issuer, names, app } = parts;
+        let missing = || Problem::new(Kind::Failed, Fault::new("server.port_failed").with("listener", "https"));
+        let (https, http) = (doors.address("https").ok_or_else(missing)?, doors.address("http"));
+        let shown = Arc::new(Shown::default());
+        let certificates = Arc::new(Certificates {
+            issuer,
+            show: shown.clone(),
+            names: names.clone(),
+            clock: senses.clock.clone(),
+            metrics: senses.metrics.clone(),
+            health: senses.health.clone(),
+            shown: std::sync::Mutex::default(),
+        });
+        certificates.renew().await?;
+        let tls = tls::config(shown)
+            .map_err(|error| Problem::new(Kind::Failed, Fault::new("server.tls_failed").with("cause", error)))?;
+
+        let limits = limits(config);
+        let stop = stopper.stop();
+        let control = Control::bind(&config.instance.data_dir, app.clone(), limits.clone(), senses.metrics.clone())
+            .map_err(|fault| Problem::new(Kind::Failed, fault))?;
+        stop.spawn(control.run(stop.clone()));
+        if let Some(listener) = doors.open("http") {
+            let redirect = App::new(http::redirect::router(names, https.port()), senses.metrics.clone(), limits.head);
+            serve(&stop, "http", listener, None, redirect, limits.clone(), &senses);
+        }
+        if let Some(listener) = doors.open("https") {
+            serve(&stop, "https", listener, Some(tls), app, limits, &senses);
+        }
+        let running = Self { https, http, ops: ops.0, certificates, senses, documents, stopper, ops_stopper: ops.1 };
+        running.start_jobs(config, backups);
+        running.senses.health.enter(Phase::Serving);
+        Ok(running)
+    }
+
+    fn start_jobs(&self, config: &Config, backups: Arc<Backups>) {
+        let Senses { clock, metrics, health } = self.senses.clone();
+        let observer = Observer {
+            documents: self.documents.clone(),
+            data: config.instance.data_dir.clone(),
+            reserve: config.storage.reserve_mib << 20,
+            metrics: metrics.clone(),
+            health,
+        };
+        let journal = Journal {
+            documents: self.documents.clone(),
+            backups: (!config.backup.recipients.is_empty()).then(|| backups.clone()),
+            days: config.storage.journal_days,
+            clock: clock.clone(),
+        };
+        let age = jobs::backups::Age { backups, metrics: metrics.clone() };
+        let scheduler = Scheduler { clock, metrics, stop: self.stopper.stop() };
+        scheduler.start(jobs::health::Observation(observer));
+        scheduler.start(age);
+        scheduler.start(jobs::journal::Trimming(journal));
+        scheduler.start(jobs::certificates::Renewal(self.certificates.clone()));
+    }
+
+    /// Finishes what is in flight within `grace`, or until `hurry`; cuts the rest; closes the store.
+    pub async fn stop(self, grace: Duration, hurry: impl Future<Output = ()>) -> Result<(), Problem> {
+        self.senses.health.enter(Phase::Draining);
+        let drained = tokio::select! {
+            drained = self.stopper.drain(grace) => drained,
+            () = hurry => false,
+        };
+        if !drained {
+            tracing::warn!("requests still in flight are cut");
+            self.stopper.abort().await;
+        }
+        let closed = self.documents.close().await;
+        self.ops_stopper.abort().await;
+        Ok(closed?)
+    }
+}
+
+/// One address may hold a quarter: whole towns share one behind their operator.
+fn limits(config: &Config) -> Limits {
+    let server = &config.server;
+    Limits {
+        connections: server.connections,
+        per_address: (server.connections / 4).max(16),
+        handshake: Duration::from_secs(server.handshake_seconds),
+        head: Duration::from_secs(server.header_seconds),
+        idle: Duration::from_secs(server.idle_seconds),
+        ..Limits::default()
+    }
+}
+
+fn serve(
+    stop: &Stop,
+    name: &'static str,
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    app: App,
+    limits: Limits,
+    senses: &Senses,
+) {
+    let network = Network { name, listener, tls, app, limits, metrics: senses.metrics.clone() };
+    stop.spawn(network.run(stop.clone()));
+}

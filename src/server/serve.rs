@@ -1,0 +1,155 @@
+//! `serve`: the start-up list, then the wait, then the end.
+
+use super::{
+    open::{self, Opened},
+    preconditions::{self, Judged},
+    problem::{Kind, Problem},
+    running::{Doors, Parts, Running, Senses, start_ops},
+    supervisor::{self, Signals},
+};
+use crate::{
+    base::{
+        clock::{SharedClock, Stopwatch, SystemClock},
+        config::Config,
+        metrics::Metrics,
+        process,
+        stop::Stopper,
+        telemetry,
+    },
+    http::{self, serve::App},
+    services::{
+        collections::Collections,
+        documents::{self, Documents},
+        health::{Finding, Health},
+    },
+};
+use std::{sync::Arc, time::Duration};
+
+/// Serves until told to stop. An instance in an unhealthy state is refused, with every reason at once.
+pub async fn serve(config: Config) -> Result<(), Problem> {
+    let watch = Stopwatch::start();
+    let clock: SharedClock = Arc::new(SystemClock);
+    let mut signals = Signals::listen().map_err(|error| Problem::file("signals", error))?;
+    let Judged { findings, refusal } = preconditions::instance(&config, clock.now()).await;
+    if let Some(refusal) = refusal {
+        return Err(refusal);
+    }
+    let log = telemetry::start(&config.log, &config.log_dir(), clock.clone());
+    let _log = log.map_err(|fault| Problem::new(Kind::Failed, fault))?;
+    let senses = Senses { metrics: Metrics::new(clock.clone()), health: Arc::new(Health::default()), clock };
+    telemetry::watch_panics(senses.metrics.clone());
+    let running = tokio::select! {
+        running = start(&config, senses, findings) => running,
+        signal = signals.next() => return told(signal),
+    };
+    let running = running.inspect_err(|problem| {
+        for fault in problem.faults() {
+            tracing::error!(%fault, "cannot start");
+        }
+    })?;
+    announce(&running, watch.millis());
+
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        () = supervisor::keep_watchdog() => "",
+    };
+    let grace = Duration::from_secs(config.server.drain_seconds);
+    tracing::info!(signal, grace_seconds = grace.as_secs(), "draining");
+    supervisor::stopping("draining");
+    let hurry = async {
+        tokio::select! {
+            signal = signals.next() => tracing::warn!(signal, "told again"),
+            () = supervisor::keep_watchdog() => {}
+        }
+    };
+    running.stop(grace, hurry).await.inspect_err(|problem| tracing::error!(%problem, "the store did not close"))?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// From the addresses to the open doors. What opens the store comes after the addresses are ours.
+pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> Result<Running, Problem> {
+    let mut doors = Doors::take(config)?;
+    let ops_address = doors.address("ops");
+    let ops = (ops_address, start_ops(&mut doors, &senses));
+    supervisor::status("opening the store");
+    for finding in findings {
+        if let Some(fault) = &finding.fault {
+            tracing::warn!(check = finding.check, %fault, "precondition");
+        }
+        senses.health.report(finding);
+    }
+    match process::raise_open_files_limit() {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
+    }
+    let opened = open::open(config, senses.clock.clone()).await?;
+    let documents = opened.documents.clone();
+    let stopper = Stopper::default();
+    let parts = Parts {
+        issuer: Arc::new(preconditions::authority(config, &opened.keyring)?),
+        names: preconditions::names(config, &opened.stamp),
+        app: app(config, &opened, &senses, &stopper),
+        documents: documents.clone(),
+        backups: opened.backups.clone(),
+    };
+    match Running::start(config, doors, ops, stopper, parts, senses).await {
+        Ok(running) => Ok(running),
+        Err(problem) => {
+            // Whatever was begun ends with the process; the store alone must be closed.
+            documents.close().await?;
+            Err(problem)
+        }
+    }
+}
+
+/// The routes over an opened instance.
+pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper) -> App {
+    let server = &config.server;
+    let mib = |count: u64| usize::try_from(count << 20).unwrap_or(usize::MAX);
+    let request = Duration::from_secs(server.request_seconds);
+    let store = opened.documents.clone();
+    let limits = documents::Limits {
+        document_bytes: mib(server.document_mib),
+        page: server.page_rows,
+        ..documents::Limits::default()
+    };
+    let state = http::State {
+        documents: Documents::new(store.clone(), senses.clock.clone(), limits),
+        collections: Collections::new(store, senses.clock.clone()),
+        identities: opened.identities.clone(),
+        sessions: opened.sessions.clone(),
+        backups: opened.backups.clone(),
+        health: senses.health.clone(),
+        clock: senses.clock.clone(),
+        environment: opened.stamp.environment,
+        limits: http::Limits {
+            body: mib(server.body_mib),
+            batch: mib(server.body_mib),
+            line: mib(server.document_mib * 2),
+            request,
+            ..http::Limits::default()
+        },
+        tasks: stopper.stop().tasks(),
+    };
+    // The routes keep their own time and say so in the caller's language; this is for what they do not see.
+    App::new(http::router(state), senses.metrics.clone(), request + Duration::from_secs(10))
+}
+
+fn told(signal: &str) -> Result<(), Problem> {
+    tracing::info!(signal, "stopped while starting");
+    Ok(())
+}
+
+fn announce(running: &Running, millis: u64) {
+    let address = |address: Option<std::net::SocketAddr>| address.map(|address| address.to_string());
+    tracing::info!(
+        https = %running.https,
+        http = address(running.http),
+        ops = address(running.ops),
+        version = env!("CARGO_PKG_VERSION"),
+        millis,
+        "ready"
+    );
+    supervisor::ready(&format!("serving on {}", running.https));
+}

@@ -1,0 +1,65 @@
+//! What systemd is told (sd_notify(3)), and what the operator tells us by signals.
+
+use sd_notify::NotifyState;
+use std::io;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Sent when a write passes the process's file size limit; by default it kills.
+const SIGXFSZ: i32 = 25;
+
+/// Nothing happens, and that is fine, when no supervisor listens.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "cannot notify the supervisor");
+    }
+}
+
+pub fn status(words: &str) {
+    tell(&[NotifyState::Status(words)]);
+}
+
+pub fn ready(words: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(words)]);
+}
+
+pub fn stopping(words: &str) {
+    tell(&[NotifyState::Stopping, NotifyState::Status(words)]);
+}
+
+/// Shows that the runtime turns, as often as the supervisor wants to see it; never ends.
+pub async fn keep_watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    loop {
+        tell(&[NotifyState::Watchdog]);
+        tokio::time::sleep(limit / 3).await;
+    }
+}
+
+/// Requests to end.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    /// Held so that a full quota is an error of the write, not the end of the process.
+    _too_large: Signal,
+}
+
+impl Signals {
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            _too_large: signal(SignalKind::from_raw(SIGXFSZ))?,
+        })
+    }
+
+    /// The name of the next signal to end.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hang_up.recv() => "SIGHUP",
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Making a full backup out of a snapshot, while writes go on.
+
+use super::{
+    contents::Contents,
+    file::{Backup, FileKey, Header, Kind, Manifest, Trust, Writer},
+    lines::{self, Line, Meta},
+    newest,
+    recipients::{Recipient, Signer},
+};
+use crate::{
+    base::{clock::Timestamp, environment::Environment, fault::Fault, random},
+    ports::{
+        self,
+        documents::{Sequence, Snapshot},
+        objects::Objects,
+    },
+    services::{
+        Error, Result,
+        instance::Stamp,
+        keyring::{Keyring, Purpose},
+    },
+};
+use std::io::{BufReader, BufWriter, Read, Write};
+
+/// About how many bytes of documents are held at once.
+const CHUNK: usize = 1024 * 1024;
+const MOST_ROWS: usize = 256;
+
+pub struct Request<'a> {
+    pub stamp: &'a Stamp,
+    /// Travels inside; its `backup-signing` key signs.
+    pub keyring: &'a Keyring,
+    /// One at least; two in production.
+    pub recipients: &'a [Recipient],
+    pub now: Timestamp,
+}
+
+/// How far it is. An error returned from the callback stops the backup and leaves nothing behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    pub stage: Stage,
+    /// Documents and journal records.
+    pub done: u64,
+    /// Known documents; the journal comes on top.
+    pub total: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Writing,
+    Checking,
+    Restoring,
+}
+
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// The object's name at the target.
+    pub name: String,
+    pub header: Header,
+    pub manifest: Manifest,
+}
+
+/// Writes everything the snapshot shows to the target, reads it back, checks it with the file key still at hand,
+/// and only then gives it its name. Blocking.
+pub fn create(
+    request: &Request<'_>,
+    snapshot: &dyn Snapshot,
+    target: &dyn Objects,
+    progress: &mut dyn FnMut(Progress) -> Result<()>,
+) -> Result<Created> {
+    enough_recipients(request)?;
+    let signers = signers(request.keyring);
+    let trust = Trust::Signers(&signers);
+    let header = header(request, snapshot.sequence(), newest(target, &request.stamp.id, trust)?)?;
+    let name = name(&header);
+    let key = FileKey::random();
+    let writer =
+        Writer::start(BufWriter::with_capacity(256 * 1024, target.put_new(&name)?), header, &key, request.recipients)?;
+    let mut writing = Writing { writer, progress, done: 0, total: 0, documents: 0, records: 0 };
+    writing.all(request, snapshot)?;
+    let Writing { writer, progress, documents, records, .. } = writing;
+    let signer = request.keyring.current(Purpose::BackupSigning).signer();
+    let (out, header, manifest) = writer.finish(documents, records, &signer)?;
+    let mut upload = out.into_inner().map_err(|error| ports::Error::from(error.into_error()))?;
+
+    let copy = Backup::open(BufReader::with_capacity(256 * 1024, upload.reread()?))?;
+    check(copy, &key, (&header, &manifest), trust, progress)?;
+    drop(key);
+    upload.publish()?;
+    Ok(Created { name, header, manifest })
+}
+
+/// Reads the copy through: every line must be in its place, and the manifest the one that was written.
+fn check<R: Read>(
+    copy: Backup<R>,
+    key: &FileKey,
+    (header, manifest): (&Header, &Manifest),
+    trust: Trust<'_>,
+    progress: &mut dyn FnMut(Progress) -> Result<()>,
+) -> Result<()> {
+    let same_header = copy.header() == header;
+    let mut contents = Contents::new(copy.unseal_with(key)?);
+    let (mut done, total) = (0_u64, manifest.documents + manifest.records);
+    while let Some(line) = contents.next()? {
+        if let Line::Document(_) | Line::Record(_) = line {
+            done += 1;
+            if done.is_multiple_of(1000) || done == total {
+                progress(Progress { stage: Stage::Checking, done, total })?;
+            }
+        }
+    }
+    if same_header && contents.finish(trust)? == *manifest {
+        return Ok(());
+    }
+    Err(Error::Damaged(Fault::new("backups.mismatch")))
+}
+
+/// Those whose signature an instance believes: its own, of every version.
+pub fn signers(keyring: &Keyring) -> Vec<Signer> {
+    keyring.versions(Purpose::BackupSigning).filter_map(|key| Signer::new(&key.public)).collect()
+}
+
+fn enough_recipients(request: &Request<'_>) -> Result<()> {
+    let environment = request.stamp.environment;
+    let least = if environment == Environment::Production { 2 } else { 1 };
+    let mut ids: Vec<_> = request.recipients.iter().map(Recipient::id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.len() >= least && ids.len() == request.recipients.len() {
+        return Ok(());
+    }
+    let fault = Fault::new("backups.recipients").with("least", least).with("found", ids.len());
+    Err(Error::Refused(fault.with("environment", environment)))
+}
+
+fn header(request: &Request<'_>, upto: Sequence, previous: Option<Manifest>) -> Result<Header> {
+    let id = uuid::Uuid::parse_str(&random::id(request.now)).map_err(|error| Error::Internal(Box::new(error)))?;
+    Ok(Header {
+        backup: id.into_bytes(),
+        created: request.now,
+        kind: Kind::Full,
+        lineage: request.stamp.lineage,
+        after: Sequence(0),
+        upto,
+        previous: previous.map_or([0; 32], |manifest| manifest.hash()),
+        salt: random::array(),
+        commitment: [0; 32],
+        environment: request.stamp.environment,
+        instance: request.stamp.id.clone(),
+    })
+}
+
+/// `20261122T101500Z-full-0198….backup`: in the order of time.
+fn name(header: &Header) -> String {
+    let time: String =
+        Timestamp(header.created.seconds() * 1000).rfc3339().chars().filter(char::is_ascii_alphanumeric).collect();
+    format!("{time}-{}-{}.backup", header.kind.name(), header.id())
+}
+
+struct Writing<'a, W: Write> {
+    writer: Writer<W>,
+    progress: &'a mut dyn FnMut(Progress) -> Result<()>,
+    done: u64,
+    total: u64,
+    documents: u64,
+    records: u64,
+}
+
+impl<W: Write> Writing<'_, W> {
+    fn all(&mut self, request: &Request<'_>, snapshot: &dyn Snapshot) -> Result<()> {
+        let sequence = snapshot.sequence();
+        let header = self.writer.header();
+        let meta = Meta::new(request.stamp, header.id(), header.created, sequence);
+        self.writer.line(&meta.text()?)?;
+        for key in request.keyring.keys() {
+            self.writer.line(&lines::key(key)?)?;
+        }
+        let names = snapshot.collections()?;
+        let mut counts = Vec::with_capacity(names.len());
+        for name in &names {
+            counts.push(snapshot.count(name)?);
+        }
+        self.total = counts.iter().sum();
+        for (name, count) in names.iter().zip(counts) {
+            self.collection(snapshot, name, count)?;
+        }
+        self.journal(snapshot)?;
+        self.report(0)
+    }
+
+    fn collection(&mut self, snapshot: &dyn Snapshot, name: &str, count: u64) -> Result<()> {
+        self.writer.line(&lines::collection(name, count)?)?;
+        let mut after: Option<String> = None;
+        let mut rows = 16;
+        loop {
+            let documents = snapshot.documents(name, after.as_deref(), rows)?;
+            let Some(last) = documents.last() else { return Ok(()) };
+            after = Some(last.get_str("_id").map_err(|error| Error::Internal(Box::new(error)))?.to_owned());
+            let mut bytes = 0;
+            for document in &documents {
+                bytes += document.as_bytes().len();
+                self.writer.line(&lines::document(document)?)?;
+            }
+            self.documents += documents.len() as u64;
+            self.report(documents.len())?;
+            rows = (CHUNK / (bytes / documents.len()).max(1)).clamp(1, MOST_ROWS);
+        }
+    }
+
+    fn journal(&mut self, snapshot: &dyn Snapshot) -> Result<()> {
+        let mut after = Sequence(0);
+        loop {
+            let records = snapshot.records(after, MOST_ROWS)?;
+            let Some(last) = records.last() else { return Ok(()) };
+            after = last.sequence;
+            for record in &records {
+                self.writer.line(&lines::record(record)?)?;
+            }
+            self.records += records.len() as u64;
+            self.report(records.len())?;
+        }
+    }
+
+    fn report(&mut self, rows: usize) -> Result<()> {
+        self.done += rows as u64;
+        (self.progress)(Progress { stage: Stage::Writing, done: self.done, total: self.total })
+    }
+}

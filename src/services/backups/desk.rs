@@ -1,0 +1,86 @@
+//! Where backups are asked for: permission first, one made at a time, the work off the request's thread.
+
+use super::{Created, Listed, Recipient, Request, Trust, Verified, create, list, locate, signers, verify};
+use crate::{
+    base::{
+        clock::{SharedClock, Timestamp},
+        fault::Fault,
+    },
+    ports::{documents::Documents, objects::Objects},
+    services::{
+        Error, Result,
+        access::{self, Action, Caller, Resource},
+        instance::Stamp,
+        keyring::Keyring,
+    },
+};
+use std::sync::Arc;
+
+pub struct Backups {
+    documents: Arc<dyn Documents>,
+    target: Arc<dyn Objects>,
+    stamp: Stamp,
+    keyring: Arc<Keyring>,
+    recipients: Vec<Recipient>,
+    clock: SharedClock,
+    running: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Backups {
+    pub fn new(
+        documents: Arc<dyn Documents>,
+        target: Arc<dyn Objects>,
+        stamp: Stamp,
+        keyring: Arc<Keyring>,
+        recipients: Vec<Recipient>,
+        clock: SharedClock,
+    ) -> Self {
+        Self { documents, target, stamp, keyring, recipients, clock, running: Arc::default() }
+    }
+
+    /// A full backup of this moment, read back and checked before it bears its name.
+    pub async fn create(&self, caller: &Caller) -> Result<Created> {
+        access::decide(caller, Action::Create, Resource::Module("backups"))?;
+        let Ok(running) = self.running.clone().try_lock_owned() else {
+            return Err(Error::Conflict(Fault::new("backups.running")));
+        };
+        let snapshot = self.documents.snapshot().await?;
+        let (target, stamp, keyring) = (self.target.clone(), self.stamp.clone(), self.keyring.clone());
+        let (recipients, now) = (self.recipients.clone(), self.clock.now());
+        blocking(move || {
+            let _running = running;
+            let request = Request { stamp: &stamp, keyring: &keyring, recipients: &recipients, now };
+            create(&request, &*snapshot, &*target, &mut |_| Ok(()))
+        })
+        .await
+    }
+
+    /// Every backup at the target, oldest first.
+    pub async fn list(&self, caller: &Caller) -> Result<Vec<Listed>> {
+        access::decide(caller, Action::View, Resource::Module("backups"))?;
+        let target = self.target.clone();
+        blocking(move || list(&*target)).await
+    }
+
+    /// Checks every byte of a backup, the newest by default, against this instance's own signature.
+    pub async fn verify(&self, caller: &Caller, wanted: Option<String>) -> Result<Verified> {
+        access::decide(caller, Action::View, Resource::Module("backups"))?;
+        let (target, keyring) = (self.target.clone(), self.keyring.clone());
+        blocking(move || {
+            let name = locate(&*target, wanted.as_deref())?;
+            verify(&*target, &name, Trust::Signers(&signers(&keyring)))
+        })
+        .await
+    }
+
+    /// When the newest readable backup was made; for metrics and alerts.
+    pub async fn newest(&self) -> Result<Option<Timestamp>> {
+        let target = self.target.clone();
+        let all = blocking(move || list(&*target)).await?;
+        Ok(all.iter().filter_map(|listed| listed.header.as_ref().ok()).map(|(header, _)| header.created).max())
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(Box::new(error)))?
+}

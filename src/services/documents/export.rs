@@ -1,0 +1,65 @@
+//! A collection as it stands at one moment, in lines of Extended JSON, while writes go on.
+
+use super::{Documents, Search, read::within};
+use crate::{
+    domain::{filter::Filter, json},
+    ports::documents::Snapshot,
+    services::{Error, Result, access::Caller},
+};
+use std::sync::Arc;
+
+/// Documents read at once.
+const CHUNK: usize = 500;
+
+/// The lines of an export, chunk by chunk. Blocking: pull it from a blocking thread, through to the end, for it
+/// holds a snapshot.
+pub struct Lines {
+    snapshot: Arc<dyn Snapshot>,
+    collection: String,
+    filter: Filter,
+    canonical: bool,
+    after: Option<String>,
+    ended: bool,
+}
+
+impl Documents {
+    pub async fn export(&self, caller: &Caller, collection: &str, search: &Search, canonical: bool) -> Result<Lines> {
+        let grant = self.view(caller, collection).await?;
+        let filter = within(&grant, search.filter()?);
+        let snapshot = self.store.snapshot().await?;
+        Ok(Lines { snapshot, collection: collection.to_owned(), filter, canonical, after: None, ended: false })
+    }
+}
+
+impl Lines {
+    fn chunk(&mut self) -> Result<Vec<u8>> {
+        let documents = self.snapshot.documents(&self.collection, self.after.as_deref(), CHUNK)?;
+        self.ended = documents.len() < CHUNK;
+        let mut text = Vec::new();
+        for document in &documents {
+            if self.filter.matches(document) {
+                let write = if self.canonical { json::write_canonical } else { json::write_relaxed };
+                write(document, &mut text).map_err(|fault| Error::Internal(Box::new(fault)))?;
+                text.push(b'\n');
+            }
+        }
+        if let Some(last) = documents.last() {
+            let id = last.get_str("_id").map_err(|error| Error::Internal(Box::new(error)))?;
+            self.after = Some(id.to_owned());
+        }
+        Ok(text)
+    }
+}
+
+impl Iterator for Lines {
+    type Item = Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let chunk = self.chunk();
+        self.ended |= chunk.is_err();
+        Some(chunk)
+    }
+}

@@ -1,0 +1,54 @@
+//! Documents: read, written, queried, imported and exported, always through a caller's rights and the
+//! collection's schema.
+
+mod batch;
+mod cursor;
+mod export;
+mod import;
+mod read;
+mod rules;
+mod search;
+mod write;
+
+pub use batch::{Item, MOST_OPERATIONS};
+pub use export::Lines;
+pub use import::{Import, LineFault, Progress};
+pub use search::{Found, Search, page_size};
+pub use write::{Attempt, Match, Written};
+
+use super::Result;
+use crate::{base::clock::SharedClock, domain::limits, ports::documents as port};
+use rules::{Rules, RulesCache};
+use std::sync::Arc;
+
+/// Rows of a page: when nothing is said, and at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub document_bytes: usize,
+    pub page: usize,
+    pub page_most: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { document_bytes: limits::DOCUMENT, page: 100, page_most: 1000 }
+    }
+}
+
+#[derive(Clone)]
+pub struct Documents {
+    store: Arc<dyn port::Documents>,
+    clock: SharedClock,
+    limits: Limits,
+    rules: Arc<RulesCache>,
+}
+
+impl Documents {
+    pub fn new(store: Arc<dyn port::Documents>, clock: SharedClock, limits: Limits) -> Self {
+        Self { store, clock, limits, rules: Arc::default() }
+    }
+
+    async fn rules(&self, collection: &str) -> Result<Arc<Rules>> {
+        self.rules.of(&*self.store, collection, self.limits.document_bytes).await
+    }
+}

@@ -1,0 +1,370 @@
+//! One document made, replaced, changed or deleted.
+
+use super::{
+    Documents,
+    rules::{Judge, Judged, Rules, refusal},
+};
+use crate::{
+    base::{clock::Timestamp, fault::Fault, random},
+    domain::{
+        document::{Content, SystemFields, check_id, check_name, malformed, revision},
+        filter::Filter,
+        update::Update,
+    },
+    ports::{
+        self,
+        documents::{Batch, Change, Committed, Conflict, Expect, Operation, Outcome, Receipt},
+    },
+    services::{
+        Error, Result,
+        access::{self, Action, Caller, Resource},
+    },
+};
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// How long a retry gets the first answer, in seconds.
+const RECEIPT_SECONDS: i64 = 24 * 3600;
+
+/// A request that may be retried: a key the client chose for this route, and what identifies the body.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    pub key: &'a str,
+    pub body: &'a [u8],
+}
+
+/// What the caller assumes of the document.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Match {
+    #[default]
+    Any,
+    /// `If-None-Match: *`
+    Absent,
+    /// `If-Match: *`
+    Present,
+    /// `If-Match` with revisions; any of them will do, none never holds.
+    Revisions(Vec<i64>),
+}
+
+#[derive(Debug, Clone)]
+pub struct Written {
+    pub id: String,
+    pub revision: i64,
+    pub created: bool,
+    pub document: Option<RawDocumentBuf>,
+}
+
+impl From<Outcome> for Written {
+    fn from(outcome: Outcome) -> Self {
+        let Outcome { id, revision, created, document } = outcome;
+        Self { id, revision, created, document }
+    }
+}
+
+impl Documents {
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        collection: &str,
+        document: &RawDocument,
+        attempt: Option<Attempt<'_>>,
+    ) -> Result<Written> {
+        let draft = self.target(caller, collection, Action::Create).await?.create(document, SystemFields::Refuse)?;
+        self.commit_one(caller, draft, attempt).await
+    }
+
+    /// Made when absent, if the caller may.
+    pub async fn replace(
+        &self,
+        caller: &Caller,
+        collection: &str,
+        id: &str,
+        document: &RawDocument,
+        when: &Match,
+    ) -> Result<Written> {
+        let target = self.target(caller, collection, Action::Update).await?;
+        let draft = target.replace(Some(id), document, SystemFields::Refuse)?;
+        self.commit_when(caller, draft, when, None).await
+    }
+
+    /// `patch` is a JSON Merge Patch, or update operators when its first field is one.
+    pub async fn patch(
+        &self,
+        caller: &Caller,
+        collection: &str,
+        id: &str,
+        patch: &RawDocument,
+        when: &Match,
+        attempt: Option<Attempt<'_>>,
+    ) -> Result<Written> {
+        let draft = self.target(caller, collection, Action::Update).await?.patch(id, patch)?;
+        self.commit_when(caller, draft, when, attempt).await
+    }
+
+    pub async fn delete(&self, caller: &Caller, collection: &str, id: &str, when: &Match) -> Result<Written> {
+        let draft = self.target(caller, collection, Action::Delete).await?.delete(id)?;
+        self.commit_when(caller, draft, when, None).await
+    }
+
+    async fn commit_when(
+        &self,
+        caller: &Caller,
+        mut draft: Draft,
+        when: &Match,
+        attempt: Option<Attempt<'_>>,
+    ) -> Result<Written> {
+        draft.operation.expect = match when {
+            Match::Any => draft.operation.expect,
+            Match::Absent => Expect::Absent,
+            Match::Present => Expect::Present,
+            Match::Revisions(revisions) => Expect::Revision(self.revision_among(&draft.operation, revisions).await?),
+        };
+        let creates = matches!(draft.operation.change, Change::Put(_));
+        let id = draft.operation.id.clone();
+        self.commit_one(caller, draft, attempt).await.map_err(|error| match error {
+            // A condition that fails is told as such (RFC 9110, 13.1), but only where the request could have
+            // succeeded without it (13.2.1): changing what is not there could not.
+            Error::Conflict(fault) if *when == Match::Absent && fault.key == "documents.exists" => {
+                Error::Precondition(fault)
+            }
+            Error::NotFound(fault) if creates && *when != Match::Any && fault.key == "documents.missing" => {
+                Error::Precondition(Fault::new("documents.missing").with("id", id))
+            }
+            other => other,
+        })
+    }
+
+    /// The one revision to expect: of several the caller accepts, the one the document has.
+    async fn revision_among(&self, operation: &Operation, revisions: &[i64]) -> Result<i64> {
+        match revisions {
+            [] => Ok(0),
+            [one] => Ok(*one),
+            [first, ..] => {
+                let stored = self.store.get(&operation.collection, &operation.id).await?;
+                let stored = stored.and_then(|document| revision(&document));
+                Ok(stored.filter(|revision| revisions.contains(revision)).unwrap_or(*first))
+            }
+        }
+    }
+
+    async fn commit_one(&self, caller: &Caller, draft: Draft, attempt: Option<Attempt<'_>>) -> Result<Written> {
+        let committed = self.commit(caller, vec![draft], attempt).await.map_err(|error| {
+            refusal(error).map_fault(|mut fault| {
+                fault.params.retain(|(name, _)| *name != "operation");
+                fault
+            })
+        })?;
+        let outcome = committed.outcomes.into_iter().next();
+        outcome.map(Written::from).ok_or_else(|| Error::Internal("a commit without an outcome".into()))
+    }
+
+    pub(super) async fn commit(
+        &self,
+        caller: &Caller,
+        drafts: Vec<Draft>,
+        attempt: Option<Attempt<'_>>,
+    ) -> ports::Result<Committed> {
+        let time = self.clock.now();
+        let (operations, judged) = drafts.into_iter().map(|draft| (draft.operation, draft.judged)).unzip();
+        let receipt = attempt.map(|attempt| attempt.receipt(caller, time));
+        let check = Some(Arc::new(Judge(judged)) as _);
+        self.store.commit(Batch { time, origin: caller.origin(), operations, check, receipt }).await
+    }
+}
+
+/// An operation with its judge, not yet committed.
+#[derive(Clone)]
+pub(super) struct Draft {
+    pub operation: Operation,
+    pub judged: Judged,
+}
+
+/// A collection a caller writes to.
+pub(super) struct Target<'a> {
+    caller: &'a Caller,
+    collection: &'a str,
+    rules: Arc<Rules>,
+    now: Timestamp,
+}
+
+impl Documents {
+    /// Asks the right first: who may not write does not learn what exists.
+    pub(super) async fn target<'a>(
+        &self,
+        caller: &'a Caller,
+        collection: &'a str,
+        action: Action,
+    ) -> Result<Target<'a>> {
+        access::decide(caller, action, Resource::Collection(collection))?;
+        let rules = self.rules(collection).await?;
+        Ok(Target { caller, collection, rules, now: self.clock.now() })
+    }
+}
+
+impl Target<'_> {
+    fn scope(&self, action: Action) -> Result<Arc<Filter>> {
+        access::decide(self.caller, action, Resource::Collection(self.collection)).map(|grant| grant.scope)
+    }
+
+    fn draft(
+        &self,
+        id: String,
+        expect: Expect,
+        change: Change,
+        creates: Option<Arc<Filter>>,
+        changes: Option<Arc<Filter>>,
+    ) -> Draft {
+        let judged = Judged { id: id.clone(), creates, changes, rules: self.rules.clone() };
+        Draft { operation: Operation { collection: self.collection.to_owned(), id, expect, change }, judged }
+    }
+
+    pub fn create(&self, document: &RawDocument, system: SystemFields) -> Result<Draft> {
+        let creates = self.scope(Action::Create)?;
+        let Content { id, body } = Content::read(document, system).map_err(Error::Invalid)?;
+        let id = id.unwrap_or_else(|| random::id(self.now));
+        let body = self.owned(body)?;
+        Ok(self.draft(id, Expect::Absent, Change::Put(body), Some(creates), None))
+    }
+
+    /// `id` from the address, or the document's own.
+    pub fn replace(&self, id: Option<&str>, document: &RawDocument, system: SystemFields) -> Result<Draft> {
+        let changes = self.scope(Action::Update)?;
+        let creates = self.scope(Action::Create).ok();
+        let content = Content::read(document, system).map_err(Error::Invalid)?;
+        let id = match (id, content.id) {
+            (Some(id), given) => {
+                check_id(id).map_err(Error::Invalid)?;
+                same_id(id, given.as_deref()).map_err(Error::Invalid)?;
+                id.to_owned()
+            }
+            (None, given) => given.unwrap_or_else(|| random::id(self.now)),
+        };
+        let body = self.owned(content.body)?;
+        Ok(self.draft(id, Expect::Any, Change::Put(body), creates, Some(changes)))
+    }
+
+    pub fn patch(&self, id: &str, patch: &RawDocument) -> Result<Draft> {
+        let changes = self.scope(Action::Update)?;
+        let update = read_patch(&self.rules, id, patch).map_err(Error::Invalid)?;
+        Ok(self.draft(id.to_owned(), Expect::Present, Change::Update(update), None, Some(changes)))
+    }
+
+    pub fn delete(&self, id: &str) -> Result<Draft> {
+        let changes = self.scope(Action::Delete)?;
+        Ok(self.draft(id.to_owned(), Expect::Present, Change::Delete, None, Some(changes)))
+    }
+
+    /// The body with its dates read and its owner named; the store keeps the owner of a document already there.
+    fn owned(&self, body: RawDocumentBuf) -> Result<RawDocumentBuf> {
+        let mut body = match &self.rules.schema {
+            Some(schema) => schema.dates(body).map_err(Error::Invalid)?,
+            None => body,
+        };
+        body.append(bson::cstr!("_owner"), self.caller.actor());
+        if let Some(organization) = &self.caller.organization {
+            body.append(bson::cstr!("_organization"), organization.as_str());
+        }
+        Ok(body)
+    }
+}
+
+impl Attempt<'_> {
+    pub(crate) fn receipt(&self, caller: &Caller, now: Timestamp) -> Receipt {
+        let actor = caller.actor();
+        let organization = caller.organization.as_deref().unwrap_or_default();
+        let route = [self.method, self.path, self.key].map(str::as_bytes);
+        Receipt {
+            key: digest(&[&[actor.as_bytes(), organization.as_bytes()], &route[..]].concat()),
+            fingerprint: digest(&[self.body]),
+            expires: now.plus_seconds(RECEIPT_SECONDS),
+        }
+    }
+}
+
+/// SHA-256 over the parts, each behind its length, in hex.
+fn digest(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hex::encode(hash.finalize())
+}
+
+fn same_id(id: &str, given: Option<&str>) -> std::result::Result<(), Fault> {
+    match given {
+        Some(given) if given != id => {
+            Err(Fault::new("documents.id_differs").at("_id").with("given", given).with("id", id))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read_patch(rules: &Rules, id: &str, patch: &RawDocument) -> std::result::Result<Update, Fault> {
+    let operators =
+        patch.iter().next().is_some_and(|entry| entry.is_ok_and(|(name, _)| name.as_str().starts_with('$')));
+    if operators { read_operators(rules, patch) } else { read_merge(rules, id, patch) }
+}
+
+fn read_merge(rules: &Rules, id: &str, patch: &RawDocument) -> std::result::Result<Update, Fault> {
+    let content = Content::read(patch, SystemFields::Refuse)?;
+    same_id(id, content.id.as_deref())?;
+    let body = match &rules.schema {
+        Some(schema) => schema.dates(content.body)?,
+        None => content.body,
+    };
+    Update::merge(&body)
+}
+
+/// Operators name paths; the server's own fields are not among them. What they set has its dates read.
+fn read_operators(rules: &Rules, patch: &RawDocument) -> std::result::Result<Update, Fault> {
+    let mut read = RawDocumentBuf::new();
+    for entry in patch {
+        let (operator, fields) = entry.map_err(malformed)?;
+        let RawBsonRef::Document(fields) = fields else {
+            read.append(operator, fields);
+            continue;
+        };
+        let mut converted = RawDocumentBuf::new();
+        for entry in fields {
+            let (path, value) = entry.map_err(malformed)?;
+            check_name(root(path.as_str()))?;
+            if let ("$rename", RawBsonRef::String(to)) = (operator.as_str(), value) {
+                check_name(root(to))?;
+            }
+            match &rules.schema {
+                Some(schema) if ["$set", "$min", "$max"].contains(&operator.as_str()) => {
+                    converted.append(path, schema.dates_at(path.as_str(), value)?);
+                }
+                _ => converted.append(path, value),
+            }
+        }
+        read.append(operator, converted);
+    }
+    Update::parse(&read)
+}
+
+fn root(path: &str) -> &str {
+    path.split('.').next().unwrap_or_default()
+}
+
+/// The place of the operation a store turned away, to name it to the caller.
+pub(super) fn failed_operation(error: &ports::Error) -> Option<usize> {
+    match error {
+        ports::Error::Conflict(
+            Conflict::Exists { operation, .. }
+            | Conflict::Missing { operation, .. }
+            | Conflict::Revision { operation, .. }
+            | Conflict::Unique { operation, .. }
+            | Conflict::Unknown { operation, .. },
+        ) => Some(*operation),
+        ports::Error::Rejected(fault) => {
+            let (_, place) = fault.params.iter().find(|(name, _)| *name == "operation")?;
+            place.parse().ok()
+        }
+        _ => None,
+    }
+}

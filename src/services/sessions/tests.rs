@@ -1,0 +1,206 @@
+//! A login, its refreshes and its end, on the real engine.
+
+use super::*;
+use crate::{
+    backends::documents::embedded::{Embedded, Options},
+    base::{
+        clock::{Clock, FixedClock},
+        environment::Environment,
+    },
+    services::{access::Role, identities::Identities, instance},
+};
+use std::sync::atomic::Ordering;
+use zeroize::Zeroizing;
+
+const PASSWORD: &str = "correct horse battery staple";
+
+struct Bench {
+    clock: Arc<FixedClock>,
+    documents: Arc<dyn Documents>,
+    stamp: Stamp,
+    keyring: Keyring,
+    sessions: Arc<Sessions>,
+    identities: Identities,
+}
+
+async fn bench() -> Bench {
+    let clock = Arc::new(FixedClock(1_800_000_000_000.into()));
+    let backend = redb::backends::InMemoryBackend::new();
+    let store = Embedded::open_over(backend, Options::default(), clock.clone()).unwrap();
+    let documents: Arc<dyn Documents> = Arc::new(store);
+    instance::furnish(&*documents, clock.now()).await.unwrap();
+    let stamp = Stamp::new(Environment::Production, clock.now());
+    let keyring = Keyring::generate((Zeroizing::default(), Vec::new()), clock.now());
+    let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
+    let identities = Identities::new(documents.clone(), clock.clone(), sessions.clone());
+    let bench = Bench { clock, documents, stamp, keyring, sessions, identities };
+    bench.add("admin@example.cd", vec![Role::Admin]).await;
+    bench
+}
+
+impl Bench {
+    async fn add(&self, email: &str, roles: Vec<Role>) -> Identity {
+        self.identities.add(&Caller::system(), email, secret(PASSWORD), roles).await.unwrap()
+    }
+
+    async fn login(&self) -> Granted {
+        let identity = self.identities.prove(" Admin@Example.cd ", secret(PASSWORD)).await.unwrap();
+        self.sessions.open(&Caller::system(), identity, "phone").await.unwrap()
+    }
+
+    async fn refresh(&self, token: &str) -> Result<Granted> {
+        self.sessions.refresh(&Caller::system(), token).await
+    }
+
+    fn caller(&self, access: &str) -> Caller {
+        let verified = self.sessions.verify(access).unwrap();
+        let (id, session, roles) = (verified.identity.clone(), verified.session.clone(), verified.roles.clone());
+        Caller { subject: Subject::Identity { id, session, roles }, ..Caller::system() }
+    }
+
+    fn wait(&self, seconds: i64) {
+        self.clock.0.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
+}
+
+fn secret(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(text.to_owned())
+}
+
+fn refused<T: std::fmt::Debug>(answer: Result<T>) -> bool {
+    matches!(answer, Err(Error::InvalidProof(_)))
+}
+
+#[tokio::test]
+async fn a_login_proves_who_it_is_until_it_expires() {
+    let bench = bench().await;
+    let granted = bench.login().await;
+    let verified = bench.sessions.verify(&granted.access).unwrap();
+    assert_eq!((verified.identity.as_str(), &verified.roles[..]), (granted.identity.id.as_str(), &[Role::Admin][..]));
+    bench.wait(ACCESS_LIFE - 1);
+    assert!(bench.sessions.verify(&granted.access).is_ok());
+    bench.wait(1);
+    assert!(refused(bench.sessions.verify(&granted.access)), "an expired token passed");
+    assert!(bench.refresh(&granted.refresh).await.is_ok());
+    assert!(matches!(bench.identities.prove("admin@example.cd", secret("wrong")).await, Err(Error::Unauthorized)));
+    assert!(matches!(bench.identities.prove("nobody@example.cd", secret(PASSWORD)).await, Err(Error::Unauthorized)));
+}
+
+#[tokio::test]
+async fn a_refresh_token_used_twice_ends_the_session() {
+    let bench = bench().await;
+    let first = bench.login().await;
+    let second = bench.refresh(&first.refresh).await.unwrap();
+    assert!(bench.sessions.verify(&second.access).is_ok());
+    assert!(refused(bench.refresh(&first.refresh).await), "a used refresh token passed");
+    bench.wait(1);
+    assert!(refused(bench.sessions.verify(&second.access)), "the replayed family's access token passed");
+    assert!(refused(bench.refresh(&second.refresh).await), "the replayed family lives on");
+    assert!(refused(bench.refresh("made-up").await));
+}
+
+#[tokio::test]
+async fn two_refreshes_at_once_cannot_both_win() {
+    let bench = bench().await;
+    let granted = bench.login().await;
+    let (one, other) = tokio::join!(bench.refresh(&granted.refresh), bench.refresh(&granted.refresh));
+    assert!(one.is_ok() ^ other.is_ok() || (one.is_err() && other.is_err()), "both won");
+}
+
+#[tokio::test]
+async fn logout_ends_one_session_and_logout_all_every_one() {
+    let bench = bench().await;
+    let (one, two) = (bench.login().await, bench.login().await);
+    let caller = bench.caller(&one.access);
+    assert_eq!(bench.sessions.list(&caller).await.unwrap().len(), 2);
+    bench.sessions.end(&caller, None).await.unwrap();
+    assert!(refused(bench.sessions.verify(&one.access)));
+    assert!(refused(bench.refresh(&one.refresh).await));
+    let caller = bench.caller(&two.access);
+    assert_eq!(bench.sessions.list(&caller).await.unwrap().len(), 1);
+    bench.sessions.end_own(&caller).await.unwrap();
+    assert!(refused(bench.sessions.verify(&two.access)));
+}
+
+#[tokio::test]
+async fn nobody_ends_a_session_of_someone_else() {
+    let bench = bench().await;
+    bench.add("other@example.cd", vec![Role::Operator]).await;
+    let granted = bench.login().await;
+    let other = bench.identities.prove("other@example.cd", secret(PASSWORD)).await.unwrap();
+    let other = bench.sessions.open(&Caller::system(), other, "").await.unwrap();
+    let session = bench.sessions.verify(&granted.access).unwrap().session.clone();
+    let answer = bench.sessions.end(&bench.caller(&other.access), Some(&session)).await;
+    assert!(matches!(answer, Err(Error::NotFound(_))));
+    assert!(bench.sessions.verify(&granted.access).is_ok());
+}
+
+#[tokio::test]
+async fn what_ended_stays_ended_after_a_restart() {
+    let bench = bench().await;
+    let granted = bench.login().await;
+    bench.sessions.end(&bench.caller(&granted.access), None).await.unwrap();
+    let restarted = Sessions::new(bench.documents.clone(), bench.clock.clone(), &bench.stamp, &bench.keyring);
+    assert!(restarted.verify(&granted.access).is_ok(), "nothing to recall: the test proves nothing");
+    restarted.recall().await.unwrap();
+    assert!(refused(restarted.verify(&granted.access)));
+}
+
+#[tokio::test]
+async fn a_new_password_or_a_disabled_identity_ends_every_session() {
+    let bench = bench().await;
+    let granted = bench.login().await;
+    let who = "admin@example.cd";
+    bench.identities.change_password(&Caller::system(), who, secret("another horse battery staple")).await.unwrap();
+    assert!(refused(bench.sessions.verify(&granted.access)));
+    assert!(matches!(bench.identities.prove(who, secret(PASSWORD)).await, Err(Error::Unauthorized)));
+
+    let disable = bench.identities.set_status(&Caller::system(), who, identities::Status::Disabled).await;
+    assert!(matches!(disable, Err(Error::Conflict(_))), "the last administrator was locked out");
+    bench.add("second@example.cd", vec![Role::Admin]).await;
+    bench.wait(1);
+    let identity = bench.identities.prove(who, secret("another horse battery staple")).await.unwrap();
+    let granted = bench.sessions.open(&Caller::system(), identity, "").await.unwrap();
+    assert!(bench.sessions.verify(&granted.access).is_ok());
+    bench.identities.set_status(&Caller::system(), who, identities::Status::Disabled).await.unwrap();
+    assert!(refused(bench.sessions.verify(&granted.access)));
+    assert!(refused(bench.refresh(&granted.refresh).await));
+    assert!(bench.identities.prove(who, secret("another horse battery staple")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_token_of_another_instance_environment_key_or_hand_is_refused() {
+    let bench = bench().await;
+    let granted = bench.login().await;
+    let elsewhere = |stamp: &Stamp, keyring: &Keyring| {
+        Sessions::new(bench.documents.clone(), bench.clock.clone(), stamp, keyring).verify(&granted.access).map(drop)
+    };
+    assert!(elsewhere(&bench.stamp, &bench.keyring).is_ok());
+    let staging = Stamp { environment: Environment::Staging, ..bench.stamp.clone() };
+    assert!(refused(elsewhere(&staging, &bench.keyring)), "a token of another environment passed");
+    let other = Stamp { id: "other".to_owned(), ..bench.stamp.clone() };
+    assert!(refused(elsewhere(&other, &bench.keyring)), "a token of another instance passed");
+    let keys = Keyring::generate((Zeroizing::default(), Vec::new()), bench.clock.now());
+    assert!(refused(elsewhere(&bench.stamp, &keys)), "a token of another key passed");
+    let mut rotated = bench.keyring.clone();
+    rotated.rotate(super::super::keyring::Purpose::TokenSigning, bench.clock.now());
+    assert!(elsewhere(&bench.stamp, &rotated).is_ok(), "a rotation ended living tokens");
+
+    let parts: Vec<&str> = granted.access.split('.').collect();
+    let none = URL_SAFE_NO_PAD.encode(br#"{"alg":"none","kid":"token-1"}"#);
+    for forged in [format!("{none}.{}.", parts[1]), format!("{}.{}.{}", parts[0], parts[1], "A".repeat(86))] {
+        assert!(refused(bench.sessions.verify(&forged)), "{forged}");
+    }
+    assert!(refused(bench.sessions.verify(&"x".repeat(5000))));
+}
+
+#[tokio::test]
+async fn an_address_belongs_to_one_identity() {
+    let bench = bench().await;
+    let again = bench.identities.add(&Caller::system(), "ADMIN@example.cd", secret(PASSWORD), vec![]).await;
+    assert!(matches!(again, Err(Error::Conflict(fault)) if fault.key == "identities.email_taken"));
+    for wrong in ["", "nobody", "a b@c", "@c", "a@", "a@b@c"] {
+        let answer = bench.identities.add(&Caller::system(), wrong, secret(PASSWORD), vec![]).await;
+        assert!(matches!(answer, Err(Error::Invalid(_))), "{wrong}");
+    }
+}

@@ -1,0 +1,146 @@
+//! Import and export: lines in, lines out, a report of what was not written.
+
+use crate::house::{Answer, House};
+use poem::{Body, Request, http::Method};
+use serde_json::{Value, json};
+
+const IMPORT: &str = "/api/v1/collections/places/import";
+const EXPORT: &str = "/api/v1/collections/places/export";
+
+async fn send(house: &House, query: &str, accept: &str, body: impl Into<Body>) -> Answer {
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri_str(format!("{IMPORT}{query}"))
+        .header("authorization", format!("Bearer {}", house.token))
+        .header("accept", accept)
+        .header("x-locale", "en")
+        .content_type("application/x-ndjson")
+        .body(body);
+    house.call(request).await
+}
+
+async fn import(house: &House, query: &str, lines: &str) -> Value {
+    send(house, query, "application/json", lines.to_owned()).await.ok(200).data()
+}
+
+fn rows(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn good_lines_are_written_and_bad_ones_reported() {
+    let house = House::open().await;
+    let schema = json!({ "properties": { "n": { "type": "integer" } } });
+    let path = house.collection(json!({ "name": "places", "schema": schema })).await;
+    let lines = [
+        r#"{"_id":"a","n":1}"#,
+        r#"{"_id":"b","n":"x"}"#,
+        "",
+        r#"{"_id":"a","n":2}"#,
+        "{",
+        r#"{"_id":{"$oid":"507f1f77bcf86cd799439011"},"n":3}"#,
+        r#"{"_id":"c","_rev":9,"_owner":"x","n":4}"#,
+        r#"{"_other":1}"#,
+    ];
+    let report = import(&house, "", &lines.join("\n")).await;
+    assert_eq!((&report["created"], &report["failed"], &report["line"]), (&json!(3), &json!(4), &json!(8)), "{report}");
+    let faults: Vec<_> = report["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| (error["line"].as_u64().unwrap(), error["details"]["rule"].as_str().unwrap()))
+        .collect();
+    let mut sorted = faults.clone();
+    sorted.sort_unstable();
+    let rules = [(2, "schema.type"), (4, "documents.exists"), (5, "json.truncated"), (8, "documents.system_field")];
+    assert_eq!(sorted, rules, "{report}");
+    assert!(report["errors"][0]["message"].as_str().is_some_and(|words| words.len() > 10));
+    let c = house.get(&format!("{path}/c")).await.ok(200).data();
+    assert_eq!((&c["_rev"], &c["n"]), (&json!(1), &json!(4)));
+    house.get(&format!("{path}/507f1f77bcf86cd799439011")).await.ok(200);
+}
+
+#[tokio::test]
+async fn an_import_upserts_and_goes_on_where_it_stood() {
+    let house = House::open().await;
+    let path = house.collection(json!({ "name": "places" })).await;
+    let lines: Vec<_> = (0..1200).map(|n| json!({ "_id": format!("p{n:04}"), "n": n }).to_string()).collect();
+    let report = import(&house, "", &lines[..700].join("\n")).await;
+    assert_eq!((&report["created"], &report["line"], &report["done"]), (&json!(700), &json!(700), &json!(true)));
+    let all = lines.join("\n");
+    let report = import(&house, "?skip=700", &all).await;
+    assert_eq!((&report["created"], &report["failed"], &report["line"]), (&json!(500), &json!(0), &json!(1200)));
+    let report = import(&house, "", &all).await;
+    assert_eq!((&report["created"], &report["failed"]), (&json!(0), &json!(1200)));
+    assert_eq!(report["errors"].as_array().unwrap().len(), 1000, "the report is bounded");
+    let report = import(&house, "?upsert=true", &all).await;
+    assert_eq!((&report["created"], &report["updated"], &report["failed"]), (&json!(0), &json!(1200), &json!(0)));
+    assert_eq!(house.get(&format!("{path}/p0007")).await.data()["_rev"], 2);
+}
+
+#[tokio::test]
+async fn a_streamed_import_reports_each_chunk() {
+    let house = House::open().await;
+    house.collection(json!({ "name": "places" })).await;
+    let lines: String = (0..1100).map(|n| format!("{}\n", json!({ "n": n }))).collect();
+    let chunks: Vec<_> = lines.as_bytes().chunks(1000).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect();
+    let body = Body::from_bytes_stream(futures_util::stream::iter(chunks));
+    let answer = send(&house, "", "application/x-ndjson", body).await.ok(200);
+    let reports = rows(&answer.text);
+    assert!(reports.len() >= 3, "{}", answer.text);
+    assert_eq!((&reports[0]["created"], &reports[0]["done"]), (&json!(500), &json!(false)));
+    let last = reports.last().unwrap();
+    assert_eq!((&last["created"], &last["line"], &last["done"]), (&json!(1100), &json!(1100), &json!(true)));
+}
+
+#[tokio::test]
+async fn a_cut_import_keeps_what_it_reported_and_says_where_it_stands() {
+    let house = House::open().await;
+    let path = house.collection(json!({ "name": "places" })).await;
+    let lines: String = (0..600).map(|n| format!("{}\n", json!({ "n": n }))).collect();
+    let cut = Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+    let body = Body::from_bytes_stream(futures_util::stream::iter([Ok(lines.into_bytes()), cut]));
+    let answer = send(&house, "", "application/json", body).await;
+    answer.refused(400, "VALIDATION_ERROR", "http.body_cut");
+    assert_eq!(answer.json()["error"]["details"]["params"]["line"], "500");
+    let total = house.get(&format!("{path}?limit=1&total=true")).await.json()["meta"]["page"]["total"].clone();
+    assert_eq!(total, 500);
+}
+
+#[tokio::test]
+async fn an_export_reads_back_the_same() {
+    let house = House::open().await;
+    let path = house.collection(json!({ "name": "places" })).await;
+    let lines: String =
+        (0..1300).map(|n| format!("{}\n", json!({ "_id": format!("p{n:04}"), "n": n, "half": 0.5 }))).collect();
+    import(&house, "", &lines).await;
+    let export = house.get(EXPORT).await.ok(200);
+    assert_eq!(export.header("content-type"), "application/x-ndjson");
+    let exported = rows(&export.text);
+    assert_eq!(exported.len(), 1300);
+    assert_eq!(exported[7], house.get(&format!("{path}/p0007")).await.data());
+    let some = house.get(&format!("{EXPORT}?filter={}", r#"{"n":{"$lt":10}}"#)).await.ok(200);
+    assert_eq!(rows(&some.text).len(), 10);
+    let canonical = house.ask(Method::GET, EXPORT, &[("accept", "application/x-ndjson;ejson=canonical")], None).await;
+    assert_eq!(rows(&canonical.text)[7]["n"], json!({ "$numberInt": "7" }));
+    house.delete("/api/v1/collections/places").await.ok(200);
+    house.collection(json!({ "name": "places" })).await;
+    let report = import(&house, "", &canonical.text).await;
+    assert_eq!((&report["created"], &report["failed"]), (&json!(1300), &json!(0)));
+    let strip = |rows: Vec<Value>| -> Vec<Value> {
+        rows.into_iter().map(|row| json!([row["_id"], row["n"], row["half"]])).collect()
+    };
+    assert_eq!(strip(rows(&house.get(EXPORT).await.text)), strip(exported));
+}
+
+#[tokio::test]
+async fn other_bodies_are_not_lines() {
+    let house = House::open().await;
+    house.collection(json!({ "name": "places" })).await;
+    let json = house.post(IMPORT, json!({})).await;
+    json.refused(415, "UNSUPPORTED_MEDIA_TYPE", "http.media_type");
+    let long = format!("{{\"a\":\"{}\"}}\n{{\"b\":1}}\n", "x".repeat(3 << 20));
+    let report = import(&house, "", &long).await;
+    assert_eq!((&report["created"], &report["failed"]), (&json!(1), &json!(1)));
+    assert_eq!(report["errors"][0]["details"]["rule"], "import.line");
+}
