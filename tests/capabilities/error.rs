@@ -213,6 +213,9 @@ impl Documents for Failing {
     async fn statistics(&self) -> Result<Statistics> {
         self.fail().await
     }
+    async fn load(&self, _: Load) -> Result<()> {
+        self.fail().await
+    }
     async fn trim(&self, _: Timestamp, _: Sequence) -> Result<u64> {
         self.fail().await
     }
