@@ -64,7 +64,6 @@ struct Job {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sample {
     pub stored_bytes: Option<u64>,
-    pub stored_free_bytes: Option<u64>,
     pub volume_free_bytes: Option<u64>,
     pub volume_size_bytes: Option<u64>,
     pub queued_batches: Option<u64>,
@@ -250,7 +249,6 @@ impl Collector for Sampled {
         let age = |time: Timestamp| u64::try_from(now.seconds().saturating_sub(time.seconds())).unwrap_or_default();
         let gauges = [
             ("storage_size_bytes", "The database, on disk", sample.stored_bytes),
-            ("storage_reusable_bytes", "Room inside the database that new writes will use", sample.stored_free_bytes),
             ("storage_read_only", "1 when writes are refused", sample.read_only.map(u64::from)),
             ("volume_free_bytes", "Room left on the data directory's volume", sample.volume_free_bytes),
             ("volume_size_bytes", "Size of the data directory's volume", sample.volume_size_bytes),

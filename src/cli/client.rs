@@ -128,7 +128,10 @@ impl Client {
 fn refused(status: u16, body: &[u8]) -> Failure {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     let error = &answer["error"];
+    let kind = error["details"]["kind"].as_str().unwrap_or_default();
     let code = match (status, error["code"].as_str().unwrap_or_default()) {
+        _ if kind == "integrity" => Code::Integrity,
+        _ if kind == "safety" => Code::Refused,
         (_, "AUTH_UNAUTHORIZED" | "AUTH_FORBIDDEN" | "AUTH_INVALID_TOKEN") => Code::Refused,
         (404, _) => Code::NotFound,
         (503 | 507, _) => Code::Unavailable,

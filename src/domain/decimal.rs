@@ -77,6 +77,7 @@ impl Decimal {
         Self::Finite { negative, coefficient, exponent: exponent - 14 }
     }
 
+    #[allow(clippy::should_implement_trait, reason = "an operator would hide that it rounds as decimal128 does")]
     pub fn add(self, other: Self) -> Self {
         match (self, other) {
             (Self::NaN, _) | (_, Self::NaN) => Self::NaN,

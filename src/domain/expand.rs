@@ -10,9 +10,9 @@ pub type Key<'a> = Vec<RawBsonRef<'a>>;
 /// One key for each element of the array the paths pass through or end at, else a single one; repeats included.
 /// Values of one key come from the same element. Two different arrays are refused, as MongoDB refuses them.
 pub fn keys<'a>(document: &'a RawDocument, paths: &[&Path]) -> Result<Vec<Key<'a>>, Fault> {
-    let slots = paths.iter().map(|path| Slot::Open(Some(document), path.parts())).collect();
     let mut keys = Vec::new();
-    grow(slots, paths, &mut keys)?;
+    let slots = paths.iter().map(|path| Slot::Open(path.parts(), None)).collect();
+    Expansion { paths, keys: &mut keys }.grow(Some(document), slots)?;
     Ok(keys)
 }
 
@@ -30,58 +30,97 @@ pub fn plain_key<'a>(document: &'a RawDocument, paths: &[&Path]) -> Option<Key<'
 #[derive(Clone, Copy)]
 enum Slot<'a, 'p> {
     Value(RawBsonRef<'a>),
-    /// Still to be followed, from this document (or from nothing: a scalar in an array).
-    Open(Option<&'a RawDocument>, &'p [String]),
+    /// Still to be followed, in the element at hand or to the position it names.
+    Open(&'p [String], Option<Positioned<'a, 'p>>),
     /// Stopped at an array, with this rest of the path.
     Array(&'a RawArray, &'p [String]),
 }
 
-fn grow<'a>(mut slots: Vec<Slot<'a, '_>>, paths: &[&Path], keys: &mut Vec<Key<'a>>) -> Result<(), Fault> {
-    let mut array: Option<&RawArray> = None;
-    for (slot, path) in slots.iter_mut().zip(paths) {
-        if let Slot::Open(document, parts) = *slot {
-            let (value, rest) = document.map_or((None, parts), |document| follow(document, parts));
-            *slot = match value {
-                Some(RawBsonRef::Array(found)) => Slot::Array(found, rest),
+/// What a position in a path leads to, whichever element of its array is at hand.
+#[derive(Clone, Copy)]
+struct Positioned<'a, 'p> {
+    element: RawBsonRef<'a>,
+    found: Option<RawBsonRef<'a>>,
+    rest: &'p [String],
+}
+
+struct Expansion<'k, 'a> {
+    paths: &'k [&'k Path],
+    keys: &'k mut Vec<Key<'a>>,
+}
+
+impl<'a> Expansion<'_, 'a> {
+    /// `object`: the document at hand; none for other elements of an array.
+    fn grow(&mut self, object: Option<&'a RawDocument>, mut slots: Vec<Slot<'a, '_>>) -> Result<(), Fault> {
+        let mut array: Option<&RawArray> = None;
+        // An array that is itself at the named position counts whole.
+        let mut whole = false;
+        for (slot, path) in slots.iter_mut().zip(self.paths) {
+            let Slot::Open(parts, positioned) = *slot else { continue };
+            let named = parts.first().and_then(|first| path::field(object?, first));
+            let (found, rest) = match (object, positioned) {
+                (Some(_), Some(_)) if named.is_some() => {
+                    return Err(Fault::new("query.ambiguous_position").at(path.to_string()));
+                }
+                (_, Some(positioned)) => {
+                    whole |= matches!(positioned.element, RawBsonRef::Array(_));
+                    (positioned.found, positioned.rest)
+                }
+                (Some(object), None) => follow(object, parts),
+                (None, None) => (None, parts),
+            };
+            *slot = match found {
+                Some(RawBsonRef::Array(found)) => {
+                    if array.is_some_and(|other| !std::ptr::eq(other, found)) {
+                        return Err(Fault::new("query.parallel_arrays").at(path.to_string()));
+                    }
+                    array = Some(found);
+                    Slot::Array(found, rest)
+                }
                 value => Slot::Value(value.unwrap_or(RawBsonRef::Null)),
             };
         }
-        if let Slot::Array(found, _) = *slot {
-            if array.is_some_and(|other| !std::ptr::eq(other, found)) {
-                return Err(Fault::new("query.parallel_arrays").at(path.to_string()));
-            }
-            array = Some(found);
+        let Some(array) = array else {
+            self.keys.push(slots.into_iter().map(settled).collect());
+            return Ok(());
+        };
+        if array.is_empty() {
+            return self
+                .grow(None, slots.iter().map(|slot| enter(*slot, Some(RawBsonRef::Undefined), false)).collect());
         }
+        for element in path::elements(array) {
+            let value = (!whole).then_some(element);
+            self.grow(element.as_document(), slots.iter().map(|slot| enter(*slot, value, true)).collect())?;
+        }
+        Ok(())
     }
-    let Some(array) = array else {
-        keys.push(
-            slots
-                .into_iter()
-                .map(|slot| if let Slot::Value(value) = slot { value } else { RawBsonRef::Null })
-                .collect(),
-        );
-        return Ok(());
-    };
-    if array.is_empty() {
-        return grow(slots.into_iter().map(|slot| enter(slot, RawBsonRef::Undefined)).collect(), paths, keys);
-    }
-    for element in path::elements(array) {
-        grow(slots.iter().map(|slot| enter(*slot, element)).collect(), paths, keys)?;
-    }
-    Ok(())
 }
 
-/// From the array into one of its elements; a position in the path leads to that element for every key.
-fn enter<'a, 'p>(slot: Slot<'a, 'p>, element: RawBsonRef<'a>) -> Slot<'a, 'p> {
-    let Slot::Array(array, rest) = slot else { return slot };
-    let Some((first, after)) = rest.split_first() else { return Slot::Value(element) };
-    let named = path::position(first).and_then(|place| path::elements(array).nth(place));
-    match (named, element) {
-        (Some(value), _) if after.is_empty() => Slot::Value(value),
-        (Some(RawBsonRef::Array(inner)), _) => Slot::Array(inner, after),
-        (Some(value), _) => Slot::Open(value.as_document(), after),
-        (None, element) => Slot::Open(element.as_document(), rest),
+fn settled<'a>(slot: Slot<'a, '_>) -> RawBsonRef<'a> {
+    match slot {
+        Slot::Value(value) => value,
+        Slot::Open(..) => RawBsonRef::Null,
+        Slot::Array(array, _) => RawBsonRef::Array(array),
     }
+}
+
+/// From the array into an element: a path that ends there takes `value`, or the array where there is none.
+fn enter<'a, 'p>(slot: Slot<'a, 'p>, value: Option<RawBsonRef<'a>>, positions: bool) -> Slot<'a, 'p> {
+    let Slot::Array(array, rest) = slot else { return slot };
+    let Some((first, after)) = rest.split_first() else {
+        return Slot::Value(value.unwrap_or(RawBsonRef::Array(array)));
+    };
+    let place = path::position(first).filter(|_| positions);
+    let positioned = place.and_then(|place| path::elements(array).nth(place)).map(|element| {
+        let (found, rest) = match element {
+            RawBsonRef::Document(inner) if !after.is_empty() => follow(inner, after),
+            RawBsonRef::Array(_) => (Some(element), after),
+            _ if after.is_empty() => (Some(element), after),
+            _ => (None, after),
+        };
+        Positioned { element, found, rest }
+    });
+    Slot::Open(rest, positioned)
 }
 
 /// As far as the path leads without an array; the rest is what follows one.
@@ -129,6 +168,8 @@ mod tests {
         assert_eq!(shown(&document, &["d.b", "d.c"]), Ok("1,2 3,null null,null".into()));
         assert_eq!(shown(&document, &["n.d.b"]), Ok("8 9".into()));
         assert_eq!(shown(&document, &["s.1"]), Ok("4 4 4".into()));
+        assert_eq!(shown(&document, &["s.2"]), Ok("array array array".into()));
         assert_eq!(shown(&document, &["s", "d.b"]), Err("query.parallel_arrays"));
+        assert_eq!(shown(&rawdoc! { "a": [{ "0": 1 }] }, &["a.0"]), Err("query.ambiguous_position"));
     }
 }

@@ -341,7 +341,9 @@ fn intervals(test: &Test) -> Option<(Vec<Interval>, bool)> {
         Test::Exists(false) => Some((vec![Interval::nothing()], false)),
         Test::ElementValue(tests) => {
             let mut all: Option<Vec<Interval>> = None;
-            for (some, _) in tests.iter().filter_map(intervals) {
+            // Elements of an element have no keys of their own.
+            let keyed = tests.iter().filter(|test| !matches!(test, Test::ElementValue(_)));
+            for (some, _) in keyed.filter_map(intervals) {
                 all = Some(match all {
                     None => some,
                     Some(all) => intersect(&all, &some),

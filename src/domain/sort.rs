@@ -31,8 +31,8 @@ impl Sort {
             let direction = match direction {
                 RawBsonRef::Int32(1) | RawBsonRef::Int64(1) => Direction::Ascending,
                 RawBsonRef::Int32(-1) | RawBsonRef::Int64(-1) => Direction::Descending,
-                RawBsonRef::Double(number) if number == 1.0 => Direction::Ascending,
-                RawBsonRef::Double(number) if number == -1.0 => Direction::Descending,
+                RawBsonRef::Double(1.0) => Direction::Ascending,
+                RawBsonRef::Double(-1.0) => Direction::Descending,
                 _ => return Err(Fault::new("query.sort_direction").at(name.as_str())),
             };
             fields.push((Path::parse(name.as_str())?, direction));

@@ -30,13 +30,15 @@ pub struct Told {
     pub code: &'static str,
     pub fault: Fault,
     retry_after: Option<u64>,
+    /// `safety` or `integrity`: what sort of conflict, for tools.
+    kind: Option<&'static str>,
     /// For the log alone.
     cause: Option<String>,
 }
 
 impl Told {
     fn new(status: StatusCode, code: &'static str, fault: Fault) -> Self {
-        Self { status, code, fault, retry_after: None, cause: None }
+        Self { status, code, fault, retry_after: None, kind: None, cause: None }
     }
 
     /// The cause of a failure is logged, and told to nobody.
@@ -56,6 +58,9 @@ impl Told {
             details.insert("path".to_owned(), self.fault.path.clone().into());
         }
         details.insert("rule".to_owned(), self.fault.key.into());
+        if let Some(kind) = self.kind {
+            details.insert("kind".to_owned(), kind.into());
+        }
         if !self.fault.params.is_empty() {
             let params = self.fault.params.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into()));
             details.insert("params".to_owned(), Value::Object(params.collect()));
@@ -75,9 +80,9 @@ pub fn tell(error: &Error) -> Told {
         Error::Unreadable(fault) => faulty(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", fault),
         Error::Invalid(fault) => faulty(StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR", fault),
         Error::NotFound(fault) => faulty(StatusCode::NOT_FOUND, "RESOURCE_NOT_FOUND", fault),
-        Error::Conflict(fault) | Error::Refused(fault) | Error::Damaged(fault) => {
-            faulty(StatusCode::CONFLICT, "CONFLICT", fault)
-        }
+        Error::Conflict(fault) => faulty(StatusCode::CONFLICT, "CONFLICT", fault),
+        Error::Refused(fault) => Told { kind: Some("safety"), ..faulty(StatusCode::CONFLICT, "CONFLICT", fault) },
+        Error::Damaged(fault) => Told { kind: Some("integrity"), ..faulty(StatusCode::CONFLICT, "CONFLICT", fault) },
         Error::Precondition(fault) => faulty(StatusCode::PRECONDITION_FAILED, "PRECONDITION_FAILED", fault),
         Error::TooLarge(fault) => faulty(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", fault),
         Error::RateLimit { retry_after } => Told {

@@ -2,6 +2,7 @@
 
 pub mod activity;
 mod auth;
+mod backups;
 mod body;
 mod collections;
 mod conditions;
@@ -26,7 +27,8 @@ pub use spec::openapi;
 use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
-        collections::Collections, documents::Documents, health::Health, identities::Identities, sessions::Sessions,
+        backups::Backups, collections::Collections, documents::Documents, health::Health, identities::Identities,
+        sessions::Sessions,
     },
 };
 use poem::{Endpoint, Response};
@@ -39,6 +41,7 @@ pub struct State {
     pub collections: Collections,
     pub identities: Arc<Identities>,
     pub sessions: Arc<Sessions>,
+    pub backups: Arc<Backups>,
     pub health: Arc<Health>,
     pub clock: SharedClock,
     pub environment: Environment,

@@ -1,10 +1,18 @@
 //! The API's own description: every operation, as OpenAPI.
 
-use super::{auth, collections, documents, identities, lines, meta};
+use super::{auth, backups, collections, documents, identities, lines, meta};
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 
-type Apis = (meta::Routes, auth::Routes, collections::Routes, documents::Routes, lines::Routes, identities::Routes);
+type Apis = (
+    meta::Routes,
+    auth::Routes,
+    collections::Routes,
+    documents::Routes,
+    lines::Routes,
+    identities::Routes,
+    backups::Routes,
+);
 pub type Service = OpenApiService<Apis, ()>;
 
 #[derive(Tags)]
@@ -22,7 +30,15 @@ pub enum Tag {
 }
 
 pub fn service() -> Service {
-    let apis = (meta::Routes, auth::Routes, collections::Routes, documents::Routes, lines::Routes, identities::Routes);
+    let apis = (
+        meta::Routes,
+        auth::Routes,
+        collections::Routes,
+        documents::Routes,
+        lines::Routes,
+        identities::Routes,
+        backups::Routes,
+    );
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")
 }
 

@@ -238,7 +238,8 @@ pub enum Load {
     Documents { collection: String, documents: Vec<RawDocumentBuf> },
     /// Journal records with their own sequences, oldest first, after all documents.
     Records(Vec<Record>),
-    /// The last part: makes everything durable; the next commit's sequence follows this one.
+    /// The last part: answered once everything is durable and every index built or failed anew; the next commit's
+    /// sequence follows this one.
     End(Sequence),
 }
 
@@ -270,11 +271,10 @@ pub trait Documents: Send + Sync {
     async fn records(&self, after: Sequence, limit: usize) -> Result<Vec<Record>>;
     /// Everything as it stands at one moment, while writes go on.
     async fn snapshot(&self) -> Result<Arc<dyn Snapshot>>;
-    /// Fills a store that has never held anything, part by part; any other answers `Rejected`. Until
-    /// [`Load::End`] is answered nothing of it need be durable. Writers wait for the end.
-    async fn load(&self, _part: Load) -> Result<()> {
-        Err(super::Error::Unavailable("this store takes no restore".to_owned()))
-    }
+    /// Fills a store that has never held anything, part by part; any other answers `Rejected`. From the first part
+    /// until [`Load::End`], commits answer `Unavailable`. A part that is refused leaves those before it in: the
+    /// store is then worth nothing.
+    async fn load(&self, part: Load) -> Result<()>;
     async fn statistics(&self) -> Result<Statistics>;
     /// Lets go of journal records older than a time, none after a place. Answers how many went.
     async fn trim(&self, older_than: Timestamp, up_to: Sequence) -> Result<u64>;

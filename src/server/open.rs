@@ -12,7 +12,7 @@ use crate::{
         },
         objects::folder::Folder,
     },
-    base::{clock::SharedClock, config::Config, fault::Fault},
+    base::{clock::SharedClock, config::Config, fault::Fault, files},
     ports::documents::Documents,
     services::{
         self,
@@ -78,7 +78,12 @@ pub fn assemble(
     let keyring = Arc::new(keyring);
     let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
     let identities = Arc::new(Identities::new(documents.clone(), clock.clone(), sessions.clone()));
-    let target = Arc::new(Folder::open(backup_folder(config))?);
+    let folder = backup_folder(config);
+    // Ours to make; a target the operator named must be there, or a disk that is not mounted would be filled beneath.
+    if config.backup.target.is_none() {
+        files::private_folder(&folder).map_err(|error| Problem::file(folder.display(), error))?;
+    }
+    let target = Arc::new(Folder::open(folder)?);
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
     let backups = Backups::new(documents.clone(), target, stamp.clone(), keyring.clone(), recipients, clock.clone());
     Ok(Opened { stamp, keyring, documents, sessions, identities, backups: Arc::new(backups), clock })

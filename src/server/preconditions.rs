@@ -1,6 +1,11 @@
 //! What must hold before the instance serves; the same checks for start-up and for `doctor`.
 
-use super::{keys, listener::network, open, problem::Problem};
+use super::{
+    keys,
+    listener::network,
+    open,
+    problem::{Kind, Problem},
+};
 use crate::{
     backends::certificates::internal::{Authority, Internal},
     base::{
@@ -13,49 +18,83 @@ use crate::{
     ports::certificates::Certificates,
     services::{
         certificates,
-        health::{self, Finding},
+        health::{self, Finding, Level},
         instance::Stamp,
         keyring::{Keyring, Purpose},
     },
 };
-use std::{net::SocketAddr, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::Duration,
+};
 
 /// Fewer open files than this cannot serve many.
 const FEW_FILES: u64 = 1024;
 /// How far ahead of the clock a file's date may be before the clock is not believed.
 const CLOCK_SLACK_SECONDS: i64 = 3600;
+/// How long a name may take to be found.
+const LOOKUP: Duration = Duration::from_secs(5);
+
+/// What was found, and why it must not serve, if so.
+#[derive(Default)]
+pub struct Judged {
+    pub findings: Vec<Finding>,
+    pub refusal: Option<Problem>,
+}
+
+impl Judged {
+    fn add(&mut self, finding: Finding) {
+        match (finding.level, &finding.fault) {
+            (Level::Failure, Some(fault)) => self.fail(finding.check, Problem::new(Kind::Refused, fault.clone())),
+            _ => self.findings.push(finding),
+        }
+    }
+
+    /// The first failure gives the kind of the refusal, the others are told along.
+    fn fail(&mut self, check: &'static str, problem: Problem) {
+        self.findings.push(Finding::failure(check, problem.fault.clone()));
+        match &mut self.refusal {
+            Some(refusal) => refusal.more.push(problem.fault),
+            None => self.refusal = Some(problem),
+        }
+    }
+}
 
 /// Everything, the addresses included: what `doctor` shows of an instance that does not run.
 pub async fn all(config: &Config, now: Timestamp) -> Vec<Finding> {
-    let mut findings = instance(config, now).await;
+    let mut findings = instance(config, now).await.findings;
     findings.push(addresses(config));
+    findings.push(host_names(&config.server.hostnames).await);
     findings
 }
 
 /// All but the addresses, which start-up takes for good right away.
-pub async fn instance(config: &Config, now: Timestamp) -> Vec<Finding> {
+pub async fn instance(config: &Config, now: Timestamp) -> Judged {
     let data = &config.instance.data_dir;
-    let mut findings = vec![directory(data)];
+    let mut judged = Judged::default();
     let stamp = match Stamp::read(data, config.instance.environment) {
         Ok(stamp) => stamp,
         // Nothing further can be judged.
         Err(error) => {
-            findings.push(Finding::failure("instance", Problem::from(error).fault));
-            return findings;
+            judged.fail("instance", error.into());
+            return judged;
         }
     };
-    findings.push(Finding::ok("instance"));
-    findings.push(clock(config, &stamp, now));
-    findings.push(health::disk(data, config.storage.reserve_mib << 20, None));
-    findings.push(open_files());
+    judged.add(Finding::ok("instance"));
+    judged.add(directory(data));
+    judged.add(clock(config, &stamp, now));
+    judged.add(health::disk(data, config.storage.reserve_mib << 20, None));
+    judged.add(open_files());
     match keyring(config, &stamp).await {
         Ok(keyring) => {
-            findings.push(Finding::ok("keys"));
-            findings.push(certificate(config, &stamp, &keyring, now).await);
+            judged.add(Finding::ok("keys"));
+            judged.add(certificate(config, &stamp, &keyring, now).await);
         }
-        Err(problem) => findings.push(Finding::failure("keys", problem.fault)),
+        Err(problem) => judged.fail("keys", problem),
     }
-    findings
+    judged
 }
 
 /// Ours, and closed to others.
@@ -163,10 +202,25 @@ fn addresses(config: &Config) -> Finding {
     Finding::ok(CHECK)
 }
 
+/// Whether this machine finds its own names. Clients elsewhere may all the same, so this never fails.
+async fn host_names(names: &[String]) -> Finding {
+    const CHECK: &str = "host_names";
+    for name in names.iter().filter(|name| name.parse::<IpAddr>().is_err() && !name.starts_with("*.")) {
+        let unknown = |cause: &dyn std::fmt::Display| {
+            Finding::warning(CHECK, Fault::new("preconditions.host_name").with("name", name).with("cause", cause))
+        };
+        match tokio::time::timeout(LOOKUP, tokio::net::lookup_host((name.as_str(), 443))).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return unknown(&error),
+            Err(late) => return unknown(&late),
+        }
+    }
+    Finding::ok(CHECK)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::health::Level;
     use std::os::unix::fs::PermissionsExt;
 
     fn mode(data: &Path, mode: u32) {
@@ -187,6 +241,13 @@ mod tests {
         assert_eq!(directory(&data.join("absent")).level, Level::Failure);
     }
 
+    #[tokio::test]
+    async fn a_name_nobody_knows_is_a_warning() {
+        let level = async |name: &str| host_names(&["127.0.0.1".to_owned(), name.to_owned()]).await.level;
+        assert_eq!(level("localhost").await, Level::Ok);
+        assert_eq!(level("nowhere.invalid").await, Level::Warning);
+    }
+
     #[test]
     fn a_clock_behind_the_data_is_not_believed() {
         let folder = tempfile::tempdir().unwrap();
@@ -205,8 +266,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().to_str().unwrap().to_owned();
         let config = Config::of(&[("instance.data_dir", &data)]).unwrap();
-        let findings = instance(&config, Timestamp(0)).await;
-        let failure = findings.iter().find(|finding| finding.level == Level::Failure).unwrap();
-        assert_eq!((failure.check, failure.fault.as_ref().unwrap().key), ("instance", "instance.absent"));
+        let judged = instance(&config, Timestamp(0)).await;
+        let refusal = judged.refusal.unwrap();
+        assert_eq!((refusal.kind, refusal.fault.key), (Kind::NotFound, "instance.absent"));
+        assert_eq!(judged.findings.len(), 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     open::{self, Opened},
-    preconditions,
+    preconditions::{self, Judged},
     problem::{Kind, Problem},
     running::{Doors, Parts, Running, Senses, start_ops},
     supervisor::{self, Signals},
@@ -11,7 +11,6 @@ use crate::{
     base::{
         clock::{SharedClock, Stopwatch, SystemClock},
         config::Config,
-        fault::Fault,
         metrics::Metrics,
         process,
         stop::Stopper,
@@ -21,7 +20,7 @@ use crate::{
     services::{
         collections::Collections,
         documents::{self, Documents},
-        health::{Finding, Health, Level},
+        health::{Finding, Health},
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -31,8 +30,10 @@ pub async fn serve(config: Config) -> Result<(), Problem> {
     let watch = Stopwatch::start();
     let clock: SharedClock = Arc::new(SystemClock);
     let mut signals = Signals::listen().map_err(|error| Problem::file("signals", error))?;
-    let findings = preconditions::instance(&config, clock.now()).await;
-    refuse(&findings)?;
+    let Judged { findings, refusal } = preconditions::instance(&config, clock.now()).await;
+    if let Some(refusal) = refusal {
+        return Err(refusal);
+    }
     let log = telemetry::start(&config.log, &config.log_dir(), clock.clone());
     let _log = log.map_err(|fault| Problem::new(Kind::Failed, fault))?;
     let senses = Senses { metrics: Metrics::new(clock.clone()), health: Arc::new(Health::default()), clock };
@@ -118,6 +119,7 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         collections: Collections::new(store, senses.clock.clone()),
         identities: opened.identities.clone(),
         sessions: opened.sessions.clone(),
+        backups: opened.backups.clone(),
         health: senses.health.clone(),
         clock: senses.clock.clone(),
         environment: opened.stamp.environment,
@@ -132,16 +134,6 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
     };
     // The routes keep their own time and say so in the caller's language; this is for what they do not see.
     App::new(http::router(state), senses.metrics.clone(), request + Duration::from_secs(10))
-}
-
-fn refuse(findings: &[Finding]) -> Result<(), Problem> {
-    let failures: Vec<Fault> =
-        findings.iter().filter(|finding| finding.level == Level::Failure).filter_map(|one| one.fault.clone()).collect();
-    let kind = match findings.iter().find(|finding| finding.level == Level::Failure).map(|finding| finding.check) {
-        Some("instance") => Kind::NotFound,
-        _ => Kind::Refused,
-    };
-    if failures.is_empty() { Ok(()) } else { Err(Problem::all(kind, failures)) }
 }
 
 fn told(signal: &str) -> Result<(), Problem> {

@@ -50,7 +50,7 @@ impl Certificates {
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
         self.metrics.sample(|sample| sample.certificate_end = Some(shown.end));
         self.health.report(Finding::ok(CHECK));
-        tracing::info!(names = ?self.names, end = shown.end.rfc3339(), "certificate issued");
+        tracing::info!(names = self.names.join(" "), end = shown.end.rfc3339(), "certificate issued");
         Ok(shown)
     }
 

@@ -2,9 +2,10 @@
 
 mod access;
 mod auth;
+mod backups;
 mod collections;
 mod documents;
-mod errors;
+mod error;
+#[path = "../house/mod.rs"]
 mod house;
 mod lines;
-mod queries;

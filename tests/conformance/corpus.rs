@@ -81,7 +81,6 @@ pub fn filters() -> Vec<Document> {
             options: options.try_into().expect("text"),
         })
     };
-    let code = Bson::JavaScriptCode("true".into());
     let mut filters = vec![
         doc! {},
         doc! { "a": 1 },
@@ -167,8 +166,6 @@ pub fn filters() -> Vec<Document> {
         doc! { "$or": [{}] },
         doc! { "$nor": [{}] },
         doc! { "$not": { "a": 1 } },
-        doc! { "$where": "true" },
-        doc! { "$where": code },
         doc! { "$nonsense": 1 },
         doc! { "a": { "$nonsense": 1 } },
         doc! { "a": { "$gt": 1, "b": 2 } },
@@ -199,7 +196,7 @@ pub fn filters() -> Vec<Document> {
         doc! { "a": regex("ends$", "") },
         doc! { "a": regex("one.line", "") },
         doc! { "a": regex("one.line", "s") },
-        doc! { "a": regex("k i n # comment", "x") },
+        doc! { "a": regex("k i n # comment\n", "x") },
         doc! { "a": { "$regex": "^É" } },
         doc! { "a": { "$regex": "^é", "$options": "i" } },
         doc! { "a": { "$options": "i", "$regex": "^k" } },
@@ -308,6 +305,11 @@ pub fn updates() -> Vec<Document> {
         doc! { "$set": { "a": { "$x": 1 } } },
         doc! { "$set": { "a.$x": 1 } },
         doc! { "$set": { "a.$": 1 } },
+        doc! { "$set": { "a.$[x]": 1 } },
+        doc! { "$set": { "$x": 1 } },
+        doc! { "$set": { "$x.a": 1 } },
+        doc! { "$unset": { "a.$x": 1 } },
+        doc! { "$rename": { "a": "z.$x" } },
         doc! { "$set": { "": 1 } },
         doc! { "$set": { "a..b": 1 } },
         doc! { "$set": 1 },
@@ -373,6 +375,8 @@ pub fn updates() -> Vec<Document> {
         doc! { "$push": { "a": { "$each": [], "$sort": 0 } } },
         doc! { "$push": { "a": { "$each": [], "$sort": "b" } } },
         doc! { "$push": { "a": { "$each": [], "$more": 1 } } },
+        doc! { "$push": { "a": { "$slice": 1, "$each": [9] } } },
+        doc! { "$push": { "a": { "more": 1, "$each": [9] } } },
         doc! { "$addToSet": { "a": 1 } },
         doc! { "$addToSet": { "a": 1.0 } },
         doc! { "$addToSet": { "a": { "b": 1 } } },

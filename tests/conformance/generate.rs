@@ -109,7 +109,7 @@ impl Generator {
     }
 
     pub fn regex(&mut self) -> Bson {
-        let pattern = *self.pick(&["a", "^a", "b$", "A", "a.b", "^$", "[ab]+"]);
+        let pattern = *self.pick(&["a", "^a", "b$", "A", "a.b", "^b$", "[ab]+"]);
         let options = *self.pick(&["", "", "i", "m", "s", "im"]);
         Bson::RegularExpression(bson::Regex {
             pattern: pattern.try_into().expect("no NUL"),

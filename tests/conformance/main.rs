@@ -1,6 +1,9 @@
 //! One suite of behaviour, with answers from a real mongod at run time: the language first, then each engine.
 
 mod corpus;
+mod documents;
+mod embedded;
 mod generate;
+mod geo;
 mod language;
 mod mongod;

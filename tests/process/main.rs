@@ -6,7 +6,7 @@ use appliance::{Instance, PASSWORD, Server};
 use rustix::process::Signal;
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream},
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
     sync::Arc,
     time::{Duration, Instant},
@@ -184,11 +184,8 @@ fn a_second_signal_or_the_deadline_cuts_what_is_left() {
 #[test]
 fn a_taken_address_and_a_second_server_are_refused() {
     let instance = Instance::new();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().map(|free: SocketAddr| {
-        // Listened on, as another program would.
-        (TcpListener::bind(free).unwrap(), free.to_string())
-    });
-    let (_other, address) = taken.unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
     let (code, words) =
         instance.refused(instance.command(&["serve", "--https", &address, "--http", "off", "--ops", "off"]));
     assert_eq!(code, 6, "{words}");

@@ -12,7 +12,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("http", &["services", "domain", "base"]),
     ("jobs", &["services", "ports", "domain", "base"]),
     ("server", &["http", "jobs", "services", "backends", "ports", "domain", "base"]),
-    ("cli", &["server", "services", "ports", "domain", "base"]),
+    ("cli", &["server", "http", "services", "ports", "domain", "base"]),
 ];
 
 /// Crates that live in one place: where they may be named.

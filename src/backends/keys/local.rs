@@ -40,7 +40,7 @@ impl LocalRootKey {
     /// Makes a new key in a new file, mode 0600.
     pub fn create(path: &Path) -> std::result::Result<Self, KeyFileError> {
         let key = Zeroizing::new(random::array::<32>());
-        let line = Zeroizing::new(format!("{PREFIX}{}\n", URL_SAFE_NO_PAD.encode(&*key)));
+        let line = Zeroizing::new(format!("{PREFIX}{}\n", URL_SAFE_NO_PAD.encode(*key)));
         files::create(path, line.as_bytes(), 0o600)
             .map_err(|source| KeyFileError::Unreadable { path: path.to_owned(), source })?;
         Ok(Self { key, source: format!("file {}", path.display()) })

@@ -180,7 +180,7 @@ fn assignment(line: &str) -> Result<Option<(String, String)>, ()> {
     }
     let value = match value.chars().next() {
         Some(quote @ ('"' | '\'')) => {
-            let (inside, rest) = value[1..].split_once(quote).ok_or(())?;
+            let (inside, rest) = value.strip_prefix(quote).and_then(|rest| rest.split_once(quote)).ok_or(())?;
             let rest = rest.trim();
             if !rest.is_empty() && !rest.starts_with('#') {
                 return Err(());

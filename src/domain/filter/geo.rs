@@ -111,22 +111,24 @@ pub(super) fn number(value: RawBsonRef<'_>) -> Option<f64> {
 }
 
 impl Near {
-    pub(super) fn holds(&self, value: RawBsonRef<'_>) -> bool {
-        Point::read(value).is_some_and(|point| self.accepts(self.metres(point)))
-    }
-
-    /// How far the nearest accepted point is that the path leads to, in metres; `None` without one.
+    /// How far the nearest point is that the path leads to, in metres; `None` without one, or when that is nearer
+    /// or farther than asked.
     pub fn distance(&self, document: &RawDocument, path: &path::Path) -> Option<f64> {
         let mut nearest: Option<f64> = None;
         path::any(document, path.parts(), path::Leaf::Elements, &mut |value| {
-            let metres = value.and_then(Point::read).map(|point| self.metres(point)).filter(|far| self.accepts(*far));
+            let metres = value.and_then(Point::read).map(|point| self.metres(point));
             nearest = match (nearest, metres) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
             false
         });
-        nearest
+        nearest.filter(|metres| self.accepts(*metres))
+    }
+
+    /// One value alone.
+    pub(super) fn holds(&self, value: RawBsonRef<'_>) -> bool {
+        Point::read(value).is_some_and(|point| self.accepts(self.metres(point)))
     }
 
     fn metres(&self, point: Point) -> f64 {

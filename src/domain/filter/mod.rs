@@ -4,6 +4,7 @@ mod geo;
 mod matches;
 mod parse;
 mod pattern;
+mod syntax;
 
 pub use geo::{Near, Point, Polygon, Shape};
 pub use pattern::Pattern;

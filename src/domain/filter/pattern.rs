@@ -1,5 +1,6 @@
 //! Regular expressions of filters: MongoDB's syntax and options on an engine that never backtracks.
 
+use super::syntax;
 use crate::base::fault::Fault;
 use bson::RawBsonRef;
 use regex::{Regex, RegexBuilder};
@@ -31,15 +32,18 @@ impl Pattern {
         if let Some(unknown) = options.chars().find(|option| !"imsx".contains(*option)) {
             return Err(Fault::new("query.pattern_option").at(path).with("option", unknown));
         }
-        let compiled = RegexBuilder::new(source)
+        let unsupported = |reason: &dyn std::fmt::Display| Fault::new("query.pattern").at(path).with("reason", reason);
+        let rewritten = syntax::rewrite(source, options).map_err(|reason| unsupported(&reason))?;
+        let compiled = RegexBuilder::new(&rewritten)
             .case_insensitive(options.contains('i'))
             .multi_line(options.contains('m'))
             .dot_matches_new_line(options.contains('s'))
             .ignore_whitespace(options.contains('x'))
+            .nest_limit(100)
             .size_limit(MAX_COMPILED)
             .dfa_size_limit(MAX_COMPILED)
             .build()
-            .map_err(|error| Fault::new("query.pattern").at(path).with("reason", error))?;
+            .map_err(|error| unsupported(&error))?;
         let options = "imsx".chars().filter(|option| options.contains(*option)).collect();
         Ok(Self { source: source.to_owned(), options, compiled })
     }
@@ -73,5 +77,68 @@ impl Pattern {
             }
         }
         (!prefix.is_empty()).then_some(prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(source: &str, options: &str, text: &str) -> bool {
+        Pattern::parse(source, options, "a").expect("a pattern").matches(RawBsonRef::String(text))
+    }
+
+    #[test]
+    fn means_what_pcre_means() {
+        for (source, text, expected) in [
+            (r"^\d$", "7", true),
+            (r"^\d$", "٧", false),
+            (r"^\w+$", "é", false),
+            (r"end$", "end\n", true),
+            (r"end\z", "end\n", false),
+            (r"end\Z", "end\n", true),
+            (r"[[]a]", "[a]", true),
+            (r"[]a]+", "]", true),
+            (r"^[\d_-]+$", "1_-", true),
+            (r"^[a&&b]+$", "a&b", true),
+            (r"^[+--]$", ",", true),
+            (r"a{,2}", "a{,2}", true),
+            (r"^a{2}$", "aa", true),
+            (r"\Qa.b\E", "axb", false),
+            (r"\<b\>", "<b>", true),
+            (r"a(?#note)b", "ab", true),
+            (r"^\p{Lu}", "É", true),
+            (r"(?i)^é$", "É", true),
+        ] {
+            assert_eq!(found(source, "", text), expected, "{source} in {text:?}");
+        }
+        assert!(found("^two$", "m", "one\ntwo\nthree"));
+        assert!(found("a.b", "s", "a\nb"));
+        assert!(found("a b # note\n c", "x", "abc"));
+        assert!(found("[ ]", "x", " "));
+    }
+
+    #[test]
+    fn refuses_what_needs_backtracking_and_what_is_too_large() {
+        for source in ["(a)\\1", "(?=a)", "(?<!a)b", "a++b", "(?>a)", "(?R)", "a**", "(", "a\\"] {
+            let fault = Pattern::parse(source, "", "a").expect_err(source);
+            assert_eq!((fault.key, fault.path.as_str()), ("query.pattern", "a"), "{source}");
+        }
+        assert!(Pattern::parse("((a{1000}){1000}){1000}", "", "a").is_err());
+        assert_eq!(Pattern::parse(&"a".repeat(1025), "", "a").map_err(|f| f.key).err(), Some("query.pattern_length"));
+        assert_eq!(Pattern::parse("a", "g", "a").map_err(|f| f.key).err(), Some("query.pattern_option"));
+    }
+
+    #[test]
+    fn a_prefix_is_only_what_every_match_begins_with() {
+        let prefix = |source: &str| Pattern::parse(source, "", "a").expect("a pattern").prefix();
+        assert_eq!(prefix("^abc").as_deref(), Some("abc"));
+        assert_eq!(prefix("^abc.*d").as_deref(), Some("abc"));
+        assert_eq!(prefix("^abc*").as_deref(), Some("ab"));
+        assert_eq!(prefix(r"^a\.b+").as_deref(), Some("a.b"));
+        assert_eq!(prefix("^a|b"), None);
+        assert_eq!(prefix("abc"), None);
+        assert_eq!(prefix("^a?b"), None);
+        assert!(Pattern::parse("^a", "i", "a").expect("a pattern").prefix().is_none());
     }
 }

@@ -1,3 +1,5 @@
+//! Reading and writing Extended JSON: its specification, its bounds, and what it refuses.
+
 use super::*;
 use bson::{Bson, doc};
 use proptest::prelude::*;

@@ -3,10 +3,7 @@
 use super::{Action, Fields, Kind, Name, Node, Update, array, merge, number, type_name};
 use crate::{
     base::{clock::Timestamp, fault::Fault},
-    domain::{
-        path::{self, Path},
-        value,
-    },
+    domain::{path::Path, value},
 };
 use bson::{Bson, Document};
 
@@ -35,20 +32,23 @@ impl Update {
     }
 }
 
-/// What a `$rename` moves. Arrays cannot be reached into.
+/// What a `$rename` moves. Nothing may be taken out of an array.
 fn taken(document: &Document, source: &Path) -> Result<Option<Bson>, Fault> {
-    let mut current = document;
-    for (depth, part) in source.parts().iter().enumerate() {
-        let last = depth + 1 == source.parts().len();
-        match current.get(part) {
-            Some(value) if last => return Ok(Some(value.clone())),
-            Some(Bson::Document(inner)) => current = inner,
-            Some(Bson::Array(_)) => return Err(Fault::new("update.rename_array").at(source.to_string())),
+    let array = || Fault::new("update.rename_array").at(source.to_string());
+    let Some((first, rest)) = source.parts().split_first() else { return Ok(None) };
+    let (mut current, mut in_array) = (document.get(first), false);
+    for part in rest {
+        current = match current {
+            None => return Ok(None),
+            Some(Bson::Document(inner)) => inner.get(part),
+            Some(Bson::Array(items)) => {
+                in_array = true;
+                items.get(position(part).ok_or_else(array)?)
+            }
             Some(other) => return Err(scalar(source.to_string(), other)),
-            None => break,
-        }
+        };
     }
-    Ok(None)
+    if in_array && current.is_some() { Err(array()) } else { Ok(current.cloned()) }
 }
 
 fn remove(document: &mut Document, parts: &[String]) {
@@ -65,6 +65,12 @@ fn remove(document: &mut Document, parts: &[String]) {
 
 fn scalar(path: String, found: &Bson) -> Fault {
     Fault::new("update.not_a_document").at(path).with("type", type_name(found.element_type()))
+}
+
+/// An array position; unlike a filter's, it may have leading zeros.
+fn position(name: &str) -> Option<usize> {
+    let digits = name.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| name.parse().ok()).flatten()
 }
 
 /// One application: what renames move, and the time.
@@ -112,7 +118,7 @@ impl Run {
         place.arrays += 1;
         for (Name(name), node) in fields {
             place.parts.push(name);
-            let Some(index) = path::position(name) else {
+            let Some(index) = position(name) else {
                 if self.creates(node) {
                     return Err(Fault::new("update.not_a_position").at(place.text()));
                 }
@@ -173,7 +179,7 @@ impl Run {
         match node {
             Node::Inner(fields) => fields.values().any(|node| self.creates(node)),
             Node::Leaf(Action::RenameTo(source)) => self.taken.get(*source).is_some_and(Option::is_some),
-            Node::Leaf(action) => !matches!(action, Action::Unset | Action::Pull(_) | Action::RenameFrom),
+            Node::Leaf(action) => !matches!(action, Action::Unset | Action::RenameFrom),
         }
     }
 
@@ -183,12 +189,15 @@ impl Run {
             Action::Unset => Outcome::Vanish,
             Action::Increment(by) => match current {
                 None => Outcome::Become(by.clone()),
-                Some(value) => Outcome::Become(computed("$inc", value, by, number::add, place)?),
+                Some(value) => computed("$inc", value, by, number::add, place)?,
             },
-            Action::Multiply(by) => {
-                let value = current.map_or(Bson::Int32(0), |value| value.clone());
-                Outcome::Become(computed("$mul", &value, by, number::multiply, place)?)
-            }
+            Action::Multiply(by) => match current {
+                None => match computed("$mul", &Bson::Int32(0), by, number::multiply, place)? {
+                    Outcome::Stay => Outcome::Become(Bson::Int32(0)),
+                    computed => computed,
+                },
+                Some(value) => computed("$mul", value, by, number::multiply, place)?,
+            },
             Action::Min(bound) => bounded(current, bound, std::cmp::Ordering::is_lt)?,
             Action::Max(bound) => bounded(current, bound, std::cmp::Ordering::is_gt)?,
             Action::Push(push) => on_array("$push", current, place, true, |items| array::push(items, push))?,
@@ -227,14 +236,16 @@ fn computed(
     by: &Bson,
     compute: fn(&Bson, &Bson) -> Option<Bson>,
     place: &Place<'_>,
-) -> Result<Bson, Fault> {
+) -> Result<Outcome, Fault> {
     let fault = |key| Fault::new(key).at(place.text()).with("operator", operator);
-    match value {
-        Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) | Bson::Decimal128(_) => {
-            compute(value, by).ok_or_else(|| fault("update.overflow"))
-        }
-        other => Err(fault("update.not_a_number").with("type", type_name(other.element_type()))),
-    }
+    let kind = value.element_type();
+    let (Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) | Bson::Decimal128(_)) = value else {
+        return Err(fault("update.not_a_number").with("type", type_name(kind)));
+    };
+    let result = compute(value, by).ok_or_else(|| fault("update.overflow"))?;
+    // What is equal and of the same type keeps its digits and its zero's sign.
+    let equal = value::order(array::raw(value)?.as_raw_bson_ref(), array::raw(&result)?.as_raw_bson_ref()).is_eq();
+    Ok(if equal && result.element_type() == kind { Outcome::Stay } else { Outcome::Become(result) })
 }
 
 fn bounded(current: Option<&mut Bson>, bound: &Bson, wins: fn(std::cmp::Ordering) -> bool) -> Result<Outcome, Fault> {
@@ -262,5 +273,71 @@ fn on_array(
             Ok(Outcome::Become(Bson::Array(items)))
         }
         None => Ok(Outcome::Stay),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{RawDocument, RawDocumentBuf, doc, rawdoc};
+    use proptest::prelude::*;
+
+    fn applied(update: &RawDocument, mut document: Document) -> Result<Document, (&'static str, String)> {
+        let applied = Update::parse(update).and_then(|update| update.apply(&mut document, Timestamp(1_500)));
+        applied.map(|()| document).map_err(|fault| (fault.key, fault.path))
+    }
+
+    #[test]
+    fn operators_change_what_they_name() {
+        let update = rawdoc! {
+            "$set": { "a.b": 1 }, "$inc": { "n": 2 }, "$push": { "l": { "$each": [3, 1], "$sort": 1, "$slice": 2 } },
+            "$unset": { "gone": "" }, "$rename": { "old": "new" }, "$currentDate": { "at": true },
+        };
+        let before = doc! { "n": i32::MAX, "l": [2], "gone": 1, "old": "x" };
+        let after = doc! {
+            "n": i64::from(i32::MAX) + 2, "l": [1, 2], "a": { "b": 1 },
+            "at": bson::DateTime::from_millis(1_500), "new": "x",
+        };
+        assert_eq!(applied(&update, before), Ok(after));
+    }
+
+    #[test]
+    fn faults_name_the_place() {
+        let fault = |update: RawDocumentBuf, document: Document| applied(&update, document).expect_err("a fault");
+        assert_eq!(fault(rawdoc! { "$set": { "_rev": 1 } }, doc! {}), ("update.system_field", "_rev".into()));
+        assert_eq!(fault(rawdoc! { "$rename": { "a": "_owner" } }, doc! {}), ("update.system_field", "_owner".into()));
+        assert_eq!(fault(rawdoc! { "$unset": { "_id.x": 1 } }, doc! {}), ("update.system_field", "_id.x".into()));
+        let both = rawdoc! { "$set": { "a": 1 }, "$inc": { "a.b": 1 } };
+        assert_eq!(fault(both, doc! {}), ("update.conflict", "a.b".into()));
+        assert_eq!(fault(rawdoc! { "$set": { "a.b": 1 } }, doc! { "a": 1 }), ("update.not_a_document", "a".into()));
+        assert_eq!(fault(rawdoc! { "$inc": { "a": 1 } }, doc! { "a": "x" }), ("update.not_a_number", "a".into()));
+        assert_eq!(fault(rawdoc! { "$inc": { "a": 1 } }, doc! { "a": i64::MAX }), ("update.overflow", "a".into()));
+        assert_eq!(
+            fault(rawdoc! { "$set": { "a.9999999": 1 } }, doc! { "a": [] }),
+            ("update.padding", "a.9999999".into())
+        );
+        assert_eq!(fault(rawdoc! { "$bit": { "a": 1 } }, doc! {}).0, "update.unknown_operator");
+        assert_eq!(fault(rawdoc! { "$set": { "a": 1 }, "b": 1 }, doc! {}).0, "update.mixed");
+        assert_eq!(fault(rawdoc! {}, doc! {}).0, "update.empty");
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(noise: Vec<u8>, place: prop::sample::Index, byte: u8) {
+            let sound = rawdoc! {
+                "$set": { "a.3": 1 }, "$push": { "b": { "$each": [1], "$position": -9, "$slice": -1, "$sort": { "x": 1 } } },
+                "$mul": { "c": 3 }, "$pull": { "d": { "$gt": 1 } }, "$rename": { "e": "f" }, "$pop": { "g": -1 },
+            };
+            let mut damaged = sound.into_bytes();
+            let place = place.index(damaged.len());
+            damaged[place] = byte;
+            for bytes in [noise, damaged] {
+                if let Ok(given) = RawDocumentBuf::from_bytes(bytes) {
+                    let document = doc! { "a": [1], "b": [{ "x": 2 }], "c": i64::MAX, "d": [2, "x"], "e": 1, "g": [] };
+                    let _ = applied(&given, document.clone());
+                    let _ = Update::merge(&given).and_then(|patch| patch.apply(&mut document.clone(), Timestamp(0)));
+                }
+            }
+        }
     }
 }

@@ -62,7 +62,8 @@ const OPERATORS: [&str; 12] = [
 /// A place that may be changed.
 fn target(name: &str) -> Result<Path, Fault> {
     let path = Path::parse(name)?;
-    if path.parts().iter().any(|part| part.starts_with('$')) {
+    let positional = |part: &String| part == "$" || part.starts_with("$[");
+    if name.starts_with('$') || path.parts().iter().any(positional) {
         return Err(Fault::new("update.positional").at(name));
     }
     match path.parts().first() {
@@ -168,12 +169,11 @@ fn order(value: RawBsonRef<'_>, at: &str) -> Result<Order, Fault> {
 }
 
 fn members(operand: RawBsonRef<'_>, at: &str) -> Result<Vec<Bson>, Fault> {
-    let Some(modifiers) = operand.as_document().filter(|document| path::field(document, "$each").is_some()) else {
-        return Ok(vec![owned(operand, at)?]);
-    };
-    match entries(modifiers).find(|(name, _)| *name != "$each") {
-        Some((name, _)) => Err(about("update.modifier", name, at)),
-        None => each(path::field(modifiers, "$each").unwrap_or(RawBsonRef::Null), at),
+    let mut given = operand.as_document().into_iter().flat_map(entries);
+    match (given.next(), given.next()) {
+        (Some(("$each", members)), None) => each(members, at),
+        (Some(("$each", _)), Some((name, _))) => Err(about("update.modifier", name, at)),
+        _ => Ok(vec![owned(operand, at)?]),
     }
 }
 
@@ -192,7 +192,7 @@ fn pull(operand: RawBsonRef<'_>, at: &str) -> Result<Pull, Fault> {
     };
     let pull = match operand {
         RawBsonRef::Document(condition) => match entries(condition).next() {
-            Some((name, _)) if name.starts_with('$') && !matches!(name, "$and" | "$or" | "$nor") => {
+            Some((name, _)) if name.starts_with('$') && !matches!(name, "$and" | "$or" | "$nor" | "$not") => {
                 Pull::Values(wrapped(operand)?)
             }
             _ => Pull::Documents(Filter::parse(condition)?),

@@ -27,9 +27,9 @@ impl Gates {
         if !headers::acceptable(&request) {
             return error::answer(&StatusCode::NOT_ACCEPTABLE.into(), exchange);
         }
-        let stream = routes::is_stream(&request);
+        let long = routes::is_long(&request);
         let call = AssertUnwindSafe(self.routes.call(request)).catch_unwind();
-        let answered = match stream {
+        let answered = match long {
             true => Ok(call.await),
             false => timeout(self.state.limits.request, call).await,
         };

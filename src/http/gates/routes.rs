@@ -57,11 +57,10 @@ impl Routes {
     }
 }
 
-/// A stream ends when its client does, not by the clock.
-pub fn is_stream(request: &Request) -> bool {
+/// What takes as long as it takes: streams end when their client does, a backup when all is written and checked.
+pub fn is_long(request: &Request) -> bool {
     let path = request.uri().path();
-    (*request.method() == Method::POST && path.ends_with("/import"))
-        || (*request.method() == Method::GET && path.ends_with("/export"))
+    path.ends_with("/import") || path.ends_with("/export") || path.starts_with("/api/v1/admin/backups")
 }
 
 /// `/a/{b}/{c}` as poem-openapi registers it: `/a/:param0/:param1`.

@@ -48,7 +48,6 @@ impl Observer {
         });
         self.metrics.sample(|sample| {
             sample.stored_bytes = Some(known.stored_bytes);
-            sample.stored_free_bytes = Some(known.free_bytes);
             sample.queued_batches = Some(known.queued_batches);
             sample.journal_sequence = Some(known.sequence.0);
             sample.journal_records = Some(known.journal_records);

@@ -9,6 +9,7 @@ mod build;
 mod catalog;
 mod fault;
 mod journal;
+mod load;
 mod read;
 mod receipts;
 pub mod sealed;
@@ -31,7 +32,7 @@ use crate::{
     ports::{
         Error, Result,
         documents::{
-            Batch, Change, Collection, Committed, Conflict, Documents, Explain, Page, Query, Record, Sequence,
+            Batch, Change, Collection, Committed, Conflict, Documents, Explain, Load, Page, Query, Record, Sequence,
             Snapshot, Statistics,
         },
     },
@@ -86,8 +87,15 @@ impl Embedded {
         let shared = Arc::new(Shared::new(store.view(&state)?, clock));
         let (queue, receiver) = mpsc::channel(QUEUE);
         let max_document = options.max_document.min(limits::MAX_DOCUMENT);
-        let writer =
-            Writer { store, state, shared: Arc::clone(&shared), queue: receiver, max_document, background: true };
+        let writer = Writer {
+            store,
+            state,
+            shared: Arc::clone(&shared),
+            queue: receiver,
+            max_document,
+            background: true,
+            loading: false,
+        };
         let thread = std::thread::Builder::new().name("documents-writer".to_owned());
         // It ends by itself when the queue closes; `close` waits for its last word.
         thread.spawn(move || writer.run()).map_err(|error| Error::Backend(Box::new(error)))?;
@@ -193,6 +201,10 @@ impl Documents for Embedded {
     async fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
         let view = self.shared.view()?;
         Ok(Arc::new(self.shared.snapshots.take(view, self.shared.clock.now().0)))
+    }
+
+    async fn load(&self, part: Load) -> Result<()> {
+        self.ask(|answer| Command::Load { part: Box::new(part), answer }).await
     }
 
     async fn statistics(&self) -> Result<Statistics> {

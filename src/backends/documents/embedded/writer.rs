@@ -3,17 +3,20 @@
 use super::{
     build,
     fault::{Refusal, failed},
-    journal,
+    journal, load,
     stage::{self, Work},
     store::{State, Store},
     tables::Tables,
     view::{Snapshots, View},
 };
 use crate::{
-    base::clock::{SharedClock, Timestamp},
+    base::{
+        clock::{SharedClock, Timestamp},
+        fault::Fault,
+    },
     ports::{
         Error, Result,
-        documents::{Batch, Committed, Sequence},
+        documents::{Batch, Committed, Load, Sequence},
     },
 };
 use redb::ReadableTable;
@@ -36,6 +39,7 @@ pub type Answer<T> = oneshot::Sender<Result<T>>;
 pub enum Command {
     Commit { batch: Box<Batch>, bytes: usize, answer: Answer<Committed> },
     Trim { older_than: Timestamp, up_to: Sequence, answer: Answer<u64> },
+    Load { part: Box<Load>, answer: Answer<()> },
     Close { answer: Answer<()> },
 }
 
@@ -82,6 +86,8 @@ pub struct Writer {
     pub max_document: usize,
     /// Something waits to be done in the background.
     pub background: bool,
+    /// Between the first part of a restore and its last.
+    pub loading: bool,
 }
 
 struct Waiting {
@@ -135,13 +141,18 @@ impl Writer {
                 let _ = answer.send(self.trim(older_than, up_to));
                 None
             }
+            Some(Command::Load { part, answer }) => {
+                let _ = answer.send(self.load(&part));
+                None
+            }
             Some(Command::Close { answer }) => Some(answer),
             _ => None,
         }
     }
 
     fn commit(&mut self, group: Vec<Waiting>, bytes: usize) {
-        if let Err(why) = self.may_write(bytes) {
+        let under_way = || Error::Unavailable("a restore is under way".to_owned());
+        if let Err(why) = if self.loading { Err(under_way()) } else { self.may_write(bytes) } {
             self.background = false;
             for waiting in group {
                 let _ = waiting.answer.send(Err(repeat(&why)));
@@ -241,6 +252,41 @@ impl Writer {
             Err(error) => tracing::error!(%error, "the store cannot be reopened for reading"),
         }
         error
+    }
+
+    fn load(&mut self, part: &Load) -> Result<()> {
+        if !self.loading && !load::untouched(&self.state) {
+            return Err(Error::Rejected(Fault::new("documents.load_used")));
+        }
+        self.may_write(load::weight(part))?;
+        self.loading = true;
+        match self.load_part(part) {
+            Ok(()) => {}
+            Err(Refusal::Batch(error)) => return Err(error),
+            Err(Refusal::Store(error)) => return Err(self.broken(error)),
+        }
+        if let Load::End(_) = part {
+            self.loading = false;
+            self.background = true;
+            while self.background {
+                self.commit(Vec::new(), 0);
+            }
+            self.may_write(0)?;
+        }
+        Ok(())
+    }
+
+    fn load_part(&mut self, part: &Load) -> std::result::Result<(), Refusal> {
+        let Ok(database) = self.store.database() else { return Err(redb::Error::DatabaseClosed.into()) };
+        let transaction = database.begin_write().map_err(redb::Error::from)?;
+        let state = {
+            let mut work = Work::new(Tables::open(&transaction).map_err(redb::Error::from)?, &self.state);
+            load::apply(&mut work, part)?;
+            work.state()
+        };
+        transaction.commit().map_err(redb::Error::from)?;
+        self.state = state;
+        Ok(self.show()?)
     }
 
     fn trim(&mut self, older_than: Timestamp, up_to: Sequence) -> Result<u64> {

@@ -1,3 +1,5 @@
+//! The backup file: round trips, and every way to damage one.
+
 use super::{slots, *};
 use crate::{
     base::{clock::Timestamp, environment::Environment, random},

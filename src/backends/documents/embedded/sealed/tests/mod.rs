@@ -7,7 +7,7 @@ mod files;
 mod model;
 
 use super::{DataKeys, Error, Sealed};
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::BTreeMap;
 
 const STAMP: &[u8] = b"instance 1, test";

@@ -1,9 +1,12 @@
 //! An instance of its own for each test: a store in a temporary folder, an administrator, the router.
 
 use debrouille_appliance::{
-    backends::documents::embedded::{
-        Embedded, Options, Place,
-        sealed::{DataKeys, KEY},
+    backends::{
+        documents::embedded::{
+            Embedded, Options, Place,
+            sealed::{DataKeys, KEY},
+        },
+        objects::folder::Folder,
     },
     base::{
         clock::{Clock, SharedClock, SystemClock, Timestamp},
@@ -13,6 +16,7 @@ use debrouille_appliance::{
     ports::documents::Documents as Store,
     services::{
         access::{Caller, Role},
+        backups::{Backups, Identity},
         collections::Collections,
         documents::{Documents, Limits as DocumentLimits},
         health::{Health, Phase},
@@ -28,7 +32,7 @@ use poem::{
     http::{HeaderMap, Method, StatusCode},
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
@@ -39,9 +43,8 @@ pub const PASSWORD: &str = "une longue phrase de passe";
 pub struct House {
     router: BoxEndpoint<'static, Response>,
     pub token: String,
-    pub identities: Arc<Identities>,
     pub health: Arc<Health>,
-    _folder: TempDir,
+    pub folder: TempDir,
 }
 
 pub struct Answer {
@@ -97,9 +100,13 @@ pub fn keys() -> (Stamp, Keyring) {
 }
 
 /// The router over any store, with an administrator's token where the store can keep one.
-pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, limits: Limits) -> State {
+pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &Path, limits: Limits) -> State {
     let clock: SharedClock = Arc::new(SystemClock);
     let sessions = Arc::new(Sessions::new(store.clone(), clock.clone(), stamp, keyring));
+    let recipients = [(); 2].map(|()| Identity::generate(Vec::new()).recipient().clone());
+    let target = Arc::new(Folder::open(folder).unwrap());
+    let keys = Arc::new(keyring.clone());
+    let backups = Backups::new(store.clone(), target, stamp.clone(), keys, recipients.to_vec(), clock.clone());
     let health = Arc::new(Health::default());
     health.enter(Phase::Serving);
     State {
@@ -107,6 +114,7 @@ pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, limits: Li
         collections: Collections::new(store.clone(), clock.clone()),
         identities: Arc::new(Identities::new(store, clock.clone(), sessions.clone())),
         sessions,
+        backups: Arc::new(backups),
         health,
         clock,
         environment: stamp.environment,
@@ -133,12 +141,14 @@ impl House {
         let store = Embedded::open(place, Options::default(), Arc::new(SystemClock)).unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
         instance::furnish(&*store, Timestamp(1)).await.unwrap();
-        let state = state(store, &stamp, &keyring, limits);
+        let backups = folder.path().join("backups");
+        std::fs::create_dir(&backups).unwrap();
+        let state = state(store, &stamp, &keyring, &backups, limits);
         let password = Zeroizing::new(PASSWORD.to_owned());
         state.identities.add(&Caller::system(), EMAIL, password, vec![Role::Admin]).await.unwrap();
-        let (identities, health) = (state.identities.clone(), state.health.clone());
+        let health = state.health.clone();
         let router = http::router(state).boxed();
-        let mut house = Self { router, token: String::new(), identities, health, _folder: folder };
+        let mut house = Self { router, token: String::new(), health, folder };
         house.token = house.login(EMAIL, PASSWORD).await.data()["accessToken"].as_str().unwrap().to_owned();
         house
     }

@@ -3,12 +3,13 @@
 use crate::house::{self, Answer, House};
 use bson::RawDocumentBuf;
 use debrouille_appliance::{
+    base::clock::Timestamp,
     domain::filter::Filter,
     http::{self, Limits},
     ports::{
         Error, Result,
         documents::{
-            Batch, Collection, Committed, Documents, Explain, Page, Query, Record, Sequence, Snapshot, Statistics,
+            Batch, Collection, Committed, Documents, Explain, Load, Page, Query, Record, Sequence, Snapshot, Statistics,
         },
     },
 };
@@ -212,6 +213,15 @@ impl Documents for Failing {
     async fn statistics(&self) -> Result<Statistics> {
         self.fail().await
     }
+    async fn load(&self, _: Load) -> Result<()> {
+        self.fail().await
+    }
+    async fn trim(&self, _: Timestamp, _: Sequence) -> Result<u64> {
+        self.fail().await
+    }
+    async fn load(&self, _: Load) -> Result<()> {
+        self.fail().await
+    }
     async fn close(&self) -> Result<()> {
         self.fail().await
     }
@@ -221,7 +231,9 @@ impl Documents for Failing {
 async fn failing(error: fn() -> Error, after: Duration) -> Answer {
     let (stamp, keyring) = house::keys();
     let limits = Limits { request: Duration::from_millis(200), ..Limits::default() };
-    let router = http::router(house::state(Arc::new(Failing(error, after)), &stamp, &keyring, limits));
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Failing(error, after));
+    let router = http::router(house::state(store, &stamp, &keyring, folder.path(), limits));
     let mut request = Request::builder().uri_str(&format!("{PLACES}/x")).finish();
     request.extensions_mut().insert(http::peer::LocalPeer { uid: 0, pid: None });
     let mut response = router.get_response(request).await;
@@ -258,13 +270,9 @@ async fn an_answer_that_takes_too_long_is_given_up() {
 #[tokio::test]
 async fn what_only_the_server_says_of_a_caller_is_dropped() {
     let (stamp, keyring) = house::keys();
-    let state = house::state(
-        Arc::new(Failing(|| Error::Full(String::new()), Duration::ZERO)),
-        &stamp,
-        &keyring,
-        Limits::default(),
-    );
-    let router = http::router(state);
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Failing(|| Error::Full(String::new()), Duration::ZERO));
+    let router = http::router(house::state(store, &stamp, &keyring, folder.path(), Limits::default()));
     let request = Request::builder()
         .uri_str("/api/v1/collections")
         .header("x-identity-id", "root")
