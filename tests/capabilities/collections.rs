@@ -61,6 +61,19 @@ async fn a_collection_lives() {
 }
 
 #[tokio::test]
+async fn a_retried_creation_gets_the_first_answer() {
+    let house = House::open().await;
+    let create = async |name: &str| {
+        let body = json!({ "data": { "name": name } });
+        house.ask(Method::POST, ALL, &[("idempotency-key", "k")], Some(body)).await
+    };
+    create("places").await.ok(201);
+    create("places").await.ok(201);
+    create("people").await.refused(409, "CONFLICT", "documents.idempotency_reused");
+    assert_eq!(house.get(ALL).await.data().as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_wrong_definition_is_told_what_is_wrong() {
     let house = House::open().await;
     let create = async |definition: Value| house.post(ALL, definition).await;

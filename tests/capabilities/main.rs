@@ -5,7 +5,7 @@ mod auth;
 mod backups;
 mod collections;
 mod documents;
-mod errors;
+mod error;
+#[path = "../house/mod.rs"]
 mod house;
 mod lines;
-mod queries;

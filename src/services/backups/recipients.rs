@@ -175,7 +175,7 @@ mod tests {
         let back = Identity::from_file(&identity.to_file()).unwrap();
         assert_eq!(back.recipient(), identity.recipient());
         assert_eq!(back.private_bytes(), identity.private_bytes());
-        assert_eq!(back.signers(), [signer.clone()]);
+        assert_eq!(back.signers(), std::slice::from_ref(&signer));
         let text = identity.recipient().to_string();
         assert_eq!(text.parse::<Recipient>().unwrap(), *identity.recipient());
         assert_eq!(signer.to_string().parse::<Signer>().unwrap(), signer);

@@ -62,3 +62,20 @@ pub(super) fn within(grant: &Grant, filter: Filter) -> Filter {
         scope => Filter::And(vec![scope.clone(), filter]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::rawdoc;
+
+    #[test]
+    fn the_scope_narrows_whatever_is_asked() {
+        let parse = |filter: RawDocumentBuf| Filter::parse(&filter).unwrap();
+        let grant = Grant { scope: Arc::new(parse(rawdoc! { "team": "a" })) };
+        for asked in [rawdoc! {}, rawdoc! { "$or": [{ "team": "b" }, { "n": 1 }] }, rawdoc! { "team": "b" }] {
+            let filter = within(&grant, parse(asked.clone()));
+            assert!(!filter.matches(&rawdoc! { "team": "b", "n": 1 }), "{asked:?}");
+        }
+        assert!(within(&grant, parse(rawdoc! { "n": 1 })).matches(&rawdoc! { "team": "a", "n": 1 }));
+    }
+}

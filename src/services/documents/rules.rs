@@ -107,3 +107,48 @@ pub(super) fn refusal(error: ports::Error) -> Error {
         other => other.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::rawdoc;
+
+    fn judged(creates: bool) -> Judged {
+        let scope = Arc::new(Filter::parse(&rawdoc! { "team": "a" }).unwrap());
+        let rules = Arc::new(Rules { schema: None, document_bytes: limits::DOCUMENT });
+        Judged { id: "x".to_owned(), creates: creates.then(|| scope.clone()), changes: Some(scope), rules }
+    }
+
+    #[test]
+    fn both_states_of_a_write_are_within_the_scope() {
+        let (ours, theirs) = (rawdoc! { "team": "a" }, rawdoc! { "team": "b" });
+        let judge = |before: Option<&RawDocumentBuf>, after: Option<&RawDocumentBuf>| {
+            let judged = judged(true).judge(before.map(|document| &**document), after.map(|document| &**document));
+            judged.map_err(|fault| fault.key)
+        };
+        assert_eq!(judge(None, Some(&ours)), Ok(()));
+        assert_eq!(judge(None, Some(&theirs)), Err(OUTSIDE));
+        assert_eq!(judge(Some(&ours), Some(&ours)), Ok(()));
+        assert_eq!(judge(Some(&ours), Some(&theirs)), Err(OUTSIDE));
+        // What the caller cannot see is not there, whatever is to become of it.
+        assert_eq!(judge(Some(&theirs), Some(&ours)), Err(HIDDEN));
+        assert_eq!(judge(Some(&theirs), None), Err(HIDDEN));
+        assert_eq!(judge(Some(&ours), None), Ok(()));
+    }
+
+    #[test]
+    fn who_may_only_change_makes_nothing() {
+        let ours = rawdoc! { "team": "a" };
+        assert_eq!(judged(false).judge(None, Some(&ours)).map_err(|fault| fault.key), Err(HIDDEN));
+        assert!(judged(false).judge(Some(&ours), Some(&ours)).is_ok());
+    }
+
+    #[test]
+    fn refusals_say_no_more_than_they_should() {
+        let refused = |key| refusal(ports::Error::Rejected(Fault::new(key)));
+        assert!(matches!(refused(HIDDEN), Error::NotFound(_)));
+        assert!(matches!(refused(OUTSIDE), Error::Forbidden));
+        assert!(matches!(refused("documents.too_large"), Error::TooLarge(_)));
+        assert!(matches!(refused("schema.type"), Error::Invalid(_)));
+    }
+}

@@ -7,8 +7,6 @@ use super::{
 };
 use aws_lc_rs::aead::{Aad, Nonce};
 
-/// Slots at the start of the file.
-pub(super) const SLOTS: u64 = 2;
 pub(super) const FORMAT: u32 = 1;
 /// Bytes of the first logical page that a head keeps; redb's header takes 320 of them.
 pub(super) const HEADER: usize = 512;
@@ -40,6 +38,8 @@ pub(super) struct Head {
     pub length: u64,
     /// A crash may have left half-written pages in free space; a sweep has not yet cleared them.
     pub unswept: bool,
+    /// Names the log's blocks that count: drawn anew at each checkpoint.
+    pub cycle: u64,
     pub takeovers: Takeovers,
     pub stamp: Vec<u8>,
     pub header: [u8; HEADER],
@@ -94,9 +94,10 @@ impl Head {
         body[8..10].copy_from_slice(&stamp.to_le_bytes());
         body[10..12].copy_from_slice(&takeovers.to_le_bytes());
         body[12] = u8::from(self.unswept);
-        body[16..16 + HEADER].copy_from_slice(&self.header);
-        body[528..528 + self.stamp.len()].copy_from_slice(&self.stamp);
-        for ((first, version), at) in self.takeovers.iter().zip(body[784..].as_chunks_mut::<8>().0) {
+        body[16..24].copy_from_slice(&self.cycle.to_le_bytes());
+        body[24..24 + HEADER].copy_from_slice(&self.header);
+        body[536..536 + self.stamp.len()].copy_from_slice(&self.stamp);
+        for ((first, version), at) in self.takeovers.iter().zip(body[792..].as_chunks_mut::<8>().0) {
             at[..4].copy_from_slice(&first.to_le_bytes());
             at[4..].copy_from_slice(&version.to_le_bytes());
         }
@@ -145,15 +146,16 @@ impl Head {
             epoch,
             length: u64::from_le_bytes(array(&body[..8])),
             unswept: body[12] != 0,
-            takeovers: body[784..]
+            cycle: u64::from_le_bytes(array(&body[16..24])),
+            takeovers: body[792..]
                 .as_chunks::<8>()
                 .0
                 .iter()
                 .take(takeovers)
                 .map(|at| (u32::from_le_bytes(array(&at[..4])), u32::from_le_bytes(array(&at[4..]))))
                 .collect(),
-            stamp: body[528..528 + stamp].to_vec(),
-            header: array(&body[16..16 + HEADER]),
+            stamp: body[536..536 + stamp].to_vec(),
+            header: array(&body[24..24 + HEADER]),
         })
     }
 }
@@ -176,7 +178,17 @@ mod tests {
     use proptest::prelude::*;
 
     fn head(stamp: Vec<u8>, length: u64, takeovers: Takeovers) -> Head {
-        Head { file: [7; 16], generation: 9, epoch: 400, length, unswept: true, takeovers, stamp, header: [3; HEADER] }
+        Head {
+            file: [7; 16],
+            generation: 9,
+            epoch: 400,
+            length,
+            unswept: true,
+            cycle: 0x0102_0304,
+            takeovers,
+            stamp,
+            header: [3; HEADER],
+        }
     }
 
     proptest! {

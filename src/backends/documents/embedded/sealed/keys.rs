@@ -143,6 +143,10 @@ impl PageKeys {
         let tag = seal(&*self.get(epoch)?, nonce, &page_aad(&self.file, page, epoch), page_bytes)?;
         Ok(Entry { nonce, tag, epoch })
     }
+
+    pub fn file(&self) -> &FileId {
+        &self.file
+    }
 }
 
 /// Seals in place and returns the tag.

@@ -1,7 +1,8 @@
 //! Where everything stands in the file: page positions and the tag entry. The module's doc draws it.
 
-use super::head::SLOTS;
-
+/// Physical pages at the start: two head slots, then the log.
+pub(super) const SLOTS: u64 = 2;
+pub(super) const LOG: u64 = 512;
 /// Bytes of a page, logical and physical, plain and sealed alike.
 pub(super) const PAGE: usize = 4096;
 pub(super) const PAGE_BYTES: u64 = PAGE as u64;
@@ -52,7 +53,7 @@ pub(super) fn group(page: u64) -> u64 {
 
 /// Physical page of a group's tag page.
 pub(super) fn tag_page(group: u64) -> u64 {
-    SLOTS + group * (GROUP + 1)
+    SLOTS + LOG + group * (GROUP + 1)
 }
 
 /// Physical page of a logical page.
@@ -63,7 +64,7 @@ pub(super) fn data_page(page: u64) -> u64 {
 /// Bytes of a file that holds `pages` logical pages and nothing behind.
 pub(super) fn physical_len(pages: u64) -> u64 {
     match pages.checked_sub(1) {
-        None => SLOTS * PAGE_BYTES,
+        None => (SLOTS + LOG) * PAGE_BYTES,
         Some(last) => (data_page(last) + 1) * PAGE_BYTES,
     }
 }
@@ -93,8 +94,8 @@ mod tests {
 
     #[test]
     fn the_first_pages_stand_where_the_format_says() {
-        assert_eq!((tag_page(0), data_page(0), data_page(127)), (2, 3, 130));
-        assert_eq!((tag_page(1), data_page(128)), (131, 132));
-        assert_eq!(physical_len(0), 2 * 4096);
+        assert_eq!((tag_page(0), data_page(0), data_page(127)), (514, 515, 642));
+        assert_eq!((tag_page(1), data_page(128)), (643, 644));
+        assert_eq!(physical_len(0), 514 * 4096);
     }
 }

@@ -67,10 +67,11 @@ impl Sealed {
             inner.alive()?;
             let entry = inner.tags.get(&*inner.disk, page)?;
             if !entry.unwritten() && !inner.check(page, &entry)? {
-                let _writer = inner.writer();
+                let mut writer = inner.writer();
                 // Written again meanwhile? Then it is right.
                 if page < inner.pages() && inner.tags.get(&*inner.disk, page)? == entry {
-                    inner.tags.set(&*inner.disk, page, &Entry::default()).map_err(|error| inner.fail(error))?;
+                    inner.tags.set(page, Entry::default());
+                    writer.unlogged.insert(page, Entry::default());
                     swept += 1;
                 }
             }

@@ -1,7 +1,10 @@
 //! Damage by accident or intent: detected or harmless, never other data, never a panic.
 
 use super::{
-    super::layout::{GROUP, PAGE, data_page, tag_page},
+    super::{
+        disk::Disk,
+        layout::{GROUP, PAGE, data_page, tag_page},
+    },
     crash::Dice,
     disk::MemoryDisk,
     *,
@@ -130,7 +133,7 @@ fn a_page_damaged_while_open_is_refused_and_scrubbed_out() {
     sealed.opened();
     let page =
         (1..sealed.0.pages()).find(|page| !sealed.0.tags.get(&*sealed.0.disk, *page).unwrap().unwritten()).unwrap();
-    super::super::Disk::write_at(&disk, data_page(page) * PAGE as u64 + 100, &[&[0x55; 3]]).unwrap();
+    Disk::write_at(&disk, data_page(page) * PAGE as u64 + 100, &[0x55; 3]).unwrap();
     let mut bytes = [0; PAGE];
     let error = sealed.0.read(page * PAGE as u64, &mut bytes).unwrap_err();
     assert!(matches!(error, Error::Page { page: wrong } if wrong == page) && error.corrupt());
@@ -166,7 +169,7 @@ fn an_old_page_under_its_new_entry_is_refused() {
     sealed.0.sync().unwrap();
     let at = data_page(5) * PAGE as u64;
     let old = &earlier[usize::try_from(at).unwrap()..][..PAGE];
-    super::super::Disk::write_at(&disk, at, &[old]).unwrap();
+    Disk::write_at(&disk, at, old).unwrap();
     sealed.opened();
     assert!(matches!(sealed.0.read(5 * PAGE as u64, &mut [0; PAGE]), Err(Error::Page { page: 5 })));
 }
@@ -184,7 +187,7 @@ fn a_wiped_tag_page_is_refused() {
 fn a_shortened_file_is_refused() {
     for clean in [true, false] {
         let (image, expected) = filled(clean);
-        for pages in [0, 1, 2, 3, 10, 40, image.len() / PAGE - 1] {
+        for pages in [0, 1, 2, 3, 40, 514, 515, 600, image.len() / PAGE - 1] {
             let cut = outcome(&image[..pages * PAGE + 17], &expected);
             assert_eq!(cut, Ok(Outcome::Refused), "{pages} pages, clean {clean}");
         }

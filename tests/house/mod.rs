@@ -43,7 +43,6 @@ pub const PASSWORD: &str = "une longue phrase de passe";
 pub struct House {
     router: BoxEndpoint<'static, Response>,
     pub token: String,
-    pub identities: Arc<Identities>,
     pub health: Arc<Health>,
     pub folder: TempDir,
 }
@@ -147,9 +146,9 @@ impl House {
         let state = state(store, &stamp, &keyring, &backups, limits);
         let password = Zeroizing::new(PASSWORD.to_owned());
         state.identities.add(&Caller::system(), EMAIL, password, vec![Role::Admin]).await.unwrap();
-        let (identities, health) = (state.identities.clone(), state.health.clone());
+        let health = state.health.clone();
         let router = http::router(state).boxed();
-        let mut house = Self { router, token: String::new(), identities, health, folder };
+        let mut house = Self { router, token: String::new(), health, folder };
         house.token = house.login(EMAIL, PASSWORD).await.data()["accessToken"].as_str().unwrap().to_owned();
         house
     }

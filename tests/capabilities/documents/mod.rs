@@ -1,5 +1,7 @@
 //! Documents one by one and by the batch: revisions, conditions, retries, rules.
 
+mod queries;
+
 use crate::house::House;
 use poem::http::Method;
 use serde_json::{Value, json};
