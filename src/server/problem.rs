@@ -119,6 +119,10 @@ impl From<ports::Error> for Problem {
         let kind = match &error {
             ports::Error::Corrupt(_) => Kind::Integrity,
             ports::Error::Unavailable(_) | ports::Error::Full(_) => Kind::Unavailable,
+            // Somebody else has it open: not for ever.
+            ports::Error::Rejected(fault) if fault.key == "sealed.locked" => {
+                return Self::new(Kind::Unavailable, fault.clone());
+            }
             ports::Error::Rejected(fault) => return Self::new(Kind::Refused, fault.clone()),
             ports::Error::Conflict(_) | ports::Error::Backend(_) => Kind::Failed,
         };

@@ -376,10 +376,14 @@ fn a_damaged_backup_is_refused_before_anything_is_restored() {
     }
 }
 
-/// `python3` with the two packages the separate reader needs.
+/// `$PYTHON`, which `scripts/services` provides, or `python3`, with the two packages the separate reader needs.
 fn python(arguments: &[&str]) -> (i32, Vec<u8>, String) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/read_backup.py");
-    let output = Command::new("python3").arg(script).args(arguments).output().expect("python3 runs");
+    let output = Command::new(std::env::var("PYTHON").unwrap_or("python3".to_owned()))
+        .arg(script)
+        .args(arguments)
+        .output()
+        .expect("python3 runs");
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         !errors.contains("ModuleNotFoundError"),
