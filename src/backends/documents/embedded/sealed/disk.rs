@@ -127,7 +127,11 @@ impl Space {
                 }
                 file.sync_data()?;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                // Part of it may have been given.
+                file.set_len(0)?;
+                return Err(error.into());
+            }
         }
         self.whole = true;
         Ok(())
@@ -136,7 +140,11 @@ impl Space {
     /// Gives the reserve up. `false`: there was none left.
     fn release(&mut self) -> bool {
         let had = std::mem::take(&mut self.whole);
-        had && File::options().write(true).open(&self.reserve).and_then(|file| file.set_len(0)).is_ok()
+        had && File::options()
+            .write(true)
+            .open(&self.reserve)
+            .and_then(|file| file.set_len(0).and_then(|()| file.sync_all()))
+            .is_ok()
     }
 }
 

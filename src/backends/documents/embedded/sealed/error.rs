@@ -127,12 +127,13 @@ impl From<io::Error> for Error {
 impl From<Error> for io::Error {
     /// Keeps the error within, where [`Error::behind`] finds it again.
     fn from(error: Error) -> Self {
-        match error {
-            Error::Io(error) => error,
-            Error::Page { .. } | Error::Damaged { .. } => Self::new(io::ErrorKind::InvalidData, error),
-            Error::Access { .. } => Self::new(io::ErrorKind::InvalidInput, error),
-            other => Self::other(other),
-        }
+        let kind = match &error {
+            Error::Io(error) => error.kind(),
+            Error::Page { .. } | Error::Damaged { .. } => io::ErrorKind::InvalidData,
+            Error::Access { .. } => io::ErrorKind::InvalidInput,
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
     }
 }
 

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod disk;
 mod files;
+mod full;
 mod model;
 
 use super::{DataKeys, Error, Sealed};
