@@ -219,9 +219,6 @@ impl Documents for Failing {
     async fn trim(&self, _: Timestamp, _: Sequence) -> Result<u64> {
         self.fail().await
     }
-    async fn load(&self, _: Load) -> Result<()> {
-        self.fail().await
-    }
     async fn close(&self) -> Result<()> {
         self.fail().await
     }

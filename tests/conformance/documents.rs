@@ -115,7 +115,7 @@ pub async fn queries(engine: &dyn Documents, mongod: &Reference) {
         let sort = match generator.below(3) {
             0 => Document::new(),
             1 => {
-                let index = Sort::parse_text(*generator.pick(&INDEXES)).expect("an index");
+                let index = Sort::parse_text(generator.pick::<&str>(&INDEXES)).expect("an index");
                 let flip = if generator.one_in(2) { 1 } else { -1 };
                 index
                     .0
