@@ -119,6 +119,10 @@ impl From<ports::Error> for Problem {
         let kind = match &error {
             ports::Error::Corrupt(_) => Kind::Integrity,
             ports::Error::Unavailable(_) | ports::Error::Full(_) => Kind::Unavailable,
+            // Whoever holds the lock leaves it some day.
+            ports::Error::Rejected(fault) if fault.key == "sealed.locked" => {
+                return Self::new(Kind::Unavailable, fault.clone());
+            }
             ports::Error::Rejected(fault) => return Self::new(Kind::Refused, fault.clone()),
             ports::Error::Conflict(_) | ports::Error::Backend(_) => Kind::Failed,
         };
@@ -130,9 +134,14 @@ impl From<services::Error> for Problem {
     fn from(error: services::Error) -> Self {
         use services::Error;
         let kind = match &error {
-            Error::Unreadable(fault) | Error::Invalid(fault) | Error::Conflict(fault) | Error::Precondition(fault) => {
+            Error::Refused(fault)
+            | Error::Unreadable(fault)
+            | Error::Invalid(fault)
+            | Error::Conflict(fault)
+            | Error::Precondition(fault) => {
                 return Self::new(Kind::Refused, fault.clone());
             }
+            Error::Damaged(fault) => return Self::new(Kind::Integrity, fault.clone()),
             Error::NotFound(fault) => return Self::new(Kind::NotFound, fault.clone()),
             Error::Unavailable(_) | Error::Full | Error::RateLimit { .. } => Kind::Unavailable,
             _ => Kind::Failed,
