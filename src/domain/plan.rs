@@ -83,7 +83,8 @@ fn is_id(path: &Path) -> bool {
     matches!(path.parts(), [only] if only == "_id")
 }
 
-/// Chooses: ids named by the filter; else most fields fixed, then the order served, then a range; else all documents.
+/// Chooses: ids named by the filter; else most fields fixed, then the order served, then a range (for an order by id
+/// the other way round); else all documents.
 pub fn plan(filter: &Filter, sort: &Sort, candidates: &[Candidate<'_>]) -> Plan {
     let mut conditions = Conditions { all: Vec::new(), complete: true };
     conditions.gather(filter, &[]);
@@ -181,7 +182,9 @@ fn by_index(
         ranges.unwrap_or_else(|| prefixes.into_iter().map(|prefix| (prefix.clone(), key::after(&prefix))).collect());
     ranges.sort();
     let served = if nearest { None } else { serve(fields, candidate.multikey, &fixed, keys, tie) };
-    let score = points * 4 + usize::from(served.is_some()) * 2 + usize::from(ranged);
+    // Ids are put in order cheaply, from keys alone; for any other order documents must be read.
+    let (ordered, narrowed) = if keys.is_empty() { (1, 2) } else { (2, 1) };
+    let score = points * 4 + usize::from(served.is_some()) * ordered + usize::from(ranged) * narrowed;
     if points == 0 && !ranged && (served.is_none() || keys.is_empty()) {
         return None;
     }
@@ -421,7 +424,8 @@ mod tests {
         assert_eq!(of(rawdoc! { "country": "CD", "population": { "$gt": 5 } }, ""), (Some(2), 1, false, true));
         assert_eq!(of(rawdoc! { "country": "CD" }, ""), (Some(0), 1, true, true));
         assert_eq!(of(rawdoc! { "country": { "$in": ["CD", "RW"] } }, "country,-population"), (Some(2), 2, true, true));
-        assert_eq!(of(rawdoc! { "country": { "$in": ["CD", "RW"] } }, "-population"), (Some(1), 1, true, false));
+        assert_eq!(of(rawdoc! { "country": { "$in": ["CD", "RW"] } }, "-population"), (Some(0), 2, false, true));
+        assert_eq!(of(rawdoc! { "country": { "$gt": "CD" } }, "-population"), (Some(1), 1, true, false));
         assert_eq!(of(rawdoc! {}, "population"), (Some(1), 1, true, true));
         assert_eq!(of(rawdoc! { "country": "CD", "name": "x" }, ""), (Some(0), 1, true, false));
         assert_eq!(of(rawdoc! { "name": "x" }, ""), (None, 1, true, false));

@@ -15,7 +15,7 @@ fn answer(request: &Request, names: &[String], port: u16) -> Response {
             .content_type("text/plain; charset=utf-8")
             .body("This server does not answer for that host name.\n");
     };
-    let path = request.original_uri().path_and_query().map_or("/", |path| path.as_str());
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let port = if port == 443 { String::new() } else { format!(":{port}") };
     Response::builder()
         .status(StatusCode::PERMANENT_REDIRECT)

@@ -119,7 +119,7 @@ impl From<ports::Error> for Problem {
         let kind = match &error {
             ports::Error::Corrupt(_) => Kind::Integrity,
             ports::Error::Unavailable(_) | ports::Error::Full(_) => Kind::Unavailable,
-            // Whoever holds the lock leaves it some day.
+            // Somebody else has it open: not for ever.
             ports::Error::Rejected(fault) if fault.key == "sealed.locked" => {
                 return Self::new(Kind::Unavailable, fault.clone());
             }

@@ -9,7 +9,7 @@ use debrouille_appliance::{
     ports::{
         Error, Result,
         documents::{
-            Batch, Collection, Committed, Documents, Explain, Page, Query, Record, Sequence, Snapshot, Statistics,
+            Batch, Collection, Committed, Documents, Explain, Load, Page, Query, Record, Sequence, Snapshot, Statistics,
         },
     },
 };
@@ -211,6 +211,9 @@ impl Documents for Failing {
         self.fail().await
     }
     async fn statistics(&self) -> Result<Statistics> {
+        self.fail().await
+    }
+    async fn load(&self, _: Load) -> Result<()> {
         self.fail().await
     }
     async fn trim(&self, _: Timestamp, _: Sequence) -> Result<u64> {

@@ -3,6 +3,7 @@
 use crate::{
     corpus,
     generate::{Generator, raw},
+    geo,
     language::{Differences, case, id, text, with_id},
     mongod::Reference,
 };
@@ -114,7 +115,7 @@ pub async fn queries(engine: &dyn Documents, mongod: &Reference) {
         let sort = match generator.below(3) {
             0 => Document::new(),
             1 => {
-                let index = Sort::parse_text(*generator.pick(&INDEXES)).expect("an index");
+                let index = Sort::parse_text(generator.pick::<&str>(&INDEXES)).expect("an index");
                 let flip = if generator.one_in(2) { 1 } else { -1 };
                 index
                     .0
@@ -164,6 +165,38 @@ pub async fn queries(engine: &dyn Documents, mongod: &Reference) {
         }
     }
     differences.finish(2_000);
+}
+
+/// Points: inside shapes, and the nearest first, page by page.
+pub async fn places(engine: &dyn Documents, mongod: &Reference) {
+    let mut generator = Generator::new();
+    let documents = geo::places(&mut generator, 400);
+    mongod.load("places", &documents).await;
+    mongod.index("places", "at", doc! { "at": "2dsphere" }).await;
+    load(engine, "places", &["at"], &documents).await;
+    let mut differences = Differences::default();
+    for _ in 0..Generator::rounds(60) {
+        let near = generator.one_in(2);
+        let filter = if near {
+            let here = geo::point(geo::position(&mut generator));
+            doc! { "at": { "$near": { "$geometry": here, "$maxDistance": generator.below(9_000_000) as f64 } } }
+        } else {
+            doc! { "at": { "$geoWithin": geo::shape(&mut generator) } }
+        };
+        let sort = (!near).then(|| bson::rawdoc! { "_id": 1 });
+        let theirs = mongod.find("places", &raw(&filter), sort.as_deref(), None).await;
+        let theirs = theirs.map(|found| found.iter().map(|document| id(document).to_owned()).collect());
+        let query = Query {
+            collection: "places".to_owned(),
+            filter: Arc::new(Filter::parse(&raw(&filter)).expect("a filter")),
+            sort: Sort::default(),
+            limit: 1 + generator.below(60),
+            after: None,
+        };
+        let ours = answer(engine, &query).await;
+        differences.compare(filter, &ours, &theirs, |ours: &Vec<String>, theirs| format!("{ours:?} for {theirs:?}"));
+    }
+    differences.finish(60);
 }
 
 /// Updates, each in a commit of its own; a refused one leaves the document as it was.

@@ -31,3 +31,12 @@ async fn updates_leave_what_mongod_leaves() {
     mongod.end().await;
     engine.close().await.expect("closed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn places_are_found_as_by_mongod() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (engine, mongod) = (open(folder.path()), Reference::start("embedded_places").await);
+    documents::places(&engine, &mongod).await;
+    mongod.end().await;
+    engine.close().await.expect("closed");
+}

@@ -11,7 +11,7 @@ use debrouille_appliance::domain::filter::Filter;
 const COLLECTION: &str = "places";
 
 /// Longitude and latitude, mostly around the Congo, else anywhere.
-fn position(generator: &mut Generator) -> (f64, f64) {
+pub fn position(generator: &mut Generator) -> (f64, f64) {
     let within = |generator: &mut Generator, low: f64, high: f64| {
         low + (high - low) * generator.below(1_000_000) as f64 / 1_000_000.0
     };
@@ -22,12 +22,12 @@ fn position(generator: &mut Generator) -> (f64, f64) {
     }
 }
 
-fn point((longitude, latitude): (f64, f64)) -> Bson {
+pub fn point((longitude, latitude): (f64, f64)) -> Bson {
     bson!({ "type": "Point", "coordinates": [longitude, latitude] })
 }
 
 /// Points in the forms a document may hold them; several of them in `stops`.
-fn places(generator: &mut Generator, count: usize) -> Vec<RawDocumentBuf> {
+pub fn places(generator: &mut Generator, count: usize) -> Vec<RawDocumentBuf> {
     let place = |number: usize| {
         let here = position(generator);
         let at = match generator.below(6) {
@@ -76,7 +76,7 @@ fn ring(generator: &mut Generator, centre: (f64, f64), radius: f64) -> Vec<Bson>
     (0..=corners).map(corner).collect()
 }
 
-fn shape(generator: &mut Generator) -> Document {
+pub fn shape(generator: &mut Generator) -> Document {
     let centre = position(generator);
     // Away from the poles and the date line, where a ring drawn in degrees would cross itself.
     let centre = (centre.0.clamp(-140.0, 140.0), centre.1.clamp(-50.0, 50.0));

@@ -133,3 +133,26 @@ fn among(value: Option<RawBsonRef<'_>>, values: &[RawBson]) -> bool {
 /// Every number type, for `$type: "number"`.
 pub(super) const NUMBERS: [ElementType; 4] =
     [ElementType::Double, ElementType::Int32, ElementType::Int64, ElementType::Decimal128];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::rawdoc;
+
+    /// The suite against mongod says the rest.
+    #[test]
+    fn arrays_null_and_missing() {
+        let holds = |filter: bson::RawDocumentBuf, document: bson::RawDocumentBuf| {
+            Filter::parse(&filter).expect("a filter").matches(&document)
+        };
+        assert!(holds(rawdoc! { "a": 1 }, rawdoc! { "a": [3, 1.0] }));
+        assert!(holds(rawdoc! { "a": null }, rawdoc! {}));
+        assert!(!holds(rawdoc! { "a": { "$ne": null } }, rawdoc! {}));
+        assert!(holds(rawdoc! { "a": { "$gt": 1, "$lt": 3 } }, rawdoc! { "a": [0, 5] }));
+        assert!(!holds(rawdoc! { "a": { "$elemMatch": { "$gt": 1, "$lt": 3 } } }, rawdoc! { "a": [0, 5] }));
+        assert!(!holds(rawdoc! { "a": { "$gt": 1 } }, rawdoc! { "a": "2" }));
+        assert!(!holds(rawdoc! { "a": { "$ne": 1 } }, rawdoc! { "a": [1, 2] }));
+        assert!(holds(rawdoc! { "a.b": { "$in": [2, null] } }, rawdoc! { "a": [{ "b": 2 }] }));
+        assert!(!holds(rawdoc! { "a.b": null }, rawdoc! { "a": [1, 2] }));
+    }
+}

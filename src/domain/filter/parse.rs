@@ -379,5 +379,65 @@ fn unknown(operator: &str, at: &str) -> Fault {
 }
 
 fn about(key: &'static str, operator: &str, at: &str) -> Fault {
-    Fault::new(key).at(at).with("operator", operator)
+    // An operator that stands at the top is its own place.
+    Fault::new(key).at(if at.is_empty() { operator } else { at }).with("operator", operator)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{RawDocumentBuf, rawdoc};
+    use proptest::prelude::*;
+
+    fn fault(filter: &RawDocument) -> (&'static str, String) {
+        let fault = Filter::parse(filter).expect_err("a fault");
+        (fault.key, fault.path)
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_by_name_and_place() {
+        assert_eq!(fault(&rawdoc! { "$where": "true" }), ("query.unknown_operator", "$where".into()));
+        assert_eq!(fault(&rawdoc! { "$expr": {} }), ("query.unknown_operator", "$expr".into()));
+        assert_eq!(fault(&rawdoc! { "a.b": { "$mod": [2, 0] } }), ("query.unknown_operator", "a.b".into()));
+        assert_eq!(fault(&rawdoc! { "$or": [{ "a": { "$text": 1 } }] }), ("query.unknown_operator", "a".into()));
+        let nested = rawdoc! { "a": { "$elemMatch": { "b": { "$function": 1 } } } };
+        assert_eq!(fault(&nested), ("query.unknown_operator", "a.b".into()));
+        assert_eq!(fault(&rawdoc! { "$and": [] }), ("query.empty", "$and".into()));
+        assert_eq!(fault(&rawdoc! { "a..b": 1 }), ("query.path", "a..b".into()));
+        let shown = Filter::parse(&rawdoc! { "a": { "$mod": 1 } }).expect_err("a fault").to_string();
+        assert!(shown.starts_with("a: the operator \"$mod\""), "{shown}");
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |depth: usize| (0..depth).fold(rawdoc! { "a": 1 }, |inner, _| rawdoc! { "$nor": [inner] });
+        // Each level is a document and an array.
+        let deepest = Filter::parse(&nested(49)).expect("a filter");
+        assert!(!deepest.matches(&rawdoc! { "a": 1 }));
+        assert_eq!(fault(&nested(50)).0, "documents.nesting");
+        assert_eq!(fault(&nested(5_000)).0, "documents.nesting");
+    }
+
+    proptest! {
+        /// Whatever the bytes are, and wherever good bytes are damaged.
+        #[test]
+        fn no_input_panics(noise: Vec<u8>, place: prop::sample::Index, byte: u8) {
+            let sound = rawdoc! {
+                "a.0": { "$gte": 1.5, "$not": { "$in": ["x", null] } },
+                "$or": [{ "b": { "$elemMatch": { "$regex": "^a", "$options": "i" } } }, { "c": { "$type": [2, "int"] } }],
+                "d": { "$geoWithin": { "$box": [[0, 0], [1, 1]] } },
+            };
+            let mut damaged = sound.into_bytes();
+            let place = place.index(damaged.len());
+            damaged[place] = byte;
+            for bytes in [noise, damaged] {
+                if let Ok(document) = RawDocumentBuf::from_bytes(bytes)
+                    && let Ok(filter) = Filter::parse(&document)
+                {
+                    filter.matches(&document);
+                    filter.matches(&rawdoc! { "a": [2, { "0": 3 }], "b": ["A"], "d": [0.5, 0.5] });
+                }
+            }
+        }
+    }
 }

@@ -275,3 +275,69 @@ fn on_array(
         None => Ok(Outcome::Stay),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{RawDocument, RawDocumentBuf, doc, rawdoc};
+    use proptest::prelude::*;
+
+    fn applied(update: &RawDocument, mut document: Document) -> Result<Document, (&'static str, String)> {
+        let applied = Update::parse(update).and_then(|update| update.apply(&mut document, Timestamp(1_500)));
+        applied.map(|()| document).map_err(|fault| (fault.key, fault.path))
+    }
+
+    #[test]
+    fn operators_change_what_they_name() {
+        let update = rawdoc! {
+            "$set": { "a.b": 1 }, "$inc": { "n": 2 }, "$push": { "l": { "$each": [3, 1], "$sort": 1, "$slice": 2 } },
+            "$unset": { "gone": "" }, "$rename": { "old": "new" }, "$currentDate": { "at": true },
+        };
+        let before = doc! { "n": i32::MAX, "l": [2], "gone": 1, "old": "x" };
+        let after = doc! {
+            "n": i64::from(i32::MAX) + 2, "l": [1, 2], "a": { "b": 1 },
+            "at": bson::DateTime::from_millis(1_500), "new": "x",
+        };
+        assert_eq!(applied(&update, before), Ok(after));
+    }
+
+    #[test]
+    fn faults_name_the_place() {
+        let fault = |update: RawDocumentBuf, document: Document| applied(&update, document).expect_err("a fault");
+        assert_eq!(fault(rawdoc! { "$set": { "_rev": 1 } }, doc! {}), ("update.system_field", "_rev".into()));
+        assert_eq!(fault(rawdoc! { "$rename": { "a": "_owner" } }, doc! {}), ("update.system_field", "_owner".into()));
+        assert_eq!(fault(rawdoc! { "$unset": { "_id.x": 1 } }, doc! {}), ("update.system_field", "_id.x".into()));
+        let both = rawdoc! { "$set": { "a": 1 }, "$inc": { "a.b": 1 } };
+        assert_eq!(fault(both, doc! {}), ("update.conflict", "a.b".into()));
+        assert_eq!(fault(rawdoc! { "$set": { "a.b": 1 } }, doc! { "a": 1 }), ("update.not_a_document", "a".into()));
+        assert_eq!(fault(rawdoc! { "$inc": { "a": 1 } }, doc! { "a": "x" }), ("update.not_a_number", "a".into()));
+        assert_eq!(fault(rawdoc! { "$inc": { "a": 1 } }, doc! { "a": i64::MAX }), ("update.overflow", "a".into()));
+        assert_eq!(
+            fault(rawdoc! { "$set": { "a.9999999": 1 } }, doc! { "a": [] }),
+            ("update.padding", "a.9999999".into())
+        );
+        assert_eq!(fault(rawdoc! { "$bit": { "a": 1 } }, doc! {}).0, "update.unknown_operator");
+        assert_eq!(fault(rawdoc! { "$set": { "a": 1 }, "b": 1 }, doc! {}).0, "update.mixed");
+        assert_eq!(fault(rawdoc! {}, doc! {}).0, "update.empty");
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(noise: Vec<u8>, place: prop::sample::Index, byte: u8) {
+            let sound = rawdoc! {
+                "$set": { "a.3": 1 }, "$push": { "b": { "$each": [1], "$position": -9, "$slice": -1, "$sort": { "x": 1 } } },
+                "$mul": { "c": 3 }, "$pull": { "d": { "$gt": 1 } }, "$rename": { "e": "f" }, "$pop": { "g": -1 },
+            };
+            let mut damaged = sound.into_bytes();
+            let place = place.index(damaged.len());
+            damaged[place] = byte;
+            for bytes in [noise, damaged] {
+                if let Ok(given) = RawDocumentBuf::from_bytes(bytes) {
+                    let document = doc! { "a": [1], "b": [{ "x": 2 }], "c": i64::MAX, "d": [2, "x"], "e": 1, "g": [] };
+                    let _ = applied(&given, document.clone());
+                    let _ = Update::merge(&given).and_then(|patch| patch.apply(&mut document.clone(), Timestamp(0)));
+                }
+            }
+        }
+    }
+}

@@ -5,6 +5,7 @@ use poem::{
     PathPattern, Request, Response,
     http::{HeaderName, HeaderValue, Method, header, uri::Scheme},
 };
+use std::time::Duration;
 use tokio::time::Instant;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -22,6 +23,9 @@ const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// Two years, as browsers advise.
 const TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=63072000");
+
+/// The service level's 95th percentile.
+const SLOW: Duration = Duration::from_millis(500);
 
 /// What the end needs to know of the beginning.
 pub struct Arrival {
@@ -53,17 +57,33 @@ impl Arrival {
         if self.https {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, TRANSPORT);
         }
-        // The path without its query: filters name people.
-        tracing::info!(
-            target: "access",
-            trace = %exchange.trace,
-            request = %exchange.request,
-            method = %self.method,
-            path = %self.path,
-            route = response.data::<PathPattern>().map(|pattern| &*pattern.0),
-            status = response.status().as_u16(),
-            micros = self.at.elapsed().as_micros(),
-        );
+        self.log(response, exchange);
+    }
+
+    /// What went well and quickly is for those who look for it: the metrics count it, the journal keeps what it
+    /// wrote. The path comes without its query: filters name people.
+    fn log(&self, response: &Response, exchange: &Exchange) {
+        let elapsed = self.at.elapsed();
+        macro_rules! line {
+            ($level:expr) => {
+                tracing::event!(
+                    target: "access",
+                    $level,
+                    trace = %exchange.trace,
+                    request = %exchange.request,
+                    method = %self.method,
+                    path = %self.path,
+                    route = response.data::<PathPattern>().map(|pattern| &*pattern.0),
+                    status = response.status().as_u16(),
+                    micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+                    "answered"
+                )
+            };
+        }
+        match response.status().as_u16() < 400 && elapsed < SLOW {
+            true => line!(tracing::Level::DEBUG),
+            false => line!(tracing::Level::INFO),
+        }
     }
 }
 

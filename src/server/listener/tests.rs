@@ -161,12 +161,12 @@ async fn cuts_slow_handshakes_and_slow_heads() {
 
 #[tokio::test]
 async fn cuts_idle_connections_later_than_slow_heads() {
-    let limits = Limits { head: SECOND / 4, idle: SECOND, ..Limits::default() };
+    let limits = Limits { head: SECOND / 4, idle: SECOND * 2, ..Limits::default() };
     let plain = Site::start(limits.clone(), false).await;
     let mut stream = plain.connect().await;
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let alive = lifetime(&mut stream).await;
-    assert!(alive >= SECOND * 9 / 10 && alive < SECOND * 2, "{alive:?}");
+    assert!(alive >= SECOND * 19 / 10 && alive < SECOND * 3, "{alive:?}");
     let mut stream = plain.connect().await;
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     tokio::time::sleep(SECOND / 2).await;
@@ -180,7 +180,7 @@ async fn cuts_idle_connections_later_than_slow_heads() {
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let start = Stopwatch::start();
     let _ = timeout(SECOND * 5, stream.read_to_end(&mut Vec::new())).await.expect("never cut");
-    assert!(start.elapsed() >= SECOND * 9 / 10, "{:?}", start.elapsed());
+    assert!(start.elapsed() >= SECOND * 19 / 10, "{:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -249,7 +249,8 @@ async fn the_certificate_is_swapped_live() {
 #[tokio::test]
 async fn the_drain_finishes_what_is_in_flight_and_nothing_else() {
     let site = Site::start(Limits::default(), false).await;
-    let _silent = site.connect().await;
+    let mut silent = site.connect().await;
+    silent.write_all(b"GET / HT").await.unwrap();
     let mut idle = site.connect().await;
     idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut busy = site.connect().await;

@@ -2,11 +2,19 @@
 
 use super::*;
 use crate::{
-    backends::objects::folder::Folder,
-    base::{clock::Timestamp, environment::Environment},
+    backends::{
+        documents::embedded::{Embedded, Options},
+        objects::folder::Folder,
+    },
+    base::{
+        clock::{FixedClock, Timestamp},
+        environment::Environment,
+    },
     ports::{
         self,
-        documents::{Action, Load, Origin, Record, Sequence, Snapshot},
+        documents::{
+            Action, Batch, COLLECTIONS, Change, Documents, Expect, Load, Operation, Origin, Record, Sequence, Snapshot,
+        },
     },
     services::{
         instance::Stamp,
@@ -14,7 +22,15 @@ use crate::{
     },
 };
 use bson::{Bson, RawDocumentBuf, doc};
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+};
 use zeroize::Zeroizing;
 
 /// What a store would show at one moment.
@@ -376,10 +392,14 @@ fn a_damaged_backup_is_refused_before_anything_is_restored() {
     }
 }
 
-/// `python3` with the two packages the separate reader needs.
+/// `$PYTHON`, which `scripts/services` provides, or `python3`, with the two packages the separate reader needs.
 fn python(arguments: &[&str]) -> (i32, Vec<u8>, String) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/read_backup.py");
-    let output = Command::new("python3").arg(script).args(arguments).output().expect("python3 runs");
+    let output = Command::new(std::env::var("PYTHON").unwrap_or("python3".to_owned()))
+        .arg(script)
+        .args(arguments)
+        .output()
+        .expect("python3 runs");
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         !errors.contains("ModuleNotFoundError"),
@@ -482,4 +502,100 @@ fn write_the_fixture() {
         text.push(b'\n');
     }
     std::fs::write(format!("{FIXTURES}/content.ndjson"), text).unwrap();
+}
+
+/// Transfers go on between accounts while the backup is made: what is restored is one moment of them, the one the
+/// backup names, and its journal tells how it came to be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_made_under_writes_restores_one_moment() {
+    const ACCOUNTS: usize = 300;
+    const TOTAL: i64 = ACCOUNTS as i64 * 1000;
+    let origin = Arc::new(engine());
+    let put = |id: String, amount: i64| Operation {
+        collection: "accounts".to_owned(),
+        id,
+        expect: Expect::Any,
+        change: Change::Put(raw(doc! {"amount": amount, "filling": "x".repeat(300)})),
+    };
+    let define = Operation { collection: COLLECTIONS.to_owned(), ..put("accounts".to_owned(), 0) };
+    let define = Operation { change: Change::Put(raw(doc! {"indexes": ["amount"]})), ..define };
+    origin.commit(batch(vec![define])).await.unwrap();
+    let accounts = (0..ACCOUNTS).map(|n| put(format!("{n:04}"), 1000)).collect();
+    origin.commit(batch(accounts)).await.unwrap();
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let (origin, stop) = (origin.clone(), stop.clone());
+        async move {
+            let mut amounts = vec![1000; ACCOUNTS];
+            let mut n = 0_usize;
+            while !stop.load(Ordering::Relaxed) {
+                let (from, to) = (n * 7 % ACCOUNTS, (n * 13 + 1) % ACCOUNTS);
+                n += 1;
+                if from != to {
+                    amounts[from] -= 3;
+                    amounts[to] += 3;
+                    let both = [from, to].map(|n| put(format!("{n:04}"), amounts[n]));
+                    origin.commit(batch(both.into())).await.unwrap();
+                }
+            }
+            n
+        }
+    });
+    let instance = Arc::new(instance(Environment::Staging));
+    while origin.statistics().await.unwrap().sequence < Sequence(ACCOUNTS as u64 + 200) {
+        tokio::task::yield_now().await;
+    }
+    let snapshot = origin.snapshot().await.unwrap();
+    let created = tokio::task::spawn_blocking({
+        let (instance, snapshot) = (instance.clone(), snapshot.clone());
+        move || instance.back_up(&*snapshot, 0).unwrap()
+    })
+    .await
+    .unwrap();
+    let during = origin.statistics().await.unwrap().sequence;
+    stop.store(true, Ordering::Relaxed);
+    writer.await.unwrap();
+    assert!(during > created.header.upto, "nothing was written while the backup was made");
+
+    let restored = Arc::new(engine());
+    let handle = tokio::runtime::Handle::current();
+    let manifest = tokio::task::spawn_blocking({
+        let (instance, restored, name) = (instance.clone(), restored.clone(), created.name.clone());
+        move || {
+            let own = signers(&instance.keyring);
+            let trust = Trust::Signers(&own);
+            let restore = Restore::begin(&instance.folder, &name, &instance.identity, trust, Environment::Staging);
+            restore.unwrap().load(&mut |part| handle.block_on(restored.load(part)), &mut |_| Ok(())).unwrap()
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(manifest, created.manifest);
+
+    let back = restored.snapshot().await.unwrap();
+    assert_eq!(back.sequence(), snapshot.sequence());
+    assert_eq!(back.collections().unwrap(), snapshot.collections().unwrap());
+    for name in back.collections().unwrap() {
+        let rows = back.documents(&name, None, 100_000).unwrap();
+        assert!(rows == snapshot.documents(&name, None, 100_000).unwrap(), "{name}");
+    }
+    let accounts = back.documents("accounts", None, 100_000).unwrap();
+    assert_eq!(accounts.iter().map(|account| account.get_i64("amount").unwrap()).sum::<i64>(), TOTAL);
+    let records = back.records(Sequence(0), 1_000_000).unwrap();
+    assert!(records == snapshot.records(Sequence(0), 1_000_000).unwrap());
+    let mut replayed = BTreeMap::new();
+    for record in records.into_iter().filter(|record| record.collection == "accounts") {
+        replayed.insert(record.id, record.after.unwrap());
+    }
+    assert!(replayed.into_values().eq(accounts), "the journal tells another story");
+}
+
+fn engine() -> Embedded {
+    let clock = Arc::new(FixedClock(AtomicI64::new(1_000)));
+    Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), clock).unwrap()
+}
+
+fn batch(operations: Vec<Operation>) -> Batch {
+    Batch { time: Timestamp(5), origin: Origin::default(), operations, check: None, receipt: None }
 }

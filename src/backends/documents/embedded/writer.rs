@@ -210,7 +210,9 @@ impl Writer {
             if self.background {
                 changed |= build::step(&mut work)?;
             }
-            work.tables.metadata.insert("sequence", work.sequence)?;
+            if changed {
+                work.tables.metadata.insert("sequence", work.sequence)?;
+            }
             let background = build::waiting(&work)?;
             (work.state(), background)
         };

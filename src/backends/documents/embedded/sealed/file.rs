@@ -6,18 +6,17 @@ use super::{
     error::{Error, Result},
     head::{HEADER, Head, TAKEOVERS},
     keys::PageKeys,
-    layout::{Entry, LOG, PAGE, PAGE_BYTES, SLOTS, data_page, physical_len},
+    layout::{Entry, PAGE, PAGE_BYTES, SLOTS, data_page, physical_len},
     log,
     open::random_cycle,
     overlay::Overlay,
-    pending::Pending,
     tags::Tags,
 };
 use crate::base::random;
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -30,7 +29,6 @@ pub(super) struct Inner {
     pub disk: Box<dyn Disk>,
     pub keys: PageKeys,
     pub tags: Tags,
-    pub pending: RwLock<Pending>,
     /// Present when nothing is to be written to the disk.
     pub overlay: Option<Overlay>,
     pub writer: Mutex<Writer>,
@@ -47,6 +45,8 @@ pub(super) struct Inner {
     pub closed: AtomicBool,
     /// [`WRITES`], less in tests.
     pub writes_per_epoch: u32,
+    /// [`super::layout::LOG`], less in tests.
+    pub log_blocks: u64,
 }
 
 /// What only one thread at a time may touch.
@@ -145,14 +145,7 @@ impl Inner {
     /// Reads and opens a page; `false`: its tag is wrong.
     pub fn open_page(&self, page: u64, entry: &Entry, out: &mut [u8]) -> Result<bool> {
         let mut sealed = [0; PAGE];
-        let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
-        match pending.get(page) {
-            Some(bytes) => sealed.copy_from_slice(bytes),
-            None => {
-                drop(pending);
-                self.disk.read_at(data_page(page) * PAGE_BYTES, &mut sealed)?;
-            }
-        }
+        self.disk.read_at(data_page(page) * PAGE_BYTES, &mut sealed)?;
         self.keys.open(page, entry, &sealed, out, self.epoch.load(Ordering::Acquire))
     }
 
@@ -193,30 +186,12 @@ impl Inner {
         let entry = self.keys.seal(page, writer.head.epoch, nonce, &mut sealed)?;
         self.tags.set(page, entry);
         writer.unlogged.insert(page, entry);
-        let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
-        pending.put(page, &sealed);
-        let full = pending.full();
-        drop(pending);
-        if full {
-            self.flush(writer)?;
-        }
-        if log::blocks(writer.unlogged.len()) >= LOG {
+        writer.unsynced = true;
+        self.disk.write_at(data_page(page) * PAGE_BYTES, &sealed).map_err(|error| self.fail(error))?;
+        if log::blocks(writer.unlogged.len()) >= self.log_blocks {
             // A transaction larger than the log: its pages are nobody's yet, so their entries may go ahead of it.
             self.checkpoint(writer, writer.synced.clone())?;
         }
-        Ok(())
-    }
-
-    /// Hands the gathered pages to the disk.
-    pub fn flush(&self, writer: &mut Writer) -> Result<()> {
-        let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
-        if pending.is_empty() {
-            return Ok(());
-        }
-        writer.unsynced = true;
-        pending.write(&*self.disk).map_err(|error| self.fail(error))?;
-        drop(pending);
-        self.pending.write().unwrap_or_else(PoisonError::into_inner).clear();
         Ok(())
     }
 
@@ -227,13 +202,12 @@ impl Inner {
         }
         let mut writer = self.writer();
         let blocks = log::blocks(writer.unlogged.len());
-        if writer.logged + blocks > LOG {
+        if writer.logged + blocks > self.log_blocks {
             let head = writer.head.clone();
             self.checkpoint(&mut writer, head)?;
             writer.head_changed = false;
             return Ok(());
         }
-        self.flush(&mut writer)?;
         self.log(&mut writer)?;
         if writer.head_changed {
             let head = writer.head.clone();
@@ -254,19 +228,17 @@ impl Inner {
             return Ok(());
         }
         let entries: Vec<(u64, Entry)> = writer.unlogged.iter().map(|(page, entry)| (*page, *entry)).collect();
-        let mut blocks = Vec::new();
         for (place, items) in (writer.logged..).zip(entries.chunks(log::ITEMS)) {
             let nonce = writer.nonce();
-            blocks.push(log::seal(&self.keys, writer.synced.cycle, place, writer.head.epoch, nonce, items)?);
+            let block = log::seal(&self.keys, writer.synced.cycle, place, writer.head.epoch, nonce, items)?;
+            writer.unsynced = true;
+            self.disk.write_at(log::position(place), &block[..]).map_err(|error| self.fail(error))?;
         }
-        let slices: Vec<&[u8]> = blocks.iter().map(|block| &block[..]).collect();
-        writer.unsynced = true;
-        self.disk.write_at(log::position(writer.logged), &slices).map_err(|error| self.fail(error))
+        Ok(())
     }
 
     /// Takes all entries to their tag pages and empties the log. `head` is what is to be durable with them.
     pub fn checkpoint(&self, writer: &mut Writer, mut head: Head) -> Result<()> {
-        self.flush(writer)?;
         self.tags.write(&*self.disk).and_then(|()| self.disk.sync()).map_err(|error| self.fail(error))?;
         head.cycle = random_cycle();
         self.write_slot(writer, head)?;
@@ -284,7 +256,7 @@ impl Inner {
         let nonce = writer.nonce();
         let bytes = head.seal(&writer.data, nonce)?;
         self.disk
-            .write_at(slot * PAGE_BYTES, &[&bytes[..]])
+            .write_at(slot * PAGE_BYTES, &bytes[..])
             .and_then(|()| self.disk.sync())
             .map_err(|error| self.fail(error))?;
         writer.slot = slot;

@@ -85,7 +85,6 @@ mod layout;
 mod log;
 mod open;
 mod overlay;
-mod pending;
 mod scrub;
 mod tags;
 #[cfg(test)]

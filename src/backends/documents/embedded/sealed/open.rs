@@ -7,7 +7,7 @@ use super::{
     file::{Inner, WRITES, Writer},
     head::{HEADER, Head, STAMP},
     keys::PageKeys,
-    layout::{Entry, PAGE, PAGE_BYTES, SLOTS, physical_len},
+    layout::{Entry, LOG, PAGE, PAGE_BYTES, SLOTS, physical_len},
     log,
     overlay::Overlay,
     tags::Tags,
@@ -20,7 +20,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, OnceLock, RwLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64},
     },
 };
@@ -153,7 +153,6 @@ impl Sealed {
             disk,
             keys: PageKeys::new(head.file, data.clone(), head.takeovers.clone()),
             tags: Tags::default(),
-            pending: RwLock::default(),
             overlay,
             length: AtomicU64::new(head.length),
             epoch: AtomicU32::new(head.epoch),
@@ -162,6 +161,7 @@ impl Sealed {
             broken: OnceLock::new(),
             closed: AtomicBool::new(false),
             writes_per_epoch: WRITES,
+            log_blocks: LOG,
             writer: Mutex::new(Writer {
                 data,
                 synced: head.clone(),

@@ -103,7 +103,7 @@ impl Tags {
             for (page, entry) in entries {
                 entry.write(&mut found.bytes.as_chunks_mut::<ENTRY>().0[place(page)]);
             }
-            disk.write_at(tag_page(group) * PAGE_BYTES, &[&found.bytes[..]])?;
+            disk.write_at(tag_page(group) * PAGE_BYTES, &found.bytes[..])?;
         }
         Ok(())
     }

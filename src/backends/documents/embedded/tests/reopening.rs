@@ -1,6 +1,7 @@
 //! Closed, dropped and opened again; written by another release; with a disk that fails.
 
 use super::*;
+use crate::backends::documents::embedded::store::Store;
 use crate::ports::documents::Sequence;
 use std::{
     io,
@@ -137,4 +138,27 @@ async fn after_a_failed_write_nothing_is_acknowledged() {
     let refused = store.commit(batch(vec![put("c", "a", rawdoc! {})])).await;
     assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
     assert!(matches!(store.get("c", "a").await, Err(Error::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn the_last_synced_state_is_read_over_a_file_that_may_not_be_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = on_disk(folder.path());
+    define(&store, "c", rawdoc! { "indexes": ["n"] }).await;
+    store.commit(batch(vec![put("c", "a", rawdoc! { "n": 1 })])).await.expect("committed");
+    store.close().await.expect("closed");
+    let file = place(folder.path()).path;
+    let (mut store, state) = Store::open(place(folder.path()), 1 << 20).expect("opens");
+    let reopened = store.reopen_for_reading().expect("reopened");
+    let before = std::fs::read(&file).expect("read");
+    assert_eq!((reopened.sequence, &reopened.counts), (state.sequence, &state.counts));
+    let view = store.view(&reopened).expect("a view");
+    let held = view.catalog.get("c").expect("there");
+    assert!(view.get(held, "a").expect("read").is_some());
+    drop(view);
+    store.close().expect("closed");
+    assert_eq!(std::fs::read(&file).expect("read"), before, "the file was written");
+    let store = on_disk(folder.path());
+    assert_eq!(ids(&page(&store, "c", &rawdoc! { "n": 1 }, "").await), ["a"]);
+    store.close().await.expect("closed");
 }

@@ -3,6 +3,7 @@
 
 use super::{disk::MemoryDisk, *};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 /// A small generator (xorshift64*), so that a failing case repeats.
 pub(super) struct Dice(u64);
@@ -57,7 +58,13 @@ fn transact(database: &Database, model: &mut Model, dice: &mut Dice, commit: Com
 /// Opens, transacts until something fails or `turns` are done. Returns the state acknowledged, and the one the
 /// failed commit would have made.
 fn run(disk: &MemoryDisk, before: Model, turns: u64, dice: &mut Dice, commit: Commit) -> (Model, Option<Model>) {
-    let Ok(sealed) = Sealed::open_on(Box::new(disk.clone()), keys(), STAMP) else { return (before, None) };
+    let Ok(mut sealed) = Sealed::open_on(Box::new(disk.clone()), keys(), STAMP) else { return (before, None) };
+    // Now and then a short log and short epochs, so that the cut falls into a checkpoint or a new epoch.
+    if dice.roll(2) == 0 {
+        let inner = Arc::get_mut(&mut sealed.0).unwrap();
+        inner.log_blocks = 1 + dice.roll(4);
+        inner.writes_per_epoch = 20 + u32::try_from(dice.roll(60)).unwrap();
+    }
     let Ok(database) = database(&sealed) else { return (before, None) };
     sealed.opened();
     let mut model = before;
@@ -141,7 +148,8 @@ proptest! {
 /// Every single operation of a run of commits is the last one, once: with everything unsynced lost, and kept.
 #[test]
 fn every_operation_may_be_the_last() {
-    for commit in [Commit::Plain, Commit::Quick] {
+    // One run with the usual log, one with a short log and short epochs.
+    for (commit, seed) in [(Commit::Plain, 72), (Commit::Plain, 77), (Commit::Quick, 78)] {
         let fresh = || {
             let disk = MemoryDisk::default();
             drop(Sealed::create_on(Box::new(disk.clone()), keys(), STAMP).unwrap());
@@ -149,14 +157,14 @@ fn every_operation_may_be_the_last() {
         };
         let whole = fresh();
         let before = whole.operations();
-        run(&whole, Model::new(), 25, &mut Dice::new(77), commit);
+        run(&whole, Model::new(), 8, &mut Dice::new(seed), commit);
         let operations = whole.operations() - before;
         assert!(operations > 60, "{operations}");
         for last in 0..operations {
             for keep in [false, true] {
                 let disk = fresh();
                 disk.fail_after(last);
-                let (acknowledged, under_way) = run(&disk, Model::new(), 25, &mut Dice::new(77), commit);
+                let (acknowledged, under_way) = run(&disk, Model::new(), 8, &mut Dice::new(seed), commit);
                 verify(&disk.crashed(|| keep), &acknowledged, under_way.as_ref())
                     .unwrap_or_else(|error| panic!("{commit:?}, operation {last}, kept {keep}: {error}"));
             }

@@ -133,7 +133,7 @@ fn a_page_damaged_while_open_is_refused_and_scrubbed_out() {
     sealed.opened();
     let page =
         (1..sealed.0.pages()).find(|page| !sealed.0.tags.get(&*sealed.0.disk, *page).unwrap().unwritten()).unwrap();
-    Disk::write_at(&disk, data_page(page) * PAGE as u64 + 100, &[&[0x55; 3]]).unwrap();
+    Disk::write_at(&disk, data_page(page) * PAGE as u64 + 100, &[0x55; 3]).unwrap();
     let mut bytes = [0; PAGE];
     let error = sealed.0.read(page * PAGE as u64, &mut bytes).unwrap_err();
     assert!(matches!(error, Error::Page { page: wrong } if wrong == page) && error.corrupt());
@@ -169,7 +169,7 @@ fn an_old_page_under_its_new_entry_is_refused() {
     sealed.0.sync().unwrap();
     let at = data_page(5) * PAGE as u64;
     let old = &earlier[usize::try_from(at).unwrap()..][..PAGE];
-    Disk::write_at(&disk, at, &[old]).unwrap();
+    Disk::write_at(&disk, at, old).unwrap();
     sealed.opened();
     assert!(matches!(sealed.0.read(5 * PAGE as u64, &mut [0; PAGE]), Err(Error::Page { page: 5 })));
 }

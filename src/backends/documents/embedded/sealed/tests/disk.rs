@@ -106,10 +106,10 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn write_at(&self, offset: u64, slices: &[&[u8]]) -> io::Result<()> {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
         let offset = usize::try_from(offset).unwrap();
-        let bytes = slices.concat();
+        let bytes = bytes.to_vec();
         // A write that fails may still have happened, in part or whole.
         let outcome = state.step();
         if state.now.len() < offset + bytes.len() {
@@ -132,8 +132,18 @@ impl Disk for MemoryDisk {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
         state.step()?;
-        state.synced = state.now.clone();
-        state.since.clear();
+        for operation in std::mem::take(&mut state.since) {
+            match operation {
+                Operation::Length(length) => state.synced.resize(length, 0),
+                Operation::Write(offset, written) => {
+                    let end = offset + written.len();
+                    if state.synced.len() < end {
+                        state.synced.resize(end, 0);
+                    }
+                    state.synced[offset..end].copy_from_slice(&written);
+                }
+            }
+        }
         state.syncs += 1;
         Ok(())
     }
