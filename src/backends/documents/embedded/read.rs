@@ -6,7 +6,6 @@ mod ranges;
 use super::{
     catalog::{Held, HeldIndex, Progress},
     fault::failed,
-    tables,
     view::{View, borrowed},
 };
 use crate::{
@@ -29,7 +28,7 @@ use crate::{
 };
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 use gathered::{Gathered, components, place};
-use ranges::{bounds, clip, directed, end_of, group_key, span, values, within};
+use ranges::{bounds, clip, directed, end_of, entry_id, group_key, span, values, within};
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     ops::Bound,
@@ -494,8 +493,4 @@ fn named(plan: &Plan, ready: &[&HeldIndex], whole: bool) -> Option<String> {
         Source::Ids { bounded, .. } => (*bounded || whole).then(|| "_id".to_owned()),
         Source::Index { place, .. } => ready.get(*place).map(|held| held.index.name.clone()),
     }
-}
-
-fn entry_id(key: &[u8], length: u16) -> Run<&str> {
-    tables::entry_id(key, length).ok_or_else(|| Error::Corrupt("an index entry has no id".to_owned()).into())
 }

@@ -1,13 +1,23 @@
 //! Ranges of keys in the tables: made, clipped by a cursor, walked either way.
 
-use super::{super::tables::Bytes, Run};
-use crate::domain::{
-    cursor::Cursor,
-    key,
-    plan::{Range, Seek},
+use super::{
+    super::tables::{self, Bytes},
+    Run,
+};
+use crate::{
+    domain::{
+        cursor::Cursor,
+        key,
+        plan::{Range, Seek},
+    },
+    ports::Error,
 };
 use redb::ReadOnlyTable;
 use std::ops::Bound;
+
+pub(super) fn entry_id(key: &[u8], length: u16) -> Run<&str> {
+    tables::entry_id(key, length).ok_or_else(|| Error::Corrupt("an index entry has no id".to_owned()).into())
+}
 
 /// The key of an entry without its id.
 pub(super) fn values(key: &[u8], length: u16) -> &[u8] {
