@@ -6,6 +6,7 @@ mod ranges;
 use super::{
     catalog::{Held, HeldIndex, Progress},
     fault::failed,
+    tables,
     view::{View, borrowed},
 };
 use crate::{
