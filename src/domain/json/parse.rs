@@ -1,4 +1,4 @@
-//! Reading: one pass from text to BSON bytes, lengths and types filled in once known.
+//! Reading: one pass from text to BSON bytes, lengths and types filled in once known. Long because it is one grammar.
 
 mod escapes;
 

@@ -1,4 +1,5 @@
-//! Queries answered: a plan carried out over the tables of one view.
+//! Queries answered: a plan carried out over the tables of one view. Long because every way to walk an index shares one
+//! reader's bounds.
 
 mod gathered;
 mod ranges;
