@@ -128,11 +128,9 @@ impl Client {
 fn refused(status: u16, body: &[u8]) -> Failure {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     let error = &answer["error"];
-    let kind = error["details"]["kind"].as_str().unwrap_or_default();
-    let code = match (status, error["code"].as_str().unwrap_or_default()) {
-        _ if kind == "integrity" => Code::Integrity,
-        _ if kind == "safety" => Code::Refused,
-        (_, "AUTH_UNAUTHORIZED" | "AUTH_FORBIDDEN" | "AUTH_INVALID_TOKEN") => Code::Refused,
+    let code = match (status, error["details"]["kind"].as_str()) {
+        (_, Some("integrity")) => Code::Integrity,
+        (_, Some("safety")) | (401 | 403, _) => Code::Refused,
         (404, _) => Code::NotFound,
         (503 | 507, _) => Code::Unavailable,
         _ => Code::Failed,
@@ -183,13 +181,16 @@ mod tests {
 
     #[test]
     fn answers_become_exit_codes() {
-        let of = |status, code: &str| {
-            refused(status, json!({ "error": { "code": code, "message": "x" } }).to_string().as_bytes()).code
+        let of = |status, kind: &str| {
+            refused(status, json!({ "error": { "message": "x", "details": { "kind": kind } } }).to_string().as_bytes())
+                .code
         };
-        assert_eq!(of(403, "AUTH_FORBIDDEN"), Code::Refused);
-        assert_eq!(of(404, "RESOURCE_NOT_FOUND"), Code::NotFound);
-        assert_eq!(of(409, "CONFLICT"), Code::Failed);
-        assert_eq!(of(503, "UNAVAILABLE"), Code::Unavailable);
+        assert_eq!(of(403, ""), Code::Refused);
+        assert_eq!(of(404, ""), Code::NotFound);
+        assert_eq!(of(409, ""), Code::Failed);
+        assert_eq!(of(409, "safety"), Code::Refused);
+        assert_eq!(of(409, "integrity"), Code::Integrity);
+        assert_eq!(of(503, ""), Code::Unavailable);
         assert_eq!(refused(500, b"<html>").code, Code::Failed);
     }
 }

@@ -1,6 +1,7 @@
 //! `doctor`: every precondition as a line: ok, warning or failure, and what to do.
 
 use super::{
+    client::Client,
     context::Context,
     failure::{Code, Failure},
 };
@@ -12,32 +13,53 @@ use crate::{
 use serde_json::{Value, json};
 use std::os::unix::net::UnixStream;
 
+/// What only a stopped instance can be asked: a running one holds its own addresses.
+const WHEN_STOPPED: &str = "addresses";
+
 pub async fn run(context: &Context) -> Result<(), Failure> {
     let findings = match context.load(Vec::new(), context.file_named) {
         Ok(config) => {
-            let mut findings = vec![Finding::ok("configuration"), running(&config)];
-            findings.extend(server::preconditions(&config).await);
+            let server = running(context, &config).await;
+            let stopped = server.fault.is_none();
+            let mut findings = vec![Finding::ok("configuration"), server];
+            let others = server::preconditions(&config).await;
+            findings.extend(others.into_iter().filter(|finding| stopped || finding.check != WHEN_STOPPED));
             findings
         }
         // Nothing else can be judged without it.
         Err(faults) => faults.into_iter().map(|fault| Finding::failure("configuration", fault)).collect(),
     };
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
-    let document =
-        json!({ "level": worst, "checks": findings.iter().map(|finding| row(context, finding)).collect::<Vec<_>>() });
-    context.answer(&document, || findings.iter().map(|finding| line(context, finding)).collect())?;
+    let checks: Vec<Value> = findings.iter().map(|finding| row(context, finding)).collect();
+    context.answer(&json!({ "level": worst, "checks": checks }), || {
+        findings.iter().map(|finding| line(context, finding)).collect()
+    })?;
     match worst {
         Level::Failure => Err(Failure::silent(Code::Failed)),
         Level::Ok | Level::Warning => Ok(()),
     }
 }
 
-/// Whether a server answers here: `serve` would be refused, other commands go through it.
-fn running(config: &Config) -> Finding {
+/// Whether a server answers here, and is up. A finding without words: none runs, which is no fault.
+async fn running(context: &Context, config: &Config) -> Finding {
+    const CHECK: &str = "server";
     let socket = config.control_socket();
-    match UnixStream::connect(&socket) {
-        Ok(_) => Finding::warning("server", Fault::new("cli.doctor.running").at(socket.display().to_string())),
-        Err(_) => Finding::ok("server"),
+    if UnixStream::connect(&socket).is_err() {
+        return Finding::ok(CHECK);
+    }
+    let up = async {
+        let mut client = Client::open(context, config.clone()).await?;
+        let status = client.get("/health").await?.data["status"].take();
+        client.close().await?;
+        Ok::<_, Failure>(status == "up")
+    };
+    let socket = socket.display().to_string();
+    match up.await {
+        Ok(true) => {
+            let fault = Some(Fault::new("cli.doctor.running").at(socket));
+            Finding { check: CHECK, level: Level::Ok, fault }
+        }
+        _ => Finding::failure(CHECK, Fault::new("cli.doctor.not_up").at(socket)),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     body::Sent,
     conditions,
-    envelope::{Answer, Free},
+    envelope::{Also, Answer, Free},
     proof::By,
     spec::Tag,
 };
@@ -100,14 +100,20 @@ impl Routes {
 
     /// Read a document
     #[oai(path = "/collections/:collection/documents/:id", method = "get", operation_id = "getDocument")]
-    async fn get(&self, by: By, collection: Path<String>, id: Path<String>, request: &Request) -> Result<Answer<Free>> {
+    async fn get(
+        &self,
+        by: By,
+        collection: Path<String>,
+        id: Path<String>,
+        request: &Request,
+    ) -> Result<Also<Free, 304>> {
         let document = by.exchange.state.documents.get(&by.caller, &collection, &id).await?;
         let revision = crate::domain::document::revision(&document);
         let answer = match conditions::has(request.headers(), revision)? {
             true => Answer::unchanged(&by.exchange),
             false => Answer::document(&by.exchange, &document)?,
         };
-        Ok(revision.into_iter().fold(answer, Answer::revision))
+        Ok(Also(revision.into_iter().fold(answer, Answer::revision)))
     }
 
     /// Replace a document, or create it under this id
@@ -119,11 +125,11 @@ impl Routes {
         id: Path<String>,
         sent: Sent<Free>,
         request: &Request,
-    ) -> Result<Answer<Free>> {
+    ) -> Result<Also<Free, 201>> {
         let when = conditions::expected(request.headers())?;
         let documents = &by.exchange.state.documents;
         let written = documents.replace(&by.caller, &collection, &id, sent.data()?, &when).await?;
-        answer(&by, &collection, written)
+        answer(&by, &collection, written).map(Also)
     }
 
     /// Change a document, by a JSON Merge Patch or by update operators

@@ -176,6 +176,33 @@ impl<T: Type, const STATUS: u16> ApiResponse for Answer<T, STATUS> {
     }
 }
 
+/// An answer that may also bear another status; 304 is without a body.
+pub struct Also<T, const STATUS: u16>(pub Answer<T>);
+
+impl<T: Type, const STATUS: u16> IntoResponse for Also<T, STATUS> {
+    fn into_response(self) -> Response {
+        self.0.into_response()
+    }
+}
+
+impl<T: Type, const STATUS: u16> ApiResponse for Also<T, STATUS> {
+    fn meta() -> MetaResponses {
+        let mut meta = Answer::<T>::meta();
+        for mut other in Answer::<T, STATUS>::meta().responses {
+            if STATUS == StatusCode::NOT_MODIFIED.as_u16() {
+                other.description = "The revision the caller has is the last.";
+                other.content.clear();
+            }
+            meta.responses.push(other);
+        }
+        meta
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
 /// A boolean with one value.
 pub fn flag(value: bool) -> MetaSchemaRef {
     let mut schema = MetaSchema::new("boolean");

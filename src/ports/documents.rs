@@ -61,8 +61,6 @@ pub enum Expect {
 pub enum Change {
     /// The whole document, created or replaced.
     Put(RawDocumentBuf),
-    /// The whole document as it once stood, its system fields included: what a restore puts back.
-    Restore(RawDocumentBuf),
     Update(Update),
     Delete,
 }

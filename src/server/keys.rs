@@ -23,6 +23,14 @@ fn place(config: &Config) -> Place {
     }
 }
 
+/// The file it is in; a credential is systemd's to keep.
+pub fn file(config: &Config) -> Option<PathBuf> {
+    match place(config) {
+        Place::File(path) => Some(path),
+        Place::Credential(_) => None,
+    }
+}
+
 /// The root key of an instance that exists.
 pub fn open(config: &Config) -> Result<LocalRootKey, Problem> {
     Ok(match place(config) {

@@ -9,6 +9,7 @@ mod preconditions;
 pub mod problem;
 pub mod restore;
 pub mod running;
+mod safekeeping;
 mod serve;
 mod supervisor;
 mod verify;

@@ -5,6 +5,7 @@ use super::{
     listener::network,
     open,
     problem::{Kind, Problem},
+    safekeeping,
 };
 use crate::{
     backends::certificates::internal::{Authority, Internal},
@@ -93,6 +94,9 @@ pub async fn instance(config: &Config, now: Timestamp) -> Judged {
             judged.add(certificate(config, &stamp, &keyring, now).await);
         }
         Err(problem) => judged.fail("keys", problem),
+    }
+    for finding in safekeeping::findings(config, stamp.environment) {
+        judged.add(finding);
     }
     judged
 }

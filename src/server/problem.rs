@@ -134,9 +134,14 @@ impl From<services::Error> for Problem {
     fn from(error: services::Error) -> Self {
         use services::Error;
         let kind = match &error {
-            Error::Unreadable(fault) | Error::Invalid(fault) | Error::Conflict(fault) | Error::Precondition(fault) => {
+            Error::Refused(fault)
+            | Error::Unreadable(fault)
+            | Error::Invalid(fault)
+            | Error::Conflict(fault)
+            | Error::Precondition(fault) => {
                 return Self::new(Kind::Refused, fault.clone());
             }
+            Error::Damaged(fault) => return Self::new(Kind::Integrity, fault.clone()),
             Error::NotFound(fault) => return Self::new(Kind::NotFound, fault.clone()),
             Error::Unavailable(_) | Error::Full | Error::RateLimit { .. } => Kind::Unavailable,
             _ => Kind::Failed,

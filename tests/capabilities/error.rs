@@ -231,7 +231,7 @@ async fn failing(error: fn() -> Error, after: Duration) -> Answer {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(Failing(error, after));
     let router = http::router(house::state(store, &stamp, &keyring, folder.path(), limits));
-    let mut request = Request::builder().uri_str(&format!("{PLACES}/x")).finish();
+    let mut request = Request::builder().uri_str(format!("{PLACES}/x")).finish();
     request.extensions_mut().insert(http::peer::LocalPeer { uid: 0, pid: None });
     let mut response = router.get_response(request).await;
     let text = response.take_body().into_string().await.unwrap();

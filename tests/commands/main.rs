@@ -1,6 +1,9 @@
 //! The command line as people and scripts meet it: the real binary, in both languages, with its exit codes.
 
+mod backups;
 mod configuration;
+mod flows;
+mod instance;
 mod usage;
 
 use std::{

@@ -51,10 +51,10 @@ impl Project {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let kind = entry.file_type()?;
                 if kind.is_dir() {
-                    if !["target", "var", "build", ".git", "__pycache__", "data"].contains(&name.as_str()) {
+                    if !["target", "var", "build", ".git", "__pycache__"].contains(&name.as_str()) {
                         folders.push(entry.path());
                     }
-                } else if kind.is_file() && name != "Cargo.lock" {
+                } else if kind.is_file() && name != "Cargo.lock" && !name.ends_with(".ndjson") {
                     // What is not UTF-8 is data, and none of the rules' business.
                     if let Ok(text) = std::fs::read_to_string(entry.path()) {
                         let executable = entry.metadata()?.permissions().mode() & 0o100 != 0;

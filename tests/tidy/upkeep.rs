@@ -9,7 +9,44 @@ pub fn check(project: &Project) -> Vec<Complaint> {
     let mut complaints = scripts(project);
     complaints.extend(dependencies(project));
     complaints.extend(exceptions(project));
+    complaints.extend(links(project));
     complaints
+}
+
+/// A document's links into the project lead somewhere.
+fn links(project: &Project) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    for file in project.files.iter().filter(|file| file.path.ends_with(".md")) {
+        let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for (number, line) in file.text.lines().enumerate() {
+            for target in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                let target = target.split('#').next().unwrap_or_default();
+                if target.is_empty() || target.contains(':') {
+                    continue;
+                }
+                let path = std::path::Path::new(folder).join(target);
+                if !project.files.iter().any(|file| std::path::Path::new(&file.path) == normal(&path)) {
+                    let what = format!("the link to {target} leads nowhere");
+                    complaints.push(Complaint { path: file.path.clone(), line: number + 1, what });
+                }
+            }
+        }
+    }
+    complaints
+}
+
+/// The path without `..`.
+fn normal(path: &std::path::Path) -> std::path::PathBuf {
+    let mut out = std::path::PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => {
+                out.pop();
+            }
+            part => out.push(part),
+        }
+    }
+    out
 }
 
 /// A script is executable and stops at the first failure.
@@ -102,5 +139,13 @@ mod tests {
     #[test]
     fn an_exception_that_no_longer_holds_is_found() {
         assert_eq!(super::check(&sample(&[("src/http/a.rs", "//! A.\nuse poem::web::Xml;\n")])).len(), 1);
+    }
+
+    #[test]
+    fn links_lead_somewhere() {
+        let page = ("docs/a/b.md", "[c](../c.md#d) [e](#e) [f](https://f) [g](g.md)\n");
+        let complaints = super::check(&sample(&[page, ("docs/c.md", "# C\n")]));
+        let what: Vec<_> = complaints.iter().map(|complaint| complaint.what.as_str()).collect();
+        assert_eq!(what, ["the link to g.md leads nowhere"]);
     }
 }

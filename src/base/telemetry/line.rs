@@ -2,7 +2,7 @@
 
 use super::{super::clock::Timestamp, fields::Fields};
 use serde_json::Value;
-use std::fmt::Write;
+use std::{borrow::Cow, cell::OnceCell, fmt::Write};
 use tracing::{Level, Metadata};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,14 +15,28 @@ pub enum Style {
     Journal,
 }
 
-pub(super) fn line(style: Style, now: Timestamp, metadata: &Metadata<'_>, fields: &Fields) -> String {
-    let mut line = match style {
-        Style::Json => json(now, metadata, fields),
-        Style::Text { colour } => text(now, metadata, fields, colour),
-        Style::Journal => format!("<{}>{}", priority(*metadata.level()), json(now, metadata, fields)),
-    };
-    line.push('\n');
-    line
+/// An event in the styles asked for; JSON is made once for all who want it.
+pub(super) struct Lines<'a> {
+    now: Timestamp,
+    metadata: &'a Metadata<'a>,
+    fields: &'a Fields,
+    json: OnceCell<String>,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(now: Timestamp, metadata: &'a Metadata<'a>, fields: &'a Fields) -> Self {
+        Self { now, metadata, fields, json: OnceCell::new() }
+    }
+
+    /// With its line feed.
+    pub(super) fn of(&self, style: Style) -> Cow<'_, str> {
+        let json = || self.json.get_or_init(|| json(self.now, self.metadata, self.fields));
+        match style {
+            Style::Json => json().into(),
+            Style::Text { colour } => text(self.now, self.metadata, self.fields, colour).into(),
+            Style::Journal => format!("<{}>{}", priority(*self.metadata.level()), json()).into(),
+        }
+    }
 }
 
 /// syslog(3) priorities.
@@ -46,15 +60,29 @@ fn name(level: Level) -> &'static str {
 }
 
 fn json(now: Timestamp, metadata: &Metadata<'_>, fields: &Fields) -> String {
-    let mut object = serde_json::Map::new();
-    object.insert("time".to_owned(), now.rfc3339().into());
-    object.insert("level".to_owned(), name(*metadata.level()).into());
-    object.insert("message".to_owned(), fields.get("message").cloned().unwrap_or_default());
-    object.insert("target".to_owned(), metadata.target().into());
-    for (name, value) in fields.iter() {
-        object.entry(name).or_insert_with(|| value.clone());
+    let mut line = String::with_capacity(512);
+    line.push('{');
+    member(&mut line, "time", &now.rfc3339().into());
+    member(&mut line, "level", &name(*metadata.level()).into());
+    member(&mut line, "message", fields.get("message").unwrap_or(&Value::Null));
+    member(&mut line, "target", &metadata.target().into());
+    for (name, value) in fields.iter().filter(|(name, _)| !TAKEN.contains(name)) {
+        member(&mut line, name, value);
     }
-    escape(&Value::Object(object).to_string())
+    let mut line = escape(line);
+    line.push_str("}\n");
+    line
+}
+
+/// Names a field cannot take over.
+const TAKEN: [&str; 4] = ["time", "level", "message", "target"];
+
+fn member(line: &mut String, name: &str, value: &Value) {
+    if line.len() > 1 {
+        line.push(',');
+    }
+    // Writing to a string cannot fail.
+    let _ = write!(line, "\"{name}\":{value}");
 }
 
 fn text(now: Timestamp, metadata: &Metadata<'_>, fields: &Fields, colour: bool) -> String {
@@ -69,20 +97,21 @@ fn text(now: Timestamp, metadata: &Metadata<'_>, fields: &Fields, colour: bool) 
     };
     let mut line = format!("{clock} {on}{:5}{off} ", name(*metadata.level()));
     let words = |value: &Value| match value {
-        Value::String(words) => escape(words),
+        Value::String(words) => escape(words.clone()),
         other => other.to_string(),
     };
     line.push_str(&fields.get("message").map(words).unwrap_or_default());
     for (name, value) in fields.iter().filter(|(name, value)| *name != "message" && !value.is_null()) {
         let _ = write!(line, " {name}={}", words(value));
     }
+    line.push('\n');
     line
 }
 
 /// Control characters, the second set (C1) included, which JSON leaves as they are.
-fn escape(text: &str) -> String {
+fn escape(text: String) -> String {
     if !text.contains(char::is_control) {
-        return text.to_owned();
+        return text;
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for letter in text.chars() {

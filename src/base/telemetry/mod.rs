@@ -155,9 +155,9 @@ where
             }
         }
         event.record(&mut fields);
-        let now = self.clock.now();
+        let lines = line::Lines::new(self.clock.now(), event.metadata(), &fields);
         for output in &self.outputs {
-            let line = line::line(output.style, now, event.metadata(), &fields);
+            let line = lines.of(output.style);
             // Nobody is left to tell when the log itself cannot be written.
             let _ = output.writer.clone().write_all(line.as_bytes());
         }

@@ -160,11 +160,11 @@ mod tests {
         commit(&store, vec![put(COLLECTIONS, "c", rawdoc! {})], None).await.unwrap();
         let rows = (0..50).map(|n| put("c", &format!("{n:03}"), rawdoc! { "n": n, "twice": n / 2, "list": [n, 1000] }));
         commit(&store, rows.collect(), Some("key")).await.unwrap();
+        let gone = Operation { change: Change::Delete, ..put("c", "037", rawdoc! {}) };
+        commit(&store, vec![gone], None).await.unwrap();
         let indexes =
             rawdoc! { "indexes": ["n", { "keys": "twice", "unique": true }, { "keys": "n,twice", "unique": true }] };
         commit(&store, vec![put(COLLECTIONS, "c", indexes)], None).await.unwrap();
-        let gone = Operation { change: Change::Delete, ..put("c", "007", rawdoc! {}) };
-        commit(&store, vec![gone], None).await.unwrap();
         store.trim(Timestamp(i64::MAX), Sequence(10)).await.unwrap();
         store
     }

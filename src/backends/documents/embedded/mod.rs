@@ -151,7 +151,7 @@ fn weigh(batch: &Batch) -> Result<usize> {
         return Err(Error::Rejected(fault.with("limit", BATCH_OPERATIONS)));
     }
     let weight = |change: &Change| match change {
-        Change::Put(document) | Change::Restore(document) => document.as_bytes().len(),
+        Change::Put(document) => document.as_bytes().len(),
         Change::Update(_) | Change::Delete => 0,
     };
     let bytes = batch.operations.iter().map(|operation| weight(&operation.change) + operation.id.len()).sum();

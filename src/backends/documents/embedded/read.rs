@@ -1,9 +1,13 @@
-//! Queries answered: a plan carried out over the tables of one view.
+//! Queries answered: a plan carried out over the tables of one view. Long because every way to walk an index shares one
+//! reader's bounds.
+
+mod gathered;
+mod ranges;
 
 use super::{
     catalog::{Held, HeldIndex, Progress},
     fault::failed,
-    tables::{self, Bytes},
+    tables,
     view::{View, borrowed},
 };
 use crate::{
@@ -16,7 +20,6 @@ use crate::{
         cursor::Cursor,
         filter::Filter,
         key,
-        path::Path,
         plan::{self, Candidate, Order, Plan, Range, Seek, Source},
         sort::{Direction, Sort},
     },
@@ -26,7 +29,8 @@ use crate::{
     },
 };
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
-use redb::ReadOnlyTable;
+use gathered::{Gathered, components, place};
+use ranges::{bounds, clip, directed, end_of, entry_id, group_key, span, values, within};
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     ops::Bound,
@@ -468,56 +472,6 @@ struct Walk<'a> {
     grouped: bool,
 }
 
-/// Rows of a page, and one more if there is.
-struct Gathered {
-    limit: usize,
-    rows: Vec<RawDocumentBuf>,
-}
-
-impl Gathered {
-    /// Answers whether that was enough.
-    fn push(&mut self, document: RawDocumentBuf) -> bool {
-        self.rows.push(document);
-        self.rows.len() > self.limit
-    }
-
-    fn finish(mut self, key: impl Fn(&RawDocument) -> Run<Vec<Vec<u8>>>, explain: Explain) -> Run<Page> {
-        let more = self.rows.len() > self.limit;
-        self.rows.truncate(self.limit);
-        let next = match self.rows.last().filter(|_| more) {
-            Some(last) => {
-                let id = last.get_str("_id").map_err(|_| Error::Corrupt("a document has no id".to_owned()))?;
-                Some(Cursor { components: key(last)?, id: id.to_owned() }.encode())
-            }
-            None => None,
-        };
-        Ok(Page { documents: self.rows, next, explain })
-    }
-}
-
-/// The sort's components of a document.
-fn components(sort: &Sort, document: &RawDocument, keys: &[(Path, Direction)]) -> Run<Vec<Vec<u8>>> {
-    let values = sort.key(document)?;
-    let component = |(value, (_, direction)): (&RawBsonRef<'_>, &(Path, Direction))| {
-        let mut bytes = Vec::with_capacity(16);
-        key::append(&mut bytes, *value, *direction);
-        bytes
-    };
-    Ok(values.iter().zip(keys).map(component).collect())
-}
-
-/// A row's place in a sort, as bytes.
-fn place(components: &[Vec<u8>], id: &str, tie: Direction) -> Vec<u8> {
-    let mut place = components.concat();
-    let start = place.len();
-    place.extend_from_slice(id.as_bytes());
-    place.push(0);
-    if tie == Direction::Descending {
-        key::turn(place.get_mut(start..).unwrap_or_default());
-    }
-    place
-}
-
 fn ready(held: &Held) -> Vec<&HeldIndex> {
     held.indexes.iter().filter(|index| index.progress == Progress::Ready).collect()
 }
@@ -541,101 +495,4 @@ fn named(plan: &Plan, ready: &[&HeldIndex], whole: bool) -> Option<String> {
         Source::Ids { bounded, .. } => (*bounded || whole).then(|| "_id".to_owned()),
         Source::Index { place, .. } => ready.get(*place).map(|held| held.index.name.clone()),
     }
-}
-
-fn entry_id(key: &[u8], length: u16) -> Run<&str> {
-    tables::entry_id(key, length).ok_or_else(|| Error::Corrupt("an index entry has no id".to_owned()).into())
-}
-
-/// The key of an entry without its id.
-fn values(key: &[u8], length: u16) -> &[u8] {
-    key.get(..key.len().saturating_sub(length.into())).unwrap_or_default()
-}
-
-/// What the entries under a cursor's values begin with.
-fn group_key(prefix: &[u8], seek: &[Seek], cursor: &Cursor) -> Vec<u8> {
-    let mut group = prefix.to_vec();
-    group.push(key::VERSION);
-    for part in seek {
-        match part {
-            Seek::Fixed(component) => group.extend_from_slice(component),
-            Seek::Sort { place, turned } => {
-                let start = group.len();
-                group.extend_from_slice(cursor.components.get(*place).map_or(&[][..], Vec::as_slice));
-                if *turned {
-                    key::turn(group.get_mut(start..).unwrap_or_default());
-                }
-            }
-        }
-    }
-    group
-}
-
-fn directed(ranges: &[Range], reverse: bool) -> Box<dyn Iterator<Item = &Range> + '_> {
-    if reverse { Box::new(ranges.iter().rev()) } else { Box::new(ranges.iter()) }
-}
-
-/// A range of keys under a number.
-fn bounds(prefix: &[u8; 4], from: &[u8], to: Option<&[u8]>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
-    let to = match to {
-        Some(to) => Bound::Excluded([prefix, to].concat()),
-        None => end_of(prefix),
-    };
-    (Bound::Included([&prefix[..], from].concat()), to)
-}
-
-/// Before everything that comes after what begins with these bytes.
-fn end_of(prefix: &[u8]) -> Bound<Vec<u8>> {
-    key::after(prefix).map_or(Bound::Unbounded, Bound::Excluded)
-}
-
-/// Leaves what comes after a place, in the direction of the walk.
-fn clip(from: &mut Bound<Vec<u8>>, to: &mut Bound<Vec<u8>>, place: &[u8], reverse: bool) {
-    let bytes = |bound: &Bound<Vec<u8>>| match bound {
-        Bound::Included(bytes) | Bound::Excluded(bytes) => Some(bytes.clone()),
-        Bound::Unbounded => None,
-    };
-    if reverse {
-        if bytes(to).is_none_or(|to| *place < *to) {
-            *to = Bound::Excluded(place.to_vec());
-        }
-    } else if bytes(from).is_none_or(|from| *place >= *from) {
-        *from = Bound::Excluded(place.to_vec());
-    }
-}
-
-fn within(from: &Bound<Vec<u8>>, to: &Bound<Vec<u8>>, key: &[u8]) -> bool {
-    (match from {
-        Bound::Included(from) => key >= from.as_slice(),
-        Bound::Excluded(from) => key > from.as_slice(),
-        Bound::Unbounded => true,
-    }) && match to {
-        Bound::Included(to) => key <= to.as_slice(),
-        Bound::Excluded(to) => key < to.as_slice(),
-        Bound::Unbounded => true,
-    }
-}
-
-type Row<V> =
-    std::result::Result<(redb::AccessGuard<'static, Bytes>, redb::AccessGuard<'static, V>), redb::StorageError>;
-
-/// The rows between two bounds, either way; none where they have crossed.
-fn span<V: redb::Value + 'static>(
-    table: &ReadOnlyTable<Bytes, V>,
-    from: &Bound<Vec<u8>>,
-    to: &Bound<Vec<u8>>,
-    reverse: bool,
-) -> Run<Box<dyn Iterator<Item = Row<V>>>> {
-    let crossed = match (from, to) {
-        (Bound::Included(a), Bound::Excluded(b)) => a >= b,
-        (Bound::Excluded(a), Bound::Excluded(b) | Bound::Included(b)) => a >= b,
-        _ => false,
-    };
-    if crossed {
-        return Ok(Box::new(std::iter::empty()));
-    }
-    let from = from.as_ref().map(Vec::as_slice);
-    let to = to.as_ref().map(Vec::as_slice);
-    let rows = table.range::<&[u8]>((from, to))?;
-    Ok(if reverse { Box::new(rows.rev()) } else { Box::new(rows) })
 }

@@ -143,7 +143,7 @@ impl<'t> Work<'t> {
 impl Stage<'_, '_> {
     fn operation(&mut self, place: usize, operation: &Operation) -> Result<Outcome, Refusal> {
         let Operation { collection, id, .. } = operation;
-        if collection == RECEIPTS && !matches!(operation.change, Change::Restore(_)) {
+        if collection == RECEIPTS {
             return Err(Fault::new("documents.reserved").with("collection", collection).into());
         }
         let unknown = || Conflict::Unknown { operation: place, collection: collection.clone() };
@@ -182,12 +182,6 @@ impl Stage<'_, '_> {
             (Change::Delete, _) => return Ok(None),
             (Change::Put(given), None) => stamp::created(id, given, now)?,
             (Change::Put(given), Some(before)) => stamp::changed(id, before, given, now)?,
-            (Change::Restore(given), _) => {
-                if given.get_str("_id").ok() != Some(id) {
-                    return Err(Fault::new("documents.id").at("_id").with("limit", document::LONGEST_ID).into());
-                }
-                given.clone()
-            }
             (Change::Update(update), Some(before)) => {
                 let malformed = |error| Fault::new("documents.malformed").with("reason", error);
                 let mut given = Document::try_from(before).map_err(malformed)?;

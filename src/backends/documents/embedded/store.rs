@@ -89,7 +89,8 @@ impl Store {
     /// redb itself writes stays in memory.
     pub fn reopen_for_reading(&mut self) -> Result<State> {
         let Some(place) = self.place.clone() else { return Err(Error::Unavailable("a write failed".to_owned())) };
-        let until = self.sealed.as_ref().map(Sealed::acknowledged);
+        // A file that was not the cause is closed in good order below, later than anything acknowledged so far.
+        let until = self.sealed.as_ref().filter(|sealed| sealed.broken().is_some()).map(Sealed::acknowledged);
         self.database = None;
         self.sealed = None;
         let sealed = Sealed::open_read_overlay(&place.path, place.keys, &place.stamp, until).map_err(refused)?;

@@ -169,19 +169,6 @@ async fn a_retry_gets_the_first_answer() {
 }
 
 #[tokio::test]
-async fn a_restored_document_is_as_it_was() {
-    let store = in_memory();
-    define(&store, "c", rawdoc! { "indexes": ["n"] }).await;
-    let document = rawdoc! { "_id": "a", "n": 7, "_rev": 41i64, "_createdAt": bson::DateTime::from_millis(5) };
-    let restore = |id, document| store.commit(batch(vec![operation("c", id, Expect::Any, Change::Restore(document))]));
-    let committed = restore("a", document.clone()).await.expect("committed");
-    assert_eq!(committed.outcomes[0].revision, 41);
-    assert_eq!(store.get("c", "a").await.expect("read"), Some(document.clone()));
-    assert_eq!(ids(&page(&store, "c", &rawdoc! { "n": 7 }, "").await), ["a"]);
-    assert_eq!(rejection(restore("b", document).await), "documents.id");
-}
-
-#[tokio::test]
 async fn a_snapshot_stands_still() {
     let store = in_memory();
     define(&store, "c", rawdoc! {}).await;

@@ -1,0 +1,70 @@
+//! Whether what a lost machine is rebuilt from lies apart from it: the root key, the backups and those who can open
+//! them. Warnings: the instance serves meanwhile.
+
+use super::{keys, open};
+use crate::{
+    base::{config::Config, environment::Environment, fault::Fault},
+    services::health::Finding,
+};
+use std::{os::unix::fs::MetadataExt, path::Path};
+
+pub fn findings(config: &Config, environment: Environment) -> Vec<Finding> {
+    vec![root_key(config, environment), recipients(config, environment), target(config, environment)]
+}
+
+fn root_key(config: &Config, environment: Environment) -> Finding {
+    const CHECK: &str = "root_key";
+    match keys::file(config) {
+        Some(path) if environment != Environment::Development && path.starts_with(&config.instance.data_dir) => {
+            Finding::warning(CHECK, Fault::new("preconditions.root_key_beside").at(path.display().to_string()))
+        }
+        _ => Finding::ok(CHECK),
+    }
+}
+
+fn recipients(config: &Config, environment: Environment) -> Finding {
+    const CHECK: &str = "recipients";
+    let wanted = if environment == Environment::Production { 2 } else { 1 };
+    let found = config.backup.recipients.len();
+    if found < wanted {
+        let few = Fault::new("preconditions.few_recipients").with("found", found).with("wanted", wanted);
+        return Finding::warning(CHECK, few);
+    }
+    Finding::ok(CHECK)
+}
+
+/// One lost disk must not take the backups along.
+fn target(config: &Config, environment: Environment) -> Finding {
+    const CHECK: &str = "backup_target";
+    let folder = open::backup_folder(config);
+    let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    let same = !folder.exists() || device(&folder) == device(&config.instance.data_dir);
+    if same && environment != Environment::Development {
+        return Finding::warning(CHECK, Fault::new("preconditions.same_disk").at(folder.display().to_string()));
+    }
+    Finding::ok(CHECK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::health::Level;
+
+    fn warnings(words: &[(&'static str, &str)], environment: Environment) -> Vec<&'static str> {
+        let config = Config::of(words).unwrap();
+        let findings = findings(&config, environment);
+        findings.iter().filter(|finding| finding.level == Level::Warning).map(|finding| finding.check).collect()
+    }
+
+    #[test]
+    fn what_lies_beside_the_data_is_told_outside_development() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = ("instance.data_dir", folder.path().to_str().unwrap());
+        assert_eq!(warnings(&[data], Environment::Development), ["recipients"]);
+        assert_eq!(warnings(&[data], Environment::Staging), ["root_key", "recipients", "backup_target"]);
+        let kept =
+            [data, ("instance.root_key_file", "/elsewhere"), ("backup.target", "/proc"), ("backup.recipients", "a")];
+        assert_eq!(warnings(&kept, Environment::Staging), Vec::<&str>::new());
+        assert_eq!(warnings(&kept, Environment::Production), ["recipients"], "two in production");
+    }
+}

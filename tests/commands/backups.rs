@@ -1,0 +1,93 @@
+//! Backups by the command line: made, listed, checked, restored, and refused when they must be.
+
+use crate::{
+    instance::{Instance, places},
+    stderr, stdout,
+};
+
+/// An instance with a recipient, its private key in `key`, and 300 places.
+fn prepared() -> Instance {
+    let instance = Instance { folder: tempfile::tempdir().unwrap() };
+    instance.write("appliance.toml", "");
+    let key = instance.answer(&["backup", "keys", "generate", "-o", "key"]);
+    std::fs::create_dir(instance.path("backups")).unwrap();
+    let recipient = key["recipient"].as_str().unwrap();
+    instance.write(
+        "appliance.toml",
+        &format!("[instance]\nenvironment = \"development\"\n[backup]\ntarget = \"backups\"\nrecipients = [\"{recipient}\"]\n"),
+    );
+    instance.answer(&["init", "--environment", "development", "--hostname", "localhost"]);
+    instance.answer(&["collection", "create", "places", "--index", "population"]);
+    instance.write("places.ndjson", &places(300));
+    instance.answer(&["import", "places", "places.ndjson"]);
+    instance
+}
+
+#[test]
+fn a_private_key_is_written_once_and_for_its_owner() {
+    use std::os::unix::fs::PermissionsExt;
+    let instance = Instance { folder: tempfile::tempdir().unwrap() };
+    instance.write("appliance.toml", "");
+    let output = instance.run(&["backup", "keys", "generate", "-o", "key"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let mode = std::fs::metadata(instance.path("key")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    let before = instance.read("key");
+    assert!(before.contains(stdout(&output).trim()), "the public half is said");
+    instance.failure(&["backup", "keys", "generate", "-o", "key"], 1);
+    assert_eq!(instance.read("key"), before);
+}
+
+#[test]
+fn a_backup_is_made_checked_and_restored() {
+    let instance = prepared();
+    let server = instance.serve();
+    let made = instance.answer(&["backup", "create"]);
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(instance.answer(&["backup", "list"]).as_array().unwrap().len(), 1);
+    assert_eq!(instance.answer(&["backup", "verify"])["id"], id);
+    let opened = instance.answer(&["backup", "verify", id, "--identity", "key"]);
+    assert_eq!((&opened["id"], &opened["opened"]), (&id.into(), &true.into()));
+    instance.failure(&["backup", "verify", "absent"], 4);
+    server.stop();
+
+    let restore = ["restore", "--from", "backups", "--identity", "key"];
+    let with = |more: &[&'static str]| [&restore[..], more].concat();
+    instance.failure(&with(&["--into", "data"]), 3);
+    instance.failure(&with(&["--into", "other", "--environment", "production"]), 3);
+    let shown = instance.answer(&with(&["--into", "shown", "--dry-run"]));
+    assert_eq!(shown["restored"], false);
+    assert!(!instance.path("shown").exists(), "a dry run wrote");
+    let restored = instance.answer(&with(&["--into", "other"]));
+    assert_eq!((&restored["backup"], &restored["lineage"]), (&id.into(), &2.into()));
+
+    let export = |data: &str| {
+        let output = crate::run(instance.command(&["export", "places"]).args(["--data-dir", data]));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stdout(&output)
+    };
+    let before = export("data");
+    assert_eq!(before.lines().count(), 300);
+    assert_eq!(export("other"), before);
+}
+
+#[test]
+fn a_damaged_backup_and_a_foreign_key_are_refused() {
+    let instance = prepared();
+    instance.answer(&["backup", "create"]);
+    instance.answer(&["backup", "keys", "generate", "-o", "foreign"]);
+    let restore = ["restore", "--from", "backups", "--into", "other", "--identity"];
+    let foreign = instance.run(&[&restore[..], &["foreign"]].concat());
+    assert!(matches!(foreign.status.code(), Some(1 | 3)), "{}", stderr(&foreign));
+    assert!(!instance.path("other").exists() || std::fs::read_dir(instance.path("other")).unwrap().count() == 0);
+
+    let path = std::fs::read_dir(instance.path("backups")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    instance.failure(&["backup", "verify"], 5);
+    instance.failure(&["backup", "verify", "--identity", "key"], 5);
+    instance.failure(&[&restore[..], &["key"]].concat(), 5);
+    assert!(!instance.path("other").exists() || std::fs::read_dir(instance.path("other")).unwrap().count() == 0);
+}
