@@ -1,4 +1,4 @@
-//! The raw file beneath: reads, gathered writes, length, sync, lock and the reserve against a full disk.
+//! The raw file beneath: reads, writes, length, sync, lock and the reserve against a full disk.
 
 use super::error::{Error, Result, out_of_space};
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, fadvise, fallocate, fdatasync, flock, fstatvfs};

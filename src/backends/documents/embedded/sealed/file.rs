@@ -86,6 +86,13 @@ impl Inner {
         }
     }
 
+    /// The writer, if anything is still to be written.
+    pub fn active(&self) -> Result<MutexGuard<'_, Writer>> {
+        let writer = self.writer();
+        self.alive()?;
+        Ok(writer)
+    }
+
     /// Notes that a write failed: what is on the medium is unknown, so nothing more is written or acknowledged.
     pub fn fail<E: Into<Error>>(&self, error: E) -> Error {
         let error = error.into();
@@ -150,13 +157,12 @@ impl Inner {
     }
 
     pub fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.alive()?;
+        let mut writer = self.active()?;
         let refused = Error::Access { offset, length: data.len() as u64 };
         let Some(end) = offset.checked_add(data.len() as u64) else { return Err(refused) };
         if end > self.length.load(Ordering::Acquire) {
             return Err(refused);
         }
-        let mut writer = self.writer();
         if end <= HEADER as u64 {
             let start = usize::try_from(offset).expect("less than a page");
             writer.head.header[start..start + data.len()].copy_from_slice(data);
@@ -196,11 +202,13 @@ impl Inner {
     }
 
     pub fn sync(&self) -> Result<()> {
-        self.alive()?;
+        let mut writer = self.active()?;
         if self.overlay.is_some() {
             return Ok(());
         }
-        let mut writer = self.writer();
+        if writer.sealed >= self.writes_per_epoch {
+            self.raise(&mut writer)?;
+        }
         let blocks = log::blocks(writer.unlogged.len());
         if writer.logged + blocks > self.log_blocks {
             let head = writer.head.clone();
@@ -289,11 +297,10 @@ impl Inner {
     }
 
     pub fn set_len(&self, length: u64) -> Result<()> {
-        self.alive()?;
+        let mut writer = self.active()?;
         if !length.is_multiple_of(PAGE_BYTES) {
             return Err(Error::Access { offset: length, length: 0 });
         }
-        let mut writer = self.writer();
         let pages = length / PAGE_BYTES;
         if let Some(overlay) = &self.overlay {
             overlay.truncate(pages);

@@ -56,7 +56,7 @@ pub(super) fn seal(
     Ok(block)
 }
 
-/// All entries the log holds for a cycle, oldest first, and the error of a key that is missing.
+/// All entries the log holds for a cycle, oldest first.
 pub(super) fn read(disk: &dyn Disk, keys: &PageKeys, cycle: u64, newest: u32) -> Result<Vec<(u64, Entry)>> {
     let mut entries = Vec::new();
     let mut block = Box::new([0; PAGE]);
@@ -64,7 +64,7 @@ pub(super) fn read(disk: &dyn Disk, keys: &PageKeys, cycle: u64, newest: u32) ->
         disk.read_at(position(place), &mut block[..])?;
         let epoch = u32::from_le_bytes(block[12..16].try_into().expect("four bytes"));
         let expected = u32::try_from(place).expect("less than 512").to_le_bytes();
-        if block[..8] == cycle.to_le_bytes() && block[8..12] == expected && epoch <= newest {
+        if block[..8] == cycle.to_le_bytes() && block[8..12] == expected && (1..=newest).contains(&epoch) {
             open(keys, epoch, &block, &mut entries)?;
         }
     }

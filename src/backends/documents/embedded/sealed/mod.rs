@@ -143,9 +143,12 @@ impl Sealed {
     }
 
     /// Takes other data keys: an epoch under the current version opens at once, pages follow as they are written.
+    /// Every version [`Scrub::key_versions`] still counts must be among them.
     pub fn set_keys(&self, keys: DataKeys) -> Result<()> {
-        let mut writer = self.0.writer();
-        self.0.alive()?;
+        let mut writer = self.0.active()?;
+        if writer.head.takeovers.len() >= head::TAKEOVERS {
+            return Err(Error::Exhausted { what: "takeovers" });
+        }
         self.0.keys.replace(keys.clone());
         writer.data = keys;
         if self.0.overlay.is_some() { Ok(()) } else { self.0.raise(&mut writer) }

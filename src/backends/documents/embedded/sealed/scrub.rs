@@ -64,10 +64,9 @@ impl Sealed {
         }
         let mut page = 1;
         while page < inner.pages() {
-            inner.alive()?;
             let entry = inner.tags.get(&*inner.disk, page)?;
             if !entry.unwritten() && !inner.check(page, &entry)? {
-                let mut writer = inner.writer();
+                let mut writer = inner.active()?;
                 // Written again meanwhile? Then it is right.
                 if page < inner.pages() && inner.tags.get(&*inner.disk, page)? == entry {
                     inner.tags.set(page, Entry::default());
@@ -77,7 +76,7 @@ impl Sealed {
             }
             page += 1;
         }
-        let mut writer = inner.writer();
+        let mut writer = inner.active()?;
         writer.head.unswept = false;
         writer.head_changed = true;
         Ok(swept)
