@@ -9,6 +9,9 @@ mod syntax;
 pub use geo::{Near, Point, Polygon, Shape};
 pub use pattern::Pattern;
 
+#[cfg(test)]
+pub(crate) use parse::tests;
+
 use super::path::Path;
 use bson::{RawBson, spec::ElementType};
 

@@ -384,10 +384,68 @@ fn about(key: &'static str, operator: &str, at: &str) -> Fault {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use bson::{RawDocumentBuf, rawdoc};
+    use bson::{Bson, Document, RawDocumentBuf, bson, rawdoc};
     use proptest::prelude::*;
+
+    type Names = &'static [&'static str];
+
+    /// Names of three levels and values under them, put together without regard for sense.
+    pub(crate) fn nonsense(first: Names, second: Names, third: Names) -> impl Strategy<Value = Document> {
+        let regex = bson::Regex { pattern: bson::cstr!("^a").into(), options: bson::cstr!("i").into() };
+        let scalars = vec![
+            bson!(1),
+            bson!(-1),
+            bson!(0.5),
+            bson!(f64::NAN),
+            bson!(i64::MIN),
+            bson!("a"),
+            bson!("("),
+            bson!("Polygon"),
+            bson!([]),
+            bson!([1, 2]),
+            bson!([[0, 0], 1]),
+            bson!({}),
+            Bson::Null,
+            Bson::Undefined,
+            Bson::RegularExpression(regex),
+            bson!({ "type": "Point", "coordinates": [1, 2] }),
+        ];
+        let leaf = prop::sample::select(scalars).boxed();
+        let within = |names: Names, inner: BoxedStrategy<Bson>| {
+            let entry = (prop::sample::select(names), inner.clone());
+            let fields = prop::collection::vec(entry, 1..3).prop_map(|all| {
+                Bson::Document(all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+            });
+            let fields = fields.boxed();
+            prop_oneof![4 => fields.clone(), 1 => inner.clone(), 1 => prop::collection::vec(fields, 0..3).prop_map(Bson::Array)]
+                .boxed()
+        };
+        let value = within(second, within(third, leaf));
+        prop::collection::vec((prop::sample::select(first), value), 1..3)
+            .prop_map(|all| all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+
+    const TOP: Names = &["a", "a.0", "b", "$and", "$nor"];
+    const TESTS: Names = &[
+        "a",
+        "$not",
+        "$eq",
+        "$gte",
+        "$in",
+        "$all",
+        "$elemMatch",
+        "$size",
+        "$type",
+        "$exists",
+        "$regex",
+        "$options",
+        "$near",
+        "$geoWithin",
+    ];
+    const INNER: Names =
+        &["a", "$gt", "$elemMatch", "$geometry", "$box", "$centerSphere", "$maxDistance", "type", "coordinates"];
 
     fn fault(filter: &RawDocument) -> (&'static str, String) {
         let fault = Filter::parse(filter).expect_err("a fault");
@@ -419,23 +477,15 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the bytes are, and wherever good bytes are damaged.
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
         #[test]
-        fn no_input_panics(noise: Vec<u8>, place: prop::sample::Index, byte: u8) {
-            let sound = rawdoc! {
-                "a.0": { "$gte": 1.5, "$not": { "$in": ["x", null] } },
-                "$or": [{ "b": { "$elemMatch": { "$regex": "^a", "$options": "i" } } }, { "c": { "$type": [2, "int"] } }],
-                "d": { "$geoWithin": { "$box": [[0, 0], [1, 1]] } },
-            };
-            let mut damaged = sound.into_bytes();
-            let place = place.index(damaged.len());
-            damaged[place] = byte;
-            for bytes in [noise, damaged] {
-                if let Ok(document) = RawDocumentBuf::from_bytes(bytes)
-                    && let Ok(filter) = Filter::parse(&document)
-                {
+        fn no_input_panics(filter in nonsense(TOP, TESTS, INNER), noise: Vec<u8>) {
+            let filter = RawDocumentBuf::try_from(&filter).expect("bson");
+            for document in [Ok(filter), RawDocumentBuf::from_bytes(noise)].into_iter().flatten() {
+                if let Ok(filter) = Filter::parse(&document) {
                     filter.matches(&document);
-                    filter.matches(&rawdoc! { "a": [2, { "0": 3 }], "b": ["A"], "d": [0.5, 0.5] });
+                    filter.matches(&rawdoc! { "a": [2, { "0": 3 }, [1]], "b": ["A", { "type": "Point", "coordinates": [1, 2] }] });
                 }
             }
         }

@@ -279,6 +279,7 @@ fn on_array(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::filter::tests::nonsense;
     use bson::{RawDocument, RawDocumentBuf, doc, rawdoc};
     use proptest::prelude::*;
 
@@ -321,22 +322,26 @@ mod tests {
         assert_eq!(fault(rawdoc! {}, doc! {}).0, "update.empty");
     }
 
+    const OPERATORS: &[&str] =
+        &["$set", "$unset", "$inc", "$mul", "$max", "$rename", "$push", "$pull", "$addToSet", "$pop", "$currentDate"];
+    const PATHS: &[&str] = &["a", "a.0", "a.b", "b", "c.d"];
+    const MODIFIERS: &[&str] = &["$each", "$position", "$slice", "$sort", "$in", "$type", "a"];
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
         #[test]
-        fn no_input_panics(noise: Vec<u8>, place: prop::sample::Index, byte: u8) {
-            let sound = rawdoc! {
-                "$set": { "a.3": 1 }, "$push": { "b": { "$each": [1], "$position": -9, "$slice": -1, "$sort": { "x": 1 } } },
-                "$mul": { "c": 3 }, "$pull": { "d": { "$gt": 1 } }, "$rename": { "e": "f" }, "$pop": { "g": -1 },
-            };
-            let mut damaged = sound.into_bytes();
+        fn no_input_panics(given in nonsense(OPERATORS, PATHS, MODIFIERS), noise: Vec<u8>, place: prop::sample::Index, figure: i64) {
+            let given = RawDocumentBuf::try_from(&given).expect("bson");
+            let push = rawdoc! { "$push": { "b": { "$each": [1], "$position": figure, "$slice": figure, "$sort": { "x": 1 } } } };
+            let mut damaged = push.clone().into_bytes();
             let place = place.index(damaged.len());
-            damaged[place] = byte;
-            for bytes in [noise, damaged] {
-                if let Ok(given) = RawDocumentBuf::from_bytes(bytes) {
-                    let document = doc! { "a": [1], "b": [{ "x": 2 }], "c": i64::MAX, "d": [2, "x"], "e": 1, "g": [] };
-                    let _ = applied(&given, document.clone());
-                    let _ = Update::merge(&given).and_then(|patch| patch.apply(&mut document.clone(), Timestamp(0)));
-                }
+            damaged[place] ^= figure as u8;
+            for bytes in [given.into_bytes(), push.into_bytes(), damaged, noise] {
+                let Ok(given) = RawDocumentBuf::from_bytes(bytes) else { continue };
+                let document = doc! { "a": [1, { "b": i64::MAX }], "b": [{ "x": 2 }, 3], "c": "x" };
+                let _ = applied(&given, document.clone());
+                let _ = Update::merge(&given).and_then(|patch| patch.apply(&mut document.clone(), Timestamp(0)));
             }
         }
     }
