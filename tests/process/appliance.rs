@@ -83,13 +83,21 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn of(mut command: Command, data: &Path) -> Self {
+    pub fn of(command: Command, data: &Path) -> Self {
+        Self::try_of(command, data).expect("it ended before it was ready")
+    }
+
+    /// `None`: it ended before it was ready.
+    pub fn try_of(mut command: Command, data: &Path) -> Option<Self> {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         let ready = loop {
             line.clear();
-            assert!(stdout.read_line(&mut line).unwrap() > 0, "it ended before it was ready");
+            if stdout.read_line(&mut line).unwrap() == 0 {
+                wait(&mut child).expect("it closed its output and went on");
+                return None;
+            }
             let event: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not a JSON line: {line}"));
             if event["message"] == "ready" {
                 break event;
@@ -97,7 +105,7 @@ impl Server {
         };
         let address = |name: &str| ready[name].as_str().unwrap().parse().unwrap();
         let (https, http, ops) = (address("https"), address("http"), address("ops"));
-        Self { child, _stdout: stdout, data: data.to_owned(), https, http, ops }
+        Some(Self { child, _stdout: stdout, data: data.to_owned(), https, http, ops })
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -1,6 +1,7 @@
-//! The real binary: sockets, signals, refusals, its supervisor.
+//! The real binary: sockets, signals, refusals, its supervisor, crashes and failing disks.
 
 mod appliance;
+mod crash;
 
 use appliance::{Instance, PASSWORD, Server};
 use rustix::process::Signal;

@@ -58,6 +58,15 @@ pub struct Options {
     pub max_document: usize,
 }
 
+/// After a crash: half-written pages of free space are marked as such, so that a scrub speaks of damage only.
+fn sweep(sealed: &sealed::Sealed) {
+    match sealed.sweep() {
+        Ok(pages) => tracing::info!(pages, "swept what a crash left half written"),
+        Err(sealed::Error::Closed) => {}
+        Err(error) => tracing::warn!(%error, "the sweep after a crash did not end; the next start begins it again"),
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self { cache: 64 << 20, max_document: limits::DOCUMENT }
@@ -99,6 +108,10 @@ impl Embedded {
         let thread = std::thread::Builder::new().name("documents-writer".to_owned());
         // It ends by itself when the queue closes; `close` waits for its last word.
         thread.spawn(move || writer.run()).map_err(|error| Error::Backend(Box::new(error)))?;
+        if let Some(sealed) = sealed.clone().filter(sealed::Sealed::unswept) {
+            let thread = std::thread::Builder::new().name("documents-sweep".to_owned());
+            thread.spawn(move || sweep(&sealed)).map_err(|error| Error::Backend(Box::new(error)))?;
+        }
         Ok(Self { shared, queue, sealed })
     }
 

@@ -64,6 +64,9 @@ impl Sealed {
         }
         let mut page = 1;
         while page < inner.pages() {
+            if page % 128 == 1 {
+                inner.alive()?;
+            }
             let entry = inner.tags.get(&*inner.disk, page)?;
             if !entry.unwritten() && !inner.check(page, &entry)? {
                 let mut writer = inner.active()?;
