@@ -40,8 +40,6 @@ use std::{
 pub const SECONDS: i64 = 5;
 /// Rows that may be read where waiting would hold others up.
 pub const INLINE: u64 = 2000;
-/// Bytes of rows kept while sorting in memory.
-const SORT_MEMORY: usize = 32 << 20;
 /// Ids gathered from an index to be put in order; where there are more, the documents' own order is quicker.
 const GATHER: usize = 20_000;
 /// Rows between two looks at the clock.
@@ -106,7 +104,7 @@ impl<'a> Reader<'a> {
         let fields = if plan.order == Order::Nearest { 1 } else { keys.len() };
         let after = query.after.as_deref().map(|bytes| Cursor::decode(bytes, fields)).transpose()?;
         self.explain.index = named(&plan, &ready, keys.is_empty() && plan.exact);
-        let mut page = Gathered { limit: query.limit, rows: Vec::new() };
+        let mut page = Gathered::new(query.limit);
         match (&plan.source, &plan.order) {
             (Source::Ids { ranges, .. }, Order::Served { reverse, .. }) => {
                 self.ids_in_order(ranges, *reverse, after.as_ref(), plan.exact, &mut page)?;
@@ -376,28 +374,27 @@ impl<'a> Reader<'a> {
             if after.as_ref().is_some_and(|after| place <= *after) {
                 return Ok(());
             }
-            if first.len() > query.limit && first.last_key_value().is_some_and(|(last, _)| place > *last) {
+            let full = first.len() > query.limit || bytes > gathered::PAGE;
+            if full && first.last_key_value().is_some_and(|(last, _)| place > *last) {
                 return Ok(());
             }
-            bytes += place.len() + document.as_bytes().len();
+            bytes += document.as_bytes().len();
             if let Some(same) = first.insert(place, document.to_owned()) {
                 bytes -= same.as_bytes().len();
             }
-            if first.len() > query.limit + 1
-                && let Some((place, document)) = first.pop_last()
-            {
-                bytes -= place.len() + document.as_bytes().len();
-            }
-            if bytes > SORT_MEMORY {
-                let index = keys.iter().map(|(path, direction)| {
-                    format!("{path}_{}", if *direction == Direction::Ascending { "1" } else { "-1" })
-                });
-                let index = index.collect::<Vec<_>>().join("_");
-                return Err(Fault::new("query.sort_memory").with("limit", SORT_MEMORY).with("index", index).into());
+            // What the page will not reach is let go.
+            while let Some(last) = first.last_entry() {
+                let rest = bytes - last.get().as_bytes().len();
+                if rest <= gathered::PAGE && first.len() <= query.limit + 1 {
+                    break;
+                }
+                bytes = rest;
+                first.pop_last();
             }
             Ok(())
         })?;
-        let page = Gathered { limit: query.limit, rows: first.into_values().collect() };
+        let mut page = Gathered::new(query.limit);
+        first.into_values().any(|document| page.push(document));
         page.finish(key, self.explain)
     }
 

@@ -15,23 +15,34 @@ use crate::{
 };
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 
-/// Rows of a page, and one more if there is.
+/// Bytes of a page's rows, unless the first alone is larger: a page of large documents ends early.
+pub(super) const PAGE: usize = 16 << 20;
+
+/// Rows of a page, and whether there is one more.
 pub(super) struct Gathered {
-    pub(super) limit: usize,
-    pub(super) rows: Vec<RawDocumentBuf>,
+    limit: usize,
+    rows: Vec<RawDocumentBuf>,
+    bytes: usize,
+    more: bool,
 }
 
 impl Gathered {
-    /// Answers whether that was enough.
-    pub(super) fn push(&mut self, document: RawDocumentBuf) -> bool {
-        self.rows.push(document);
-        self.rows.len() > self.limit
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, rows: Vec::new(), bytes: 0, more: false }
     }
 
-    pub(super) fn finish(mut self, key: impl Fn(&RawDocument) -> Run<Vec<Vec<u8>>>, explain: Explain) -> Run<Page> {
-        let more = self.rows.len() > self.limit;
-        self.rows.truncate(self.limit);
-        let next = match self.rows.last().filter(|_| more) {
+    /// Answers whether that was enough: the row found no room any more.
+    pub(super) fn push(&mut self, document: RawDocumentBuf) -> bool {
+        self.bytes += document.as_bytes().len();
+        self.more = self.rows.len() >= self.limit || (!self.rows.is_empty() && self.bytes > PAGE);
+        if !self.more {
+            self.rows.push(document);
+        }
+        self.more
+    }
+
+    pub(super) fn finish(self, key: impl Fn(&RawDocument) -> Run<Vec<Vec<u8>>>, explain: Explain) -> Run<Page> {
+        let next = match self.rows.last().filter(|_| self.more) {
             Some(last) => {
                 let id = last.get_str("_id").map_err(|_| Error::Corrupt("a document has no id".to_owned()))?;
                 Some(Cursor { components: key(last)?, id: id.to_owned() }.encode())

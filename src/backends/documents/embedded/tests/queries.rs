@@ -83,22 +83,6 @@ async fn near_comes_nearest_first_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_sort_too_large_for_memory_names_the_index_it_lacks() {
-    let store = in_memory();
-    define(&store, "c", rawdoc! {}).await;
-    for n in 0..40 {
-        let document = rawdoc! { "n": n, "x": "y".repeat(1_000_000) };
-        store.commit(batch(vec![put("c", &format!("{n}"), document)])).await.expect("committed");
-    }
-    assert_eq!(store.find(query("c", &rawdoc! {}, "-n", 20, None)).await.expect("a page").documents.len(), 20);
-    let Err(Error::Rejected(fault)) = store.find(query("c", &rawdoc! {}, "-n", 40, None)).await else {
-        panic!("sorted")
-    };
-    assert_eq!(fault.key, "query.sort_memory");
-    assert!(fault.params.contains(&("index", "n_-1".to_owned())));
-}
-
-#[tokio::test]
 async fn a_query_ends_when_its_time_is_over() {
     struct Hurried(std::sync::atomic::AtomicI64);
     impl crate::base::clock::Clock for Hurried {
@@ -132,5 +116,33 @@ async fn a_cursor_of_something_else_is_refused() {
     for sort in ["population", "-population"] {
         let page = store.find(query("c", &by, sort, 1000, Some(made_up.clone()))).await.expect("a page");
         assert!(page.documents.iter().all(|document| document.get_str("country").ok() == Some("CD")));
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_large_documents_ends_early_and_the_next_goes_on() {
+    let store = in_memory();
+    define(&store, "c", rawdoc! { "indexes": ["n"] }).await;
+    for n in 0..40 {
+        let large = rawdoc! { "n": n, "twin": -n, "text": "x".repeat(1_000_000) };
+        store.commit(batch(vec![put("c", &format!("{n:02}"), large)])).await.expect("committed");
+    }
+    let everything = rawdoc! {};
+    for sort in ["", "-_id", "n", "-n", "twin"] {
+        let (mut sizes, mut seen, mut after) = (Vec::new(), Vec::new(), None);
+        loop {
+            let page = store.find(query("c", &everything, sort, 100, after)).await.expect("a page");
+            sizes.push(page.documents.len());
+            seen.extend(page.documents.iter().map(|document| document.get_i32("n").expect("n")));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(sizes, [16, 16, 8], "{sort}");
+        if ["-_id", "-n", "twin"].contains(&sort) {
+            seen.reverse();
+        }
+        assert_eq!(seen, (0..40).collect::<Vec<_>>(), "{sort}");
     }
 }
