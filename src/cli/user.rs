@@ -41,11 +41,10 @@ pub enum Command {
 
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     let config = context.config(Vec::new())?;
-    let length = config.identity.password_length;
     // Asked for before anything is opened: a person typing must hold no lock.
     let password = match &command {
         Command::Add { password_file, .. } | Command::Passwd { password_file, .. } => {
-            Some(choose(context, password_file.as_deref(), length)?)
+            Some(choose(context, password_file.as_deref())?)
         }
         _ => None,
     };
@@ -103,7 +102,7 @@ struct Password {
 }
 
 /// From a file (`-`: stdin), else asked on the terminal, else made.
-fn choose(context: &Context, file: Option<&Path>, length: usize) -> Result<Password, Failure> {
+fn choose(context: &Context, file: Option<&Path>) -> Result<Password, Failure> {
     if let Some(path) = file {
         return Ok(Password { words: from_file(path)?, generated: false });
     }
@@ -115,9 +114,6 @@ fn choose(context: &Context, file: Option<&Path>, length: usize) -> Result<Passw
         rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|error| unreadable("stdin", error))
     };
     let words = ask("cli.user.ask")?;
-    if words.chars().count() < length {
-        return Err(Failure::new(Code::Usage, Fault::new("cli.user.short").with("length", length)));
-    }
     if ask("cli.user.ask_again")? != words {
         return Err(Failure::new(Code::Usage, Fault::new("cli.user.differ")));
     }

@@ -140,10 +140,6 @@ pub enum LogOutput {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
-    pub access_minutes: u32,
-    pub refresh_days: u32,
-    /// Characters of a password at least.
-    pub password_length: usize,
     /// Of an earlier backend: checked, kept for migrations, never used to sign.
     pub jwt_secret: Option<Secret>,
 }

@@ -85,9 +85,6 @@ pub const SETTINGS: &[Setting] = &[
     setting("log.output", Kind::Choice(&["stdout", "off"]), "stdout", &[]),
     setting("log.dir", Kind::Path, "", &[]),
     setting("log.keep_files", Kind::Integer(1, 365), "14", &[]),
-    setting("identity.access_minutes", Kind::Integer(1, 10), "10", &[]),
-    setting("identity.refresh_days", Kind::Integer(1, 90), "30", &[]),
-    setting("identity.password_length", Kind::Integer(8, 128), "12", &[]),
     setting("identity.jwt_secret", Kind::Secret(32), "", &["JWT_SECRET"]),
 ];
 
