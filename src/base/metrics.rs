@@ -69,6 +69,7 @@ pub struct Sample {
     pub queued_batches: Option<u64>,
     pub journal_sequence: Option<u64>,
     pub journal_records: Option<u64>,
+    pub journal_bytes: Option<u64>,
     pub read_only: Option<bool>,
     pub last_backup: Option<Timestamp>,
     pub certificate_end: Option<Timestamp>,
@@ -255,6 +256,7 @@ impl Collector for Sampled {
             ("commit_queue_depth", "Batches waiting for the writer", sample.queued_batches),
             ("journal_sequence", "The last change recorded", sample.journal_sequence),
             ("journal_records", "Changes the journal keeps", sample.journal_records),
+            ("journal_bytes", "What they take", sample.journal_bytes),
             ("backup_last_success_timestamp_seconds", "When the last backup ended", sample.last_backup.map(seconds)),
             ("backup_last_success_age_seconds", "How old the last backup is", sample.last_backup.map(age)),
             (

@@ -147,6 +147,7 @@ pub struct Query {
     pub collection: String,
     pub filter: Arc<Filter>,
     pub sort: Sort,
+    /// Rows at most; a page of large documents may end before.
     pub limit: usize,
     /// The key of the last row already seen, as [`Page::next`] gave it.
     pub after: Option<Vec<u8>>,
@@ -241,6 +242,17 @@ pub enum Load {
     End(Sequence),
 }
 
+/// How long the journal remembers.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Records older than this go.
+    pub older_than: Timestamp,
+    /// So do the oldest while the journal takes more bytes than this.
+    pub most_bytes: u64,
+    /// Whatever the two say, none of this time or later goes.
+    pub keep_from: Timestamp,
+}
+
 /// Figures for metrics and `doctor`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -249,6 +261,7 @@ pub struct Statistics {
     pub stored_bytes: u64,
     pub free_bytes: u64,
     pub journal_records: u64,
+    pub journal_bytes: u64,
     pub queued_batches: u64,
     pub oldest_snapshot_seconds: u64,
     /// Why writes are refused, if they are.
@@ -274,8 +287,8 @@ pub trait Documents: Send + Sync {
     /// store is then worth nothing.
     async fn load(&self, part: Load) -> Result<()>;
     async fn statistics(&self) -> Result<Statistics>;
-    /// Lets go of journal records older than a time, none after a place. Answers how many went.
-    async fn trim(&self, older_than: Timestamp, up_to: Sequence) -> Result<u64>;
+    /// Lets go of journal records. Answers how many went.
+    async fn trim(&self, retention: Retention) -> Result<u64>;
     /// Finishes what is queued and closes; later calls answer `Unavailable`.
     async fn close(&self) -> Result<()>;
 }

@@ -159,6 +159,7 @@ impl Running {
             documents: self.documents.clone(),
             backups: (!config.backup.recipients.is_empty()).then(|| backups.clone()),
             days: config.storage.journal_days,
+            most_bytes: config.storage.journal_mib << 20,
             clock: clock.clone(),
         };
         let age = jobs::backups::Age { backups, metrics: metrics.clone() };

@@ -1,7 +1,11 @@
-//! How long the journal remembers: so many days, and never less than what backups have taken.
+//! How long the journal remembers: so many days within so many bytes, but what backups have not taken and the last
+//! day in any case.
 
-use super::{Result, backups::Backups};
-use crate::{base::clock::SharedClock, ports::documents::Documents};
+use super::{Result, backups::Backups, documents::RECEIPT_SECONDS};
+use crate::{
+    base::clock::SharedClock,
+    ports::documents::{Documents, Retention},
+};
 use std::sync::Arc;
 
 const DAY: i64 = 86_400;
@@ -13,18 +17,64 @@ pub struct Journal {
     /// Present when backups are configured: what they have not taken stays.
     pub backups: Option<Arc<Backups>>,
     pub days: u32,
+    pub most_bytes: u64,
     pub clock: SharedClock,
 }
 
 impl Journal {
-    /// Lets go of some of what is too old; answers how many records went. To be called again until none do.
+    /// Lets go of what is too old or too much; answers how many records went.
     pub async fn trim(&self) -> Result<u64> {
-        let mut older_than = self.clock.now().plus_seconds(-i64::from(self.days) * DAY);
+        let now = self.clock.now();
+        let older_than = now.plus_seconds(-i64::from(self.days) * DAY);
+        // A retry within a day is answered from the journal.
+        let mut keep_from = now.plus_seconds(-RECEIPT_SECONDS);
         if let Some(backups) = &self.backups {
             let Some(taken) = backups.newest().await? else { return Ok(0) };
-            older_than = older_than.min(taken.plus_seconds(-MARGIN_SECONDS));
+            keep_from = keep_from.min(taken);
         }
-        let last = self.documents.statistics().await?.sequence;
-        Ok(self.documents.trim(older_than, last).await?)
+        let keep_from = keep_from.plus_seconds(-MARGIN_SECONDS);
+        Ok(self.documents.trim(Retention { older_than, most_bytes: self.most_bytes, keep_from }).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backends::documents::embedded::{Embedded, Options},
+        base::clock::{Clock, FixedClock},
+        ports::documents::{Batch, COLLECTIONS, Change, Expect, Operation, Origin},
+    };
+    use bson::rawdoc;
+    use std::sync::atomic::Ordering;
+
+    #[tokio::test]
+    async fn size_and_age_let_go_but_never_of_the_last_day() {
+        let clock = Arc::new(FixedClock(1_800_000_000_000.into()));
+        let store = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), clock.clone());
+        let documents: Arc<dyn Documents> = Arc::new(store.unwrap());
+        for day in 0..4 {
+            let operations = vec![Operation {
+                collection: COLLECTIONS.to_owned(),
+                id: format!("c{day}"),
+                expect: Expect::Any,
+                change: Change::Put(rawdoc! {}),
+            }];
+            let batch = Batch { time: clock.now(), origin: Origin::default(), operations, check: None, receipt: None };
+            documents.commit(batch).await.unwrap();
+            clock.0.fetch_add(DAY * 1000, Ordering::Relaxed);
+        }
+        // Changes of four, three, two days ago and of yesterday, to the millisecond.
+        let journal = |days, most_bytes| Journal {
+            documents: documents.clone(),
+            backups: None,
+            days,
+            most_bytes,
+            clock: clock.clone(),
+        };
+        assert_eq!(journal(4, u64::MAX).trim().await.unwrap(), 0);
+        assert_eq!(journal(3, u64::MAX).trim().await.unwrap(), 1);
+        assert_eq!(journal(90, 0).trim().await.unwrap(), 2);
+        assert_eq!(documents.statistics().await.unwrap().journal_records, 1);
     }
 }

@@ -3,13 +3,13 @@
 use crate::house::{self, Answer, House};
 use bson::RawDocumentBuf;
 use debrouille_appliance::{
-    base::clock::Timestamp,
     domain::filter::Filter,
     http::{self, Limits},
     ports::{
         Error, Result,
         documents::{
-            Batch, Collection, Committed, Documents, Explain, Load, Page, Query, Record, Sequence, Snapshot, Statistics,
+            Batch, Collection, Committed, Documents, Explain, Load, Page, Query, Record, Retention, Sequence, Snapshot,
+            Statistics,
         },
     },
 };
@@ -216,7 +216,7 @@ impl Documents for Failing {
     async fn load(&self, _: Load) -> Result<()> {
         self.fail().await
     }
-    async fn trim(&self, _: Timestamp, _: Sequence) -> Result<u64> {
+    async fn trim(&self, _: Retention) -> Result<u64> {
         self.fail().await
     }
     async fn close(&self) -> Result<()> {

@@ -14,7 +14,7 @@ pub use batch::{Item, MOST_OPERATIONS};
 pub use export::Lines;
 pub use import::{Import, LineFault, Progress};
 pub use search::{Found, Search, page_size};
-pub use write::{Attempt, Match, Written};
+pub use write::{Attempt, Match, RECEIPT_SECONDS, Written};
 
 use super::Result;
 use crate::{base::clock::SharedClock, domain::limits, ports::documents as port};

@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// How long a retry gets the first answer, in seconds.
-const RECEIPT_SECONDS: i64 = 24 * 3600;
+pub const RECEIPT_SECONDS: i64 = 24 * 3600;
 
 /// A request that may be retried: a key the client chose for this route, and what identifies the body.
 #[derive(Debug, Clone, Copy)]

@@ -51,6 +51,7 @@ impl Observer {
             sample.queued_batches = Some(known.queued_batches);
             sample.journal_sequence = Some(known.sequence.0);
             sample.journal_records = Some(known.journal_records);
+            sample.journal_bytes = Some(known.journal_bytes);
             sample.read_only = Some(known.read_only.is_some());
         });
         Ok(())

@@ -31,8 +31,7 @@ pub fn apply(work: &mut Work<'_>, part: &Load) -> Result<(), Refusal> {
         Load::End(Sequence(last)) if *last < work.sequence => return Err(out_of_order(*last)),
         Load::End(Sequence(last)) => work.sequence = *last,
     }
-    work.tables.metadata.insert("sequence", work.sequence)?;
-    Ok(())
+    Ok(work.save_journal()?)
 }
 
 fn put(work: &mut Work<'_>, collection: &str, documents: &[RawDocumentBuf]) -> Result<(), Refusal> {
@@ -96,6 +95,7 @@ fn record(work: &mut Work<'_>, record: &Record) -> Result<(), Refusal> {
     });
     work.tables.journal.insert(sequence, bytes.as_slice())?;
     work.sequence = sequence;
+    work.journal_bytes += bytes.len() as u64;
     Ok(())
 }
 
@@ -113,7 +113,7 @@ mod tests {
             Error,
             documents::{
                 Batch, Build, COLLECTIONS, Change, Documents, Expect, Load, Operation, Origin, RECEIPTS, Receipt,
-                Record, Sequence, Snapshot,
+                Record, Retention, Sequence, Snapshot,
             },
         },
     };
@@ -165,7 +165,9 @@ mod tests {
         let indexes =
             rawdoc! { "indexes": ["n", { "keys": "twice", "unique": true }, { "keys": "n,twice", "unique": true }] };
         commit(&store, vec![put(COLLECTIONS, "c", indexes)], None).await.unwrap();
-        store.trim(Timestamp(i64::MAX), Sequence(10)).await.unwrap();
+        let half = store.statistics().await.unwrap().journal_bytes / 2;
+        let half = Retention { older_than: Timestamp(0), most_bytes: half, keep_from: Timestamp(i64::MAX) };
+        assert!(store.trim(half).await.unwrap() > 10);
         store
     }
 

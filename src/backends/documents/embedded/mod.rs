@@ -24,16 +24,13 @@ mod writer;
 pub use store::Place;
 
 use crate::{
-    base::{
-        clock::{SharedClock, Timestamp},
-        fault::Fault,
-    },
+    base::{clock::SharedClock, fault::Fault},
     domain::{filter::Filter, limits},
     ports::{
         Error, Result,
         documents::{
-            Batch, Change, Collection, Committed, Conflict, Documents, Explain, Load, Page, Query, Record, Sequence,
-            Snapshot, Statistics,
+            Batch, Change, Collection, Committed, Conflict, Documents, Explain, Load, Page, Query, Record, Retention,
+            Sequence, Snapshot, Statistics,
         },
     },
 };
@@ -231,16 +228,18 @@ impl Documents for Embedded {
             stored_bytes: figure(self.sealed.as_ref().map(sealed::Sealed::stored))?,
             free_bytes: figure(self.sealed.as_ref().map(sealed::Sealed::headroom))?,
             journal_records: redb::ReadableTableMetadata::len(&view.tables.journal).map_err(fault::failed)?,
+            journal_bytes: view.journal_bytes,
             queued_batches: (self.queue.max_capacity() - self.queue.capacity()) as u64,
             oldest_snapshot_seconds: u64::try_from(age / 1000).unwrap_or_default(),
             read_only: self.shared.read_only(),
         })
     }
 
-    async fn trim(&self, older_than: Timestamp, up_to: Sequence) -> Result<u64> {
+    async fn trim(&self, retention: Retention) -> Result<u64> {
         let mut all = 0;
+        // Writers get their turn between two parts.
         loop {
-            let gone = self.ask(|answer| Command::Trim { older_than, up_to, answer }).await?;
+            let gone = self.ask(|answer| Command::Trim { retention, answer }).await?;
             all += gone;
             if gone < writer::TRIM {
                 return Ok(all);

@@ -29,6 +29,7 @@ pub struct Work<'t> {
     /// Documents by collection number.
     pub counts: BTreeMap<u32, u64>,
     pub sequence: u64,
+    pub journal_bytes: u64,
 }
 
 /// What a batch would change. Dropped, it changed nothing.
@@ -99,6 +100,7 @@ impl Staged {
         for (sequence, record) in &self.records {
             tables.journal.insert(sequence, record.as_slice())?;
             work.sequence = *sequence;
+            work.journal_bytes += record.len() as u64;
         }
         for key in &self.garbage {
             tables.garbage.insert(key.as_slice(), ())?;
@@ -118,12 +120,20 @@ impl Staged {
 
 impl<'t> Work<'t> {
     pub fn new(tables: Tables<'t>, state: &State) -> Self {
-        let State { catalog, counts, sequence } = state.clone();
-        Self { tables, catalog, counts, sequence }
+        let State { catalog, counts, sequence, journal_bytes } = state.clone();
+        Self { tables, catalog, counts, sequence, journal_bytes }
     }
 
     pub fn state(self) -> State {
-        State { catalog: self.catalog, counts: self.counts, sequence: self.sequence }
+        let Self { catalog, counts, sequence, journal_bytes, .. } = self;
+        State { catalog, counts, sequence, journal_bytes }
+    }
+
+    /// Writes how far the journal goes and what it takes.
+    pub fn save_journal(&mut self) -> Result<(), redb::Error> {
+        self.tables.metadata.insert("sequence", self.sequence)?;
+        self.tables.metadata.insert("journal_bytes", self.journal_bytes)?;
+        Ok(())
     }
 
     /// Writes the state of collections that changed in the catalogue.

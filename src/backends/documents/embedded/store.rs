@@ -38,6 +38,8 @@ pub struct State {
     pub catalog: Arc<Catalog>,
     pub counts: BTreeMap<u32, u64>,
     pub sequence: u64,
+    /// Bytes of all records.
+    pub journal_bytes: u64,
 }
 
 impl Store {
@@ -81,8 +83,8 @@ impl Store {
     pub fn view(&self, state: &State) -> Result<View> {
         let transaction = self.database()?.begin_read().map_err(failed)?;
         let tables = Readers::open(&transaction).map_err(failed)?;
-        let State { catalog, counts, sequence } = state.clone();
-        Ok(View { tables, catalog, counts, sequence })
+        let State { catalog, counts, sequence, journal_bytes } = state.clone();
+        Ok(View { tables, catalog, counts, sequence, journal_bytes })
     }
 
     /// After a failed write redb answers nothing any more: the file as last synced is opened for reading, and what
@@ -157,7 +159,8 @@ fn load(database: &Database) -> Result<State> {
         let (number, count) = row.map_err(failed)?;
         counts.insert(number.value(), count.value());
     }
-    Ok(State { catalog: Arc::new(catalog), counts, sequence: number("sequence")? })
+    let (sequence, journal_bytes) = (number("sequence")?, number("journal_bytes")?);
+    Ok(State { catalog: Arc::new(catalog), counts, sequence, journal_bytes })
 }
 
 fn unreadable(what: &str) -> Error {
@@ -166,7 +169,7 @@ fn unreadable(what: &str) -> Error {
 
 fn initialise(database: &Database) -> Result<State> {
     let transaction = database.begin_write().map_err(failed)?;
-    let state = State { catalog: Arc::new(Catalog::initial()), counts: BTreeMap::new(), sequence: 0 };
+    let state = State { catalog: Arc::new(Catalog::initial()), counts: BTreeMap::new(), sequence: 0, journal_bytes: 0 };
     {
         let tables = Tables::open(&transaction).map_err(failed)?;
         let mut work = Work::new(tables, &state);

@@ -8,7 +8,7 @@
 //! | collections | name | the engine's state of a collection ([`super::catalog`]), BSON |
 //! | counts | collection number | documents in it |
 //! | garbage | `d` or `e`, number of a dropped collection or index | nothing |
-//! | metadata | `format`, `sequence`, `next_collection`, `next_index` | number |
+//! | metadata | `format`, `sequence`, `journal_bytes`, `next_collection`, `next_index` | number |
 //! | needs | `release` | the release that made this format: the first that reads it |
 //!
 //! Numbers of collections and indexes are never used again, so what is left of a dropped one can go piece by piece.

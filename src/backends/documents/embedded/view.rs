@@ -25,6 +25,7 @@ pub struct View {
     /// Documents by collection number.
     pub counts: BTreeMap<u32, u64>,
     pub sequence: u64,
+    pub journal_bytes: u64,
 }
 
 impl View {

@@ -10,13 +10,10 @@ use super::{
     view::{Snapshots, View},
 };
 use crate::{
-    base::{
-        clock::{SharedClock, Timestamp},
-        fault::Fault,
-    },
+    base::{clock::SharedClock, fault::Fault},
     ports::{
         Error, Result,
-        documents::{Batch, Committed, Load, Sequence},
+        documents::{Batch, Committed, Load, Retention},
     },
 };
 use redb::ReadableTable;
@@ -38,7 +35,7 @@ pub type Answer<T> = oneshot::Sender<Result<T>>;
 
 pub enum Command {
     Commit { batch: Box<Batch>, bytes: usize, answer: Answer<Committed> },
-    Trim { older_than: Timestamp, up_to: Sequence, answer: Answer<u64> },
+    Trim { retention: Retention, answer: Answer<u64> },
     Load { part: Box<Load>, answer: Answer<()> },
     Close { answer: Answer<()> },
 }
@@ -137,8 +134,8 @@ impl Writer {
             self.commit(group, bytes);
         }
         match after {
-            Some(Command::Trim { older_than, up_to, answer }) => {
-                let _ = answer.send(self.trim(older_than, up_to));
+            Some(Command::Trim { retention, answer }) => {
+                let _ = answer.send(self.trim(&retention));
                 None
             }
             Some(Command::Load { part, answer }) => {
@@ -211,7 +208,7 @@ impl Writer {
                 changed |= build::step(&mut work)?;
             }
             if changed {
-                work.tables.metadata.insert("sequence", work.sequence)?;
+                work.save_journal()?;
             }
             let background = build::waiting(&work)?;
             (work.state(), background)
@@ -289,36 +286,42 @@ impl Writer {
         Ok(self.show()?)
     }
 
-    fn trim(&mut self, older_than: Timestamp, up_to: Sequence) -> Result<u64> {
+    fn trim(&mut self, retention: &Retention) -> Result<u64> {
         self.may_write(0)?;
-        match self.trim_some(older_than, up_to) {
+        match self.trim_some(retention) {
             Ok(gone) => Ok(gone),
             Err(error) => Err(self.broken(error)),
         }
     }
 
-    fn trim_some(&mut self, older_than: Timestamp, up_to: Sequence) -> std::result::Result<u64, redb::Error> {
+    fn trim_some(&mut self, retention: &Retention) -> std::result::Result<u64, redb::Error> {
         let Ok(database) = self.store.database() else { return Err(redb::Error::DatabaseClosed) };
         let transaction = database.begin_write()?;
         let mut gone = Vec::new();
-        {
+        let state = {
             let mut work = Work::new(Tables::open(&transaction)?, &self.state);
-            for row in work.tables.journal.range(..=up_to.0)?.take(TRIM as usize) {
+            for row in work.tables.journal.iter()?.take(TRIM as usize) {
                 let (sequence, record) = row?;
                 // One of an unknown version has no time here and stays.
-                if journal::time(record.value()).is_none_or(|time| time >= older_than) {
+                let Some(time) = journal::time(record.value()) else { break };
+                let spare = time < retention.older_than || work.journal_bytes > retention.most_bytes;
+                if !spare || time >= retention.keep_from {
                     break;
                 }
+                work.journal_bytes = work.journal_bytes.saturating_sub(record.value().len() as u64);
                 gone.push(sequence.value());
             }
             for sequence in &gone {
                 work.tables.journal.remove(sequence)?;
             }
-        }
+            work.save_journal()?;
+            work.state()
+        };
         if gone.is_empty() {
             transaction.abort()?;
         } else {
             transaction.commit()?;
+            self.state = state;
             self.show()?;
         }
         Ok(gone.len() as u64)

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     base::fault::Fault,
-    ports::documents::{Action, Check, RECEIPTS, Receipt, Sequence},
+    ports::documents::{Action, Check, RECEIPTS, Receipt, Retention, Sequence},
 };
 
 #[tokio::test]
@@ -193,18 +193,33 @@ async fn a_snapshot_stands_still() {
 }
 
 #[tokio::test]
-async fn the_journal_is_trimmed_by_time_and_place() {
+async fn the_journal_is_trimmed_by_time_and_size() {
     let store = in_memory();
     define(&store, "c", rawdoc! {}).await;
     for n in 0..6 {
         let time = NOW.plus_seconds(n);
         store.commit(Batch { time, ..batch(vec![put("c", "a", rawdoc! {})]) }).await.expect("committed");
     }
-    assert_eq!(store.trim(NOW.plus_seconds(100), Sequence(2)).await.expect("trimmed"), 2);
-    assert_eq!(store.trim(NOW.plus_seconds(3), Sequence(100)).await.expect("trimmed"), 2);
-    assert_eq!(store.trim(NOW.plus_seconds(3), Sequence(100)).await.expect("trimmed"), 0);
+    let before = |seconds| Retention {
+        older_than: NOW.plus_seconds(seconds),
+        most_bytes: u64::MAX,
+        keep_from: Timestamp(i64::MAX),
+    };
+    let bytes = async || store.statistics().await.expect("figures").journal_bytes;
+    let all = bytes().await;
+    assert_eq!(store.trim(Retention { keep_from: NOW.plus_seconds(1), ..before(100) }).await.expect("trimmed"), 2);
+    assert_eq!(store.trim(before(3)).await.expect("trimmed"), 2);
+    assert_eq!(store.trim(before(3)).await.expect("trimmed"), 0);
+    // Four of the seven records are gone; the three left are alike, and the last leaves only when nothing may stay.
+    let three = bytes().await;
+    assert!(three < all && three % 3 == 0, "{three} of {all}");
+    let within = |most_bytes| Retention { most_bytes, ..before(0) };
+    assert_eq!(store.trim(within(three)).await.expect("trimmed"), 0);
+    assert_eq!(store.trim(Retention { keep_from: NOW, ..within(0) }).await.expect("trimmed"), 0);
+    assert_eq!(store.trim(within(three - 1)).await.expect("trimmed"), 1);
+    assert_eq!(bytes().await, three / 3 * 2);
     let records = store.records(Sequence(0), 100).await.expect("records");
-    assert_eq!(records.iter().map(|record| record.sequence.0).collect::<Vec<_>>(), [5, 6, 7]);
+    assert_eq!(records.iter().map(|record| record.sequence.0).collect::<Vec<_>>(), [6, 7]);
     let next = store.commit(batch(vec![put("c", "a", rawdoc! {})])).await.expect("committed");
     assert_eq!(next.sequence, Sequence(8));
 }
