@@ -22,8 +22,9 @@ use std::{collections::BTreeSet, sync::Arc};
 /// Documents put into an index in one piece, and their bytes.
 const FILL: usize = 500;
 const FILL_BYTES: usize = 2 << 20;
-/// Entries looked at, or cleared, in one piece.
+/// Entries looked at, or cleared, in one piece, and bytes of the documents cleared.
 const PIECE: usize = 4000;
+const CLEAR_BYTES: usize = 8 << 20;
 /// Pairs of doubles a failed build names.
 const PAIRS: usize = 10;
 /// Receipts let go with one transaction.
@@ -156,8 +157,8 @@ fn values(key: &[u8], length: u16) -> &[u8] {
     key.get(..key.len().saturating_sub(length.into())).unwrap_or_default()
 }
 
-/// Clears a piece of what was dropped.
-fn clear(work: &mut Work<'_>) -> Result<bool, redb::Error> {
+/// Clears a piece of what was dropped. Answers whether there was one.
+pub fn clear(work: &mut Work<'_>) -> Result<bool, redb::Error> {
     let Some(garbage) = work.tables.garbage.first()?.map(|(key, _)| key.value().to_vec()) else { return Ok(false) };
     let Some((kind, number)) = tables::read_garbage(&garbage) else {
         work.tables.garbage.remove(garbage.as_slice())?;
@@ -165,10 +166,16 @@ fn clear(work: &mut Work<'_>) -> Result<bool, redb::Error> {
     };
     let (from, to) = (number.to_be_bytes(), (number + 1).to_be_bytes());
     let mut keys = Vec::with_capacity(PIECE);
+    let mut bytes = 0;
     match kind {
         Garbage::Documents => {
             for row in work.tables.documents.range(&from[..]..&to[..])?.take(PIECE) {
-                keys.push(row?.0.value().to_vec());
+                let (key, document) = row?;
+                keys.push(key.value().to_vec());
+                bytes += document.value().len();
+                if bytes >= CLEAR_BYTES {
+                    break;
+                }
             }
             for key in &keys {
                 work.tables.documents.remove(key.as_slice())?;
@@ -183,7 +190,7 @@ fn clear(work: &mut Work<'_>) -> Result<bool, redb::Error> {
             }
         }
     }
-    if keys.len() < PIECE {
+    if keys.len() < PIECE && bytes < CLEAR_BYTES {
         work.tables.garbage.remove(garbage.as_slice())?;
         if kind == Garbage::Documents {
             work.tables.counts.remove(number)?;

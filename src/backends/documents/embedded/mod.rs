@@ -153,8 +153,8 @@ impl Embedded {
     }
 }
 
-/// Bytes of the documents a batch brings.
-fn weigh(batch: &Batch) -> Result<usize> {
+/// Refuses what is too large before it waits in the queue.
+fn weigh(batch: &Batch) -> Result<()> {
     let operations = batch.operations.len();
     if operations > BATCH_OPERATIONS {
         let fault = Fault::new("documents.batch_operations").with("operations", operations);
@@ -164,19 +164,19 @@ fn weigh(batch: &Batch) -> Result<usize> {
         Change::Put(document) => document.as_bytes().len(),
         Change::Update(_) | Change::Delete => 0,
     };
-    let bytes = batch.operations.iter().map(|operation| weight(&operation.change) + operation.id.len()).sum();
+    let bytes: usize = batch.operations.iter().map(|operation| weight(&operation.change) + operation.id.len()).sum();
     if bytes > BATCH_BYTES {
         let fault = Fault::new("documents.batch_bytes").with("bytes", bytes).with("limit", BATCH_BYTES);
         return Err(Error::Rejected(fault));
     }
-    Ok(bytes)
+    Ok(())
 }
 
 #[async_trait::async_trait]
 impl Documents for Embedded {
     async fn commit(&self, batch: Batch) -> Result<Committed> {
-        let bytes = weigh(&batch)?;
-        self.ask(|answer| Command::Commit { batch: Box::new(batch), bytes, answer }).await
+        weigh(&batch)?;
+        self.ask(|answer| Command::Commit { batch: Box::new(batch), answer }).await
     }
 
     async fn get(&self, collection: &str, id: &str) -> Result<Option<RawDocumentBuf>> {
@@ -241,7 +241,7 @@ impl Documents for Embedded {
         loop {
             let gone = self.ask(|answer| Command::Trim { retention, answer }).await?;
             all += gone;
-            if gone < writer::TRIM {
+            if gone == 0 {
                 return Ok(all);
             }
         }

@@ -1,6 +1,7 @@
 //! One batch on its way in: checked against the tables and itself, kept aside until all of it holds.
 
 use super::{
+    BATCH_BYTES,
     catalog::{Catalog, Held, Progress},
     fault::Refusal,
     journal, receipts,
@@ -44,6 +45,8 @@ pub struct Staged {
     counts: BTreeMap<u32, i64>,
     garbage: Vec<Vec<u8>>,
     records: Vec<(u64, Vec<u8>)>,
+    /// Bytes of all these.
+    pub weight: usize,
 }
 
 struct Stage<'a, 't> {
@@ -52,12 +55,14 @@ struct Stage<'a, 't> {
     max_document: usize,
     catalog: Arc<Catalog>,
     staged: Staged,
+    /// Bytes of the documents touched, each by its larger state.
+    touched: usize,
 }
 
 /// Checks a batch; its answer, and what is to be applied for it.
 pub fn check(work: &Work<'_>, batch: &Batch, max_document: usize) -> Result<(Committed, Staged), Refusal> {
     let catalog = Arc::clone(&work.catalog);
-    let mut stage = Stage { work, batch, max_document, catalog, staged: Staged::default() };
+    let mut stage = Stage { work, batch, max_document, catalog, staged: Staged::default(), touched: 0 };
     if let Some(receipt) = &batch.receipt
         && let Some(committed) = stage.earlier(receipt)?
     {
@@ -163,6 +168,7 @@ impl Stage<'_, '_> {
         let revision = before.as_deref().and_then(document::revision).unwrap_or_default();
         expect(place, operation, before.is_some(), revision)?;
         let after = self.change(place, operation, before.as_deref())?;
+        self.weigh(before.as_deref(), after.as_deref())?;
         if let Some(check) = &self.batch.check {
             check.judge(place, before.as_deref(), after.as_deref())?;
         }
@@ -178,6 +184,17 @@ impl Stage<'_, '_> {
         };
         self.record(place, operation, before.as_deref(), &outcome);
         Ok(outcome)
+    }
+
+    /// What an operation brings shows only here: a small one may change, and journal, a large document.
+    fn weigh(&mut self, before: Option<&RawDocument>, after: Option<&RawDocument>) -> Result<(), Fault> {
+        let bytes = |state: Option<&RawDocument>| state.map_or(0, |state| state.as_bytes().len());
+        self.touched += bytes(before).max(bytes(after));
+        if self.touched > BATCH_BYTES {
+            let fault = Fault::new("documents.batch_bytes").with("bytes", self.touched);
+            return Err(fault.with("limit", BATCH_BYTES));
+        }
+        Ok(())
     }
 
     /// The state after the operation; `None` once deleted.
@@ -227,6 +244,7 @@ impl Stage<'_, '_> {
             after: outcome.document.as_deref(),
             origin: &self.batch.origin,
         });
+        self.staged.weight += record.len();
         self.staged.records.push((sequence, record));
     }
 
@@ -263,6 +281,7 @@ impl Stage<'_, '_> {
             let length = u16::try_from(id.len()).unwrap_or(u16::MAX);
             for gone in old.keys.difference(&new.keys) {
                 let entry = [&tables::entry_prefix(index.number, gone), id.as_bytes()].concat();
+                self.staged.weight += entry.len();
                 self.staged.entries.insert(entry, None);
             }
             let enforced = index.index.unique && !matches!(index.progress, Progress::Filling { .. });
@@ -273,6 +292,7 @@ impl Stage<'_, '_> {
                     return Err(Conflict::Unique { operation: place, index, id, other }.into());
                 }
                 entry.extend_from_slice(id.as_bytes());
+                self.staged.weight += entry.len();
                 self.staged.entries.insert(entry, Some(length));
             }
         }
@@ -289,6 +309,7 @@ impl Stage<'_, '_> {
         if change != 0 {
             *self.staged.counts.entry(held.number).or_default() += change;
         }
+        self.staged.weight += after.map_or(0, |after| after.as_bytes().len());
         self.staged.documents.insert(tables::document_key(held.number, id), after.map(RawDocument::to_owned));
         Ok(())
     }

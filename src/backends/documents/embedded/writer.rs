@@ -13,7 +13,7 @@ use crate::{
     base::{clock::SharedClock, fault::Fault},
     ports::{
         Error, Result,
-        documents::{Batch, Committed, Load, Retention},
+        documents::{Batch, Change, Committed, Load, Retention},
     },
 };
 use redb::ReadableTable;
@@ -26,15 +26,18 @@ use tokio::sync::{mpsc, oneshot};
 /// Batches in one transaction, and their bytes.
 const GROUP: usize = 512;
 const GROUP_BYTES: usize = 16 << 20;
-/// Journal records let go in one transaction.
-pub const TRIM: u64 = 2000;
+/// Journal records let go in one transaction, and their bytes.
+const TRIM: usize = 2000;
+const TRIM_BYTES: u64 = 4 << 20;
 /// What a commit may take beyond its own bytes.
 const HEADROOM: u64 = 8 << 20;
+/// The same for what only lets go: a full disk must not bar the way out of itself.
+const RELIEF: u64 = 1 << 20;
 
 pub type Answer<T> = oneshot::Sender<Result<T>>;
 
 pub enum Command {
-    Commit { batch: Box<Batch>, bytes: usize, answer: Answer<Committed> },
+    Commit { batch: Box<Batch>, answer: Answer<Committed> },
     Trim { retention: Retention, answer: Answer<u64> },
     Load { part: Box<Load>, answer: Answer<()> },
     Close { answer: Answer<()> },
@@ -115,27 +118,28 @@ impl Writer {
 
     /// Commits what has gathered. Answers whom to tell when closed.
     fn round(&mut self, first: Option<Command>) -> Option<Answer<()>> {
-        let (mut group, mut bytes) = (Vec::new(), 0);
+        let mut group = Vec::new();
         let mut next = first;
         let mut after = None;
         while let Some(command) = next {
-            let Command::Commit { batch, bytes: more, answer } = command else {
+            let Command::Commit { batch, answer } = command else {
                 after = Some(command);
                 break;
             };
-            bytes += more;
             group.push(Waiting { batch, answer });
-            if group.len() >= GROUP || bytes >= GROUP_BYTES {
+            if group.len() >= GROUP {
                 break;
             }
             next = self.queue.try_recv().ok();
         }
         if !group.is_empty() || self.background {
-            self.commit(group, bytes);
+            self.commit(group);
         }
         match after {
             Some(Command::Trim { retention, answer }) => {
                 let _ = answer.send(self.trim(&retention));
+                // What a full disk made wait is tried again.
+                self.background = true;
                 None
             }
             Some(Command::Load { part, answer }) => {
@@ -147,71 +151,66 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, group: Vec<Waiting>, bytes: usize) {
-        let under_way = || Error::Unavailable("a restore is under way".to_owned());
-        if let Err(why) = if self.loading { Err(under_way()) } else { self.may_write(bytes) } {
-            self.background = false;
-            for waiting in group {
-                let _ = waiting.answer.send(Err(repeat(&why)));
-            }
-            return;
-        }
-        match self.transact(&group) {
-            Ok(answers) => {
-                for (waiting, answer) in group.into_iter().zip(answers) {
-                    let _ = waiting.answer.send(answer);
+    /// In as many transactions as their bytes take.
+    fn commit(&mut self, mut group: Vec<Waiting>) {
+        loop {
+            let answers = match self.headroom() {
+                Ok(headroom) => self.transact(&group, headroom).map_err(|error| self.broken(error)),
+                Err(why) => {
+                    self.background = false;
+                    Err(why)
+                }
+            };
+            match answers {
+                Ok(answers) => {
+                    for (waiting, answer) in group.drain(..answers.len()).zip(answers) {
+                        let _ = waiting.answer.send(answer);
+                    }
+                }
+                Err(why) => {
+                    for waiting in group.drain(..) {
+                        let _ = waiting.answer.send(Err(repeat(&why)));
+                    }
                 }
             }
-            Err(error) => {
-                let error = self.broken(error);
-                for waiting in group {
-                    let _ = waiting.answer.send(Err(repeat(&error)));
-                }
+            if group.is_empty() {
+                return;
             }
         }
     }
 
-    fn may_write(&self, bytes: usize) -> Result<()> {
+    /// Bytes there are to write; an error where nothing may be written.
+    fn headroom(&self) -> Result<u64> {
         if let Some(why) = self.shared.read_only() {
             return Err(Error::Unavailable(why));
         }
-        let needed = HEADROOM + 4 * bytes as u64;
-        let headroom = self.store.headroom()?;
-        if headroom < needed {
-            return Err(Error::Full(format!("{headroom} bytes free, {needed} needed")));
+        if self.loading {
+            return Err(Error::Unavailable("a restore is under way".to_owned()));
         }
-        Ok(())
+        self.store.headroom()
     }
 
-    /// One transaction: each batch that holds, and a piece of the work in the background.
-    fn transact(&mut self, group: &[Waiting]) -> std::result::Result<Vec<Result<Committed>>, redb::Error> {
+    /// One transaction: each batch that holds, and a piece of the work in the background. Answers the first ones of
+    /// the group, as many as went in.
+    fn transact(
+        &mut self,
+        group: &[Waiting],
+        headroom: u64,
+    ) -> std::result::Result<Vec<Result<Committed>>, redb::Error> {
         let Ok(database) = self.store.database() else { return Err(redb::Error::DatabaseClosed) };
         let transaction = database.begin_write()?;
-        let mut answers = Vec::with_capacity(group.len());
-        let mut changed = false;
-        let (state, background) = {
+        let (answers, changed, state, background) = {
             let mut work = Work::new(Tables::open(&transaction)?, &self.state);
-            for waiting in group {
-                answers.push(match checked(&work, &waiting.batch, self.max_document) {
-                    Ok((committed, staged)) => {
-                        changed |= !staged.is_empty();
-                        staged.apply(&mut work)?;
-                        Ok(committed)
-                    }
-                    Err(error) => Err(error),
-                });
-            }
+            let (answers, mut changed) = put_in(&mut work, group, headroom, self.max_document)?;
             if let Some(now) = group.iter().map(|waiting| waiting.batch.time).max() {
                 changed |= build::expire(&mut work, now)?;
             }
-            if self.background {
-                changed |= build::step(&mut work)?;
-            }
+            let background = self.background && advance(&mut work, headroom, &mut changed)?;
             if changed {
                 work.save_journal()?;
             }
-            let background = build::waiting(&work)?;
-            (work.state(), background)
+            let waits = headroom >= HEADROOM && build::waiting(&work)?;
+            (answers, changed, work.state(), background || waits)
         };
         if changed {
             transaction.commit()?;
@@ -255,7 +254,10 @@ impl Writer {
         if !self.loading && !load::untouched(&self.state) {
             return Err(Error::Rejected(Fault::new("documents.load_used")));
         }
-        self.may_write(load::weight(part))?;
+        if let Some(why) = self.shared.read_only() {
+            return Err(Error::Unavailable(why));
+        }
+        enough(self.store.headroom()?, HEADROOM + 4 * load::weight(part) as u64)?;
         self.loading = true;
         match self.load_part(part) {
             Ok(()) => {}
@@ -266,9 +268,9 @@ impl Writer {
             self.loading = false;
             self.background = true;
             while self.background {
-                self.commit(Vec::new(), 0);
+                self.commit(Vec::new());
             }
-            self.may_write(0)?;
+            enough(self.headroom()?, HEADROOM)?;
         }
         Ok(())
     }
@@ -287,7 +289,7 @@ impl Writer {
     }
 
     fn trim(&mut self, retention: &Retention) -> Result<u64> {
-        self.may_write(0)?;
+        enough(self.headroom()?, RELIEF)?;
         match self.trim_some(retention) {
             Ok(gone) => Ok(gone),
             Err(error) => Err(self.broken(error)),
@@ -300,12 +302,13 @@ impl Writer {
         let mut gone = Vec::new();
         let state = {
             let mut work = Work::new(Tables::open(&transaction)?, &self.state);
-            for row in work.tables.journal.iter()?.take(TRIM as usize) {
+            let before = work.journal_bytes;
+            for row in work.tables.journal.iter()?.take(TRIM) {
                 let (sequence, record) = row?;
                 // One of an unknown version has no time here and stays.
                 let Some(time) = journal::time(record.value()) else { break };
                 let spare = time < retention.older_than || work.journal_bytes > retention.most_bytes;
-                if !spare || time >= retention.keep_from {
+                if !spare || time >= retention.keep_from || before - work.journal_bytes > TRIM_BYTES {
                     break;
                 }
                 work.journal_bytes = work.journal_bytes.saturating_sub(record.value().len() as u64);
@@ -325,6 +328,62 @@ impl Writer {
             self.show()?;
         }
         Ok(gone.len() as u64)
+    }
+}
+
+/// Applies the first batches of a group, as many as a transaction takes; answers each, and whether one changed
+/// anything.
+fn put_in(
+    work: &mut Work<'_>,
+    group: &[Waiting],
+    headroom: u64,
+    max_document: usize,
+) -> std::result::Result<(Vec<Result<Committed>>, bool), redb::Error> {
+    let mut answers = Vec::with_capacity(group.len());
+    let (mut changed, mut bytes) = (false, 0);
+    for waiting in group {
+        if bytes >= GROUP_BYTES {
+            break;
+        }
+        let staged = checked(work, &waiting.batch, max_document).and_then(|(committed, staged)| {
+            room(headroom, &waiting.batch, bytes + staged.weight)?;
+            Ok((committed, staged))
+        });
+        answers.push(match staged {
+            Ok((committed, staged)) => {
+                changed |= !staged.is_empty();
+                bytes += staged.weight;
+                staged.apply(work)?;
+                Ok(committed)
+            }
+            Err(error) => Err(error),
+        });
+    }
+    Ok((answers, changed))
+}
+
+/// A piece of the work in the background: builds ask for room, clearing makes it. Answers whether a full disk leaves
+/// more of it to be tried at once.
+fn advance(work: &mut Work<'_>, headroom: u64, changed: &mut bool) -> std::result::Result<bool, redb::Error> {
+    if headroom >= HEADROOM {
+        *changed |= build::step(work)?;
+        return Ok(false);
+    }
+    let cleared = headroom >= RELIEF && build::clear(work)?;
+    *changed |= cleared;
+    Ok(cleared)
+}
+
+/// Whether a transaction of so many bytes may take one more batch. Their pages come to several times their bytes.
+fn room(headroom: u64, batch: &Batch, bytes: usize) -> Result<()> {
+    let relieves = batch.operations.iter().all(|operation| matches!(operation.change, Change::Delete));
+    enough(headroom, if relieves { RELIEF } else { HEADROOM } + 4 * bytes as u64)
+}
+
+fn enough(headroom: u64, needed: u64) -> Result<()> {
+    match headroom < needed {
+        true => Err(Error::Full(format!("{headroom} bytes free, {needed} needed"))),
+        false => Ok(()),
     }
 }
 

@@ -223,3 +223,20 @@ async fn the_journal_is_trimmed_by_time_and_size() {
     let next = store.commit(batch(vec![put("c", "a", rawdoc! {})])).await.expect("committed");
     assert_eq!(next.sequence, Sequence(8));
 }
+
+#[tokio::test]
+async fn small_operations_on_large_documents_weigh_what_they_touch() {
+    let store = in_memory();
+    define(&store, "c", rawdoc! {}).await;
+    let large = rawdoc! { "text": "x".repeat(1_000_000), "n": 0 };
+    store.commit(batch(vec![put("c", "a", large)])).await.expect("committed");
+    let patch = |count: usize| (0..count).map(|_| update("c", "a", &rawdoc! { "$inc": { "n": 1 } })).collect();
+    assert_eq!(rejection(store.commit(batch(patch(1000))).await), "documents.batch_bytes");
+    let found = store.get("c", "a").await.expect("read").expect("there");
+    assert_eq!(found.get_i32("n").expect("n"), 0, "nothing of it was done");
+    // Several heavy batches at once come to more than one transaction takes.
+    let several = futures_util::future::join_all((0..8).map(|_| store.commit(batch(patch(16))))).await;
+    assert!(several.iter().all(Result::is_ok));
+    let found = store.get("c", "a").await.expect("read").expect("there");
+    assert_eq!(found.get_i32("n").expect("n"), 128);
+}

@@ -3,6 +3,7 @@
 mod builds;
 mod commits;
 mod concurrency;
+mod full;
 mod model;
 mod queries;
 mod reopening;

@@ -1,0 +1,61 @@
+//! The engine on a disk that is really full, a small tmpfs: writes stop in good order, and what only lets go still
+//! goes through.
+
+use super::*;
+use crate::ports::documents::Retention;
+use std::process::Command;
+
+#[test]
+fn a_full_disk_bars_writes_and_not_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=80m none \"$1\" && cd \"$1\" && \
+                  exec \"$2\" --exact --ignored backends::documents::embedded::tests::full::within";
+    let answer = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .arg(folder.path())
+        .arg(std::env::current_exe().unwrap())
+        .output()
+        .expect("util-linux has unshare");
+    let output = String::from_utf8_lossy(&answer.stdout).into_owned() + &String::from_utf8_lossy(&answer.stderr);
+    assert!(answer.status.success() && output.contains("1 passed"), "{output}");
+}
+
+#[tokio::test]
+#[ignore = "run by a_full_disk_bars_writes_and_not_the_way_out, on a small disk as working directory"]
+async fn within() {
+    let folder = std::env::current_dir().unwrap();
+    let store = on_disk(&folder);
+    define(&store, "c", rawdoc! {}).await;
+    let large = rawdoc! { "text": "x".repeat(200_000) };
+    let mut count = 0;
+    let refused = loop {
+        match store.commit(batch(vec![put("c", &format!("{count:04}"), large.clone())])).await {
+            Ok(_) => count += 1,
+            Err(error) => break error,
+        }
+        assert!(count < 1000, "the disk never filled");
+    };
+    assert!(matches!(refused, Error::Full(_)) && count > 20, "{count}: {refused}");
+    let mut small = 0;
+    while store
+        .commit(batch(vec![put("c", &format!("s{small}"), rawdoc! { "text": "x".repeat(20_000) })]))
+        .await
+        .is_ok()
+    {
+        small += 1;
+        assert!(small < 1000, "the disk never filled");
+    }
+    count += small;
+    assert_eq!(store.statistics().await.expect("figures").read_only, None);
+    assert!(store.get("c", "0000").await.expect("read").is_some());
+    store.commit(batch(vec![delete("c", "0000")])).await.expect("a deletion goes through");
+    let all = Retention { older_than: Timestamp(i64::MAX), most_bytes: 0, keep_from: Timestamp(i64::MAX) };
+    assert_eq!(store.trim(all).await.expect("the journal lets go"), count + 2);
+    store.commit(batch(vec![delete(COLLECTIONS, "c")])).await.expect("dropped");
+    let again = store.commit(batch(vec![put(COLLECTIONS, "d", rawdoc! {})])).await;
+    assert!(matches!(again, Err(Error::Full(_))), "what is free within the file is not the disk's: {again:?}");
+    store.close().await.expect("closed in good order");
+    // Closing gave the free end of the file back.
+    let store = on_disk(&folder);
+    store.commit(batch(vec![put(COLLECTIONS, "d", rawdoc! {})])).await.expect("there is room again");
+}
