@@ -138,13 +138,14 @@ impl Embedded {
         let view = self.shared.view()?;
         let held = view.catalog.get(&collection).cloned();
         let Some(held) = held else { return Err(Error::Conflict(Conflict::Unknown { operation: 0, collection })) };
-        match run(Reader::new(&view, &held, &filter, &self.shared.clock, Some(read::INLINE))) {
+        let deadline = self.shared.clock.now().plus_seconds(read::SECONDS);
+        match run(Reader::new(&view, &held, &filter, &self.shared.clock, deadline, Some(read::INLINE))) {
             Ok(done) => return Ok(done),
             Err(Stop::Failed(error)) => return Err(error),
             Err(Stop::Budget) => {}
         }
         let clock = Arc::clone(&self.shared.clock);
-        let whole = move || match run(Reader::new(&view, &held, &filter, &clock, None)) {
+        let whole = move || match run(Reader::new(&view, &held, &filter, &clock, deadline, None)) {
             Ok(done) => Ok(done),
             Err(Stop::Failed(error)) => Err(error),
             Err(Stop::Budget) => Err(Error::Backend("a query without a budget ran out of it".into())),

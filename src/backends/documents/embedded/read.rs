@@ -38,12 +38,10 @@ use std::{
 
 /// Seconds a query may take.
 pub const SECONDS: i64 = 5;
-/// Rows that may be read where waiting would hold others up.
+/// Work that may be done where waiting would hold others up: rows, and KiB of documents.
 pub const INLINE: u64 = 2000;
 /// Ids gathered from an index to be put in order; where there are more, the documents' own order is quicker.
 const GATHER: usize = 20_000;
-/// Rows between two looks at the clock.
-const TICK: u64 = 64;
 
 /// Why a query stopped.
 pub enum Stop {
@@ -79,9 +77,8 @@ pub struct Reader<'a> {
     filter: &'a Filter,
     clock: &'a SharedClock,
     deadline: Timestamp,
-    /// Rows it may still read.
+    /// Work it may still do.
     budget: Option<u64>,
-    rows: u64,
     explain: Explain,
 }
 
@@ -91,10 +88,10 @@ impl<'a> Reader<'a> {
         held: &'a Held,
         filter: &'a Filter,
         clock: &'a SharedClock,
+        deadline: Timestamp,
         budget: Option<u64>,
     ) -> Self {
-        let deadline = clock.now().plus_seconds(SECONDS);
-        Self { view, held, filter, clock, deadline, budget, rows: 0, explain: Explain::default() }
+        Self { view, held, filter, clock, deadline, budget, explain: Explain::default() }
     }
 
     pub fn find(mut self, query: &Query) -> Run<Page> {
@@ -152,13 +149,12 @@ impl<'a> Reader<'a> {
         Ok((count, self.explain))
     }
 
-    /// Counts a row against the budget and the clock.
-    fn tick(&mut self) -> Run<()> {
-        self.rows += 1;
-        if self.budget.is_some_and(|budget| self.rows > budget) {
-            return Err(Stop::Budget);
+    /// Counts a row, and the document it brought, against the budget and the clock.
+    fn tick(&mut self, bytes: usize) -> Run<()> {
+        if let Some(budget) = &mut self.budget {
+            *budget = budget.checked_sub(1 + bytes as u64 / 1024).ok_or(Stop::Budget)?;
         }
-        if self.rows.is_multiple_of(TICK) && self.clock.now() > self.deadline {
+        if self.clock.now() > self.deadline {
             return Err(Fault::new("query.time").with("seconds", SECONDS).into());
         }
         Ok(())
@@ -172,6 +168,7 @@ impl<'a> Reader<'a> {
         };
         self.explain.documents_examined += 1;
         let document = borrowed(stored.value())?;
+        self.tick(document.as_bytes().len())?;
         Ok((exact || self.filter.matches(document)).then(|| document.to_owned()))
     }
 
@@ -192,9 +189,9 @@ impl<'a> Reader<'a> {
             }
             for row in span(&self.view.tables.documents, &from, &to, reverse)? {
                 let (_, document) = row?;
-                self.tick()?;
                 self.explain.documents_examined += 1;
                 let document = borrowed(document.value())?;
+                self.tick(document.as_bytes().len())?;
                 if (exact || self.filter.matches(document)) && page.push(document.to_owned()) {
                     return Ok(());
                 }
@@ -218,7 +215,8 @@ impl<'a> Reader<'a> {
             // What is left of the group the last page ended in.
             let from = Bound::Excluded([group, cursor.id.as_bytes()].concat());
             let held = ranges.iter().any(|(from, to)| within(from, to, group));
-            if held && self.entries(&from, &end_of(group), exact, page)? {
+            // Its values are the client's word and may lead past the range: each document is judged by the filter.
+            if held && self.entries(&from, &end_of(group), false, page)? {
                 return Ok(());
             }
         }
@@ -307,7 +305,7 @@ impl<'a> Reader<'a> {
     }
 
     fn entry(&mut self, key: &[u8], length: u16, exact: bool, page: &mut Gathered) -> Run<bool> {
-        self.tick()?;
+        self.tick(0)?;
         self.explain.keys_examined += 1;
         let accepted = self.accept(entry_id(key, length)?, exact)?;
         Ok(accepted.is_some_and(|document| page.push(document)))
@@ -329,7 +327,7 @@ impl<'a> Reader<'a> {
             let (from, to) = bounds(&prefix, from, to.as_deref());
             for row in span(&self.view.tables.entries, &from, &to, false)? {
                 let (key, length) = row?;
-                self.tick()?;
+                self.tick(0)?;
                 self.explain.keys_examined += 1;
                 let id = entry_id(key.value(), length.value())?;
                 if after
@@ -411,9 +409,9 @@ impl<'a> Reader<'a> {
                 let (from, to) = bounds(&prefix, from, to.as_deref());
                 for row in span(&self.view.tables.documents, &from, &to, false)? {
                     let (key, document) = row?;
-                    self.tick()?;
                     self.explain.documents_examined += 1;
                     let document = borrowed(document.value())?;
+                    self.tick(document.as_bytes().len())?;
                     let id = tables::document_id(key.value()).unwrap_or_default();
                     if plan.exact || self.filter.matches(document) {
                         visit(self, id, document)?;
@@ -444,7 +442,7 @@ impl<'a> Reader<'a> {
             if matches!(plan.source, Source::Ids { .. }) {
                 for row in span(&self.view.tables.documents, &from, &to, false)? {
                     let (key, _) = row?;
-                    self.tick()?;
+                    self.tick(0)?;
                     self.explain.keys_examined += 1;
                     visit(self, tables::document_id(key.value()).unwrap_or_default())?;
                 }
@@ -452,7 +450,7 @@ impl<'a> Reader<'a> {
             }
             for row in span(&self.view.tables.entries, &from, &to, false)? {
                 let (key, length) = row?;
-                self.tick()?;
+                self.tick(0)?;
                 self.explain.keys_examined += 1;
                 visit(self, entry_id(key.value(), length.value())?)?;
             }

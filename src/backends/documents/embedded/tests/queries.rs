@@ -146,3 +146,19 @@ async fn a_page_of_large_documents_ends_early_and_the_next_goes_on() {
         assert_eq!(seen, (0..40).collect::<Vec<_>>(), "{sort}");
     }
 }
+
+#[tokio::test]
+async fn a_cursor_somebody_made_up_shows_nothing_the_filter_would_not() {
+    let store = in_memory();
+    define(&store, "c", rawdoc! { "indexes": ["n"] }).await;
+    store
+        .commit(batch((0..100).map(|n| put("c", &format!("{n:02}"), rawdoc! { "n": n })).collect()))
+        .await
+        .expect("put");
+    let by = rawdoc! { "n": { "$lt": 5 } };
+    for component in [vec![0xdf, 0x3f], vec![0x20, 0xc0], vec![0xdf], vec![]] {
+        let after = crate::domain::cursor::Cursor { components: vec![component], id: String::new() }.encode();
+        let page = store.find(query("c", &by, "-n", 100, Some(after))).await.expect("a page");
+        assert!(page.documents.iter().all(|document| document.get_i32("n").expect("n") < 5), "{:?}", ids(&page));
+    }
+}
