@@ -6,6 +6,7 @@ pub mod backups;
 pub mod certificates;
 pub mod health;
 pub mod journal;
+pub mod scrub;
 
 pub use scheduler::Scheduler;
 

@@ -266,6 +266,8 @@ pub struct Statistics {
     pub oldest_snapshot_seconds: u64,
     /// Why writes are refused, if they are.
     pub read_only: Option<String>,
+    /// A page that fails its proof: some documents cannot be read any more.
+    pub damaged: Option<u64>,
 }
 
 #[async_trait::async_trait]
@@ -287,6 +289,9 @@ pub trait Documents: Send + Sync {
     /// store is then worth nothing.
     async fn load(&self, part: Load) -> Result<()>;
     async fn statistics(&self) -> Result<Statistics>;
+    /// Reads a part of what is stored, from a place on (0: the beginning), and checks it; [`Statistics::damaged`]
+    /// tells what it found. Answers the next part's place, 0 after the last.
+    async fn scrub(&self, from: u64) -> Result<u64>;
     /// Lets go of journal records. Answers how many went.
     async fn trim(&self, retention: Retention) -> Result<u64>;
     /// Finishes what is queued and closes; later calls answer `Unavailable`.

@@ -167,6 +167,7 @@ impl Running {
         scheduler.start(jobs::health::Observation(observer));
         scheduler.start(age);
         scheduler.start(jobs::journal::Trimming(journal));
+        scheduler.start(jobs::scrub::Scrubbing { documents: self.documents.clone(), next: 0.into() });
         scheduler.start(jobs::certificates::Renewal(self.certificates.clone()));
     }
 

@@ -216,6 +216,9 @@ impl Documents for Failing {
     async fn load(&self, _: Load) -> Result<()> {
         self.fail().await
     }
+    async fn scrub(&self, _: u64) -> Result<u64> {
+        self.fail().await
+    }
     async fn trim(&self, _: Retention) -> Result<u64> {
         self.fail().await
     }

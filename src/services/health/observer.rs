@@ -41,10 +41,11 @@ impl Observer {
             }
             Ok(Ok(known)) => known,
         };
-        self.health.report(match &known.read_only {
+        self.health.report(match (&known.damaged, &known.read_only) {
+            (Some(page), _) => Finding::failure(STORE, Fault::new("health.damaged").with("page", page)),
             // Reads go on: it is still of use.
-            Some(why) => Finding::warning(STORE, Fault::new("health.read_only").with("cause", why)),
-            None => Finding::ok(STORE),
+            (None, Some(why)) => Finding::warning(STORE, Fault::new("health.read_only").with("cause", why)),
+            (None, None) => Finding::ok(STORE),
         });
         self.metrics.sample(|sample| {
             sample.stored_bytes = Some(known.stored_bytes);

@@ -46,6 +46,8 @@ pub const BATCH_OPERATIONS: usize = 1000;
 pub const BATCH_BYTES: usize = 16 << 20;
 /// Batches that may wait to be written.
 const QUEUE: usize = 4096;
+/// Pages a scrub reads at once: 64 MiB.
+const SCRUB: u64 = 16_384;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -233,7 +235,17 @@ impl Documents for Embedded {
             queued_batches: (self.queue.max_capacity() - self.queue.capacity()) as u64,
             oldest_snapshot_seconds: u64::try_from(age / 1000).unwrap_or_default(),
             read_only: self.shared.read_only(),
+            damaged: self.sealed.as_ref().and_then(sealed::Sealed::damaged),
         })
+    }
+
+    async fn scrub(&self, from: u64) -> Result<u64> {
+        let Some(sealed) = self.sealed.clone() else { return Ok(0) };
+        let end = from.saturating_add(SCRUB);
+        let scrubbed = tokio::task::spawn_blocking(move || sealed.scrub(from..end).map(|_| sealed.pages())).await;
+        let scrubbed = scrubbed.map_err(|error| Error::Backend(Box::new(error)))?;
+        let pages = scrubbed.map_err(|error| Error::Backend(Box::new(error)))?;
+        Ok(if end < pages { end } else { 0 })
     }
 
     async fn trim(&self, retention: Retention) -> Result<u64> {

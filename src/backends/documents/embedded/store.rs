@@ -54,6 +54,9 @@ impl Store {
         let sealed = sealed.map_err(refused)?;
         let database = build(cache, sealed.clone()).map_err(failed)?;
         sealed.opened();
+        if sealed.fell_back() {
+            tracing::warn!("a head of the database was unreadable: torn by a crash, or else the disk is failing");
+        }
         let state = load(&database)?;
         Ok((Self { place: Some(place), cache, database: Some(database), sealed: Some(sealed) }, state))
     }
@@ -114,6 +117,8 @@ fn refused(error: super::sealed::Error) -> Error {
         Error::Corrupt(error.to_string())
     } else if error.full() {
         Error::Full(error.to_string())
+    } else if matches!(error, super::sealed::Error::Io(_)) {
+        Error::Backend(Box::new(error))
     } else {
         Error::Rejected(error.fault())
     }

@@ -1,7 +1,10 @@
 //! The raw file beneath: reads, writes, length, sync, lock and the reserve against a full disk.
 
 use super::error::{Error, Result, out_of_space};
-use rustix::fs::{Advice, FallocateFlags, FlockOperation, fadvise, fallocate, fdatasync, flock, fstatvfs};
+use rustix::{
+    fs::{Advice, FallocateFlags, FlockOperation, fadvise, fallocate, fdatasync, flock, fstatvfs},
+    io::retry_on_intr,
+};
 use std::{
     fmt,
     fs::{File, OpenOptions},
@@ -87,7 +90,10 @@ impl FileDisk {
     fn writable(file: File, path: &Path) -> Self {
         let mut reserve = path.as_os_str().to_owned();
         reserve.push(".reserve");
-        let space = Space { reserve: reserve.into(), whole: false, given: Vec::new(), ahead: true };
+        let reserve = PathBuf::from(reserve);
+        // One from before counts at once: the disk may have filled up meanwhile.
+        let whole = reserve.metadata().is_ok_and(|reserve| reserve.blocks() * 512 >= RESERVE);
+        let space = Space { reserve, whole, given: Vec::new(), ahead: true };
         Self { file, space: Some(Mutex::new(space)) }
     }
 
@@ -99,7 +105,7 @@ impl FileDisk {
             if !space.ahead || space.given.get(index).is_some_and(|given| *given) {
                 continue;
             }
-            match fallocate(&self.file, FallocateFlags::KEEP_SIZE, step * STEP, STEP) {
+            match retry_on_intr(|| fallocate(&self.file, FallocateFlags::KEEP_SIZE, step * STEP, STEP)) {
                 Ok(()) => {
                     if space.given.len() <= index {
                         space.given.resize(index + 1, false);
@@ -118,23 +124,20 @@ impl Space {
     /// Makes the reserve whole again.
     fn refill(&mut self) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.reserve)?;
-        match fallocate(&file, FallocateFlags::empty(), 0, RESERVE) {
-            Ok(()) => {}
+        let filled = match retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, RESERVE)) {
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
                 let zeros = vec![0; 1 << 20];
-                for _ in 0..RESERVE / zeros.len() as u64 {
-                    file.write_all(&zeros)?;
-                }
-                file.sync_data()?;
+                let parts = RESERVE / zeros.len() as u64;
+                (0..parts).try_for_each(|_| file.write_all(&zeros)).and_then(|()| file.sync_data())
             }
-            Err(error) => {
-                // Part of it may have been given.
-                file.set_len(0)?;
-                return Err(error.into());
-            }
+            other => other.map_err(io::Error::from),
+        };
+        match filled {
+            Ok(()) => self.whole = true,
+            // Part of it may have been given.
+            Err(_) => file.set_len(0)?,
         }
-        self.whole = true;
-        Ok(())
+        filled
     }
 
     /// Gives the reserve up. `false`: there was none left.

@@ -42,6 +42,8 @@ pub(super) struct Inner {
     pub fell_back: bool,
     /// Why nothing is written any more.
     pub broken: OnceLock<String>,
+    /// The first page found damaged.
+    pub damage: OnceLock<u64>,
     pub closed: AtomicBool,
     /// [`WRITES`], less in tests.
     pub writes_per_epoch: u32,
@@ -146,7 +148,18 @@ impl Inner {
             return Ok(());
         }
         out.fill(0);
-        if self.lenient.load(Ordering::Acquire) { Ok(()) } else { Err(Error::Page { page }) }
+        if self.lenient.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.damaged(page);
+        Err(Error::Page { page })
+    }
+
+    /// Notes and tells, once, that a page is damaged.
+    pub fn damaged(&self, page: u64) {
+        if self.damage.set(page).is_ok() {
+            tracing::error!(page, "a page of the database is damaged; restore the last backup before a restart");
+        }
     }
 
     /// Reads and opens a page; `false`: its tag is wrong.

@@ -131,6 +131,17 @@ impl Sealed {
         Ok(self.0.disk.stored()?)
     }
 
+    /// The first page found damaged since the opening. redb serves pages it has in memory, and little else from then
+    /// on; and as a start without a clean end reads every page, none succeeds any more.
+    pub fn damaged(&self) -> Option<u64> {
+        self.0.damage.get().copied()
+    }
+
+    /// Pages redb sees.
+    pub fn pages(&self) -> u64 {
+        self.0.pages()
+    }
+
     /// Why nothing is written any more, if so: drop redb's database, and reopen by
     /// [`Sealed::open_read_overlay`] up to [`Sealed::acknowledged`].
     pub fn broken(&self) -> Option<&str> {

@@ -159,6 +159,7 @@ impl Sealed {
             lenient: AtomicBool::new(head.redb_verifies()),
             fell_back,
             broken: OnceLock::new(),
+            damage: OnceLock::new(),
             closed: AtomicBool::new(false),
             writes_per_epoch: WRITES,
             log_blocks: LOG,

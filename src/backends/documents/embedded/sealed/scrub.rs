@@ -5,7 +5,7 @@ use super::{
     error::Result,
     layout::{Entry, PAGE},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 /// What a scrub found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -23,13 +23,13 @@ pub struct Scrub {
 }
 
 impl Sealed {
-    /// Reads every page and checks its tag, beside readers and the writer. `progress` hears pages done and in all,
-    /// and answers whether to go on.
-    pub fn scrub(&self, mut progress: impl FnMut(u64, u64) -> bool) -> Result<Scrub> {
+    /// Reads pages, of these that there are, and checks their tags, beside readers and the writer.
+    pub fn scrub(&self, pages: Range<u64>) -> Result<Scrub> {
         let inner = &self.0;
         let mut report = Scrub { unswept: inner.writer().head.unswept, ..Scrub::default() };
-        let mut page = 1;
-        while page < inner.pages() {
+        // The first page lives in the head.
+        let mut page = pages.start.max(1);
+        while page < pages.end.min(inner.pages()) {
             let entry = inner.tags.get(&*inner.disk, page)?;
             if !entry.unwritten() {
                 report.pages += 1;
@@ -42,9 +42,9 @@ impl Sealed {
                 }
             }
             page += 1;
-            if page % 128 == 0 && !progress(page, inner.pages()) {
-                break;
-            }
+        }
+        if let Some(page) = report.wrong.first().filter(|_| !report.unswept) {
+            inner.damaged(*page);
         }
         Ok(report)
     }

@@ -162,3 +162,38 @@ async fn the_last_synced_state_is_read_over_a_file_that_may_not_be_written() {
     assert_eq!(ids(&page(&store, "c", &rawdoc! { "n": 1 }, "").await), ["a"]);
     store.close().await.expect("closed");
 }
+
+#[tokio::test]
+async fn damage_is_found_by_the_scrub_and_never_served() {
+    use std::os::unix::fs::FileExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = Options { cache: 1 << 20, ..Options::default() };
+    let store = Embedded::open(place(folder.path()), options, clock()).expect("opens");
+    define(&store, "c", rawdoc! {}).await;
+    let document = |n: i32| rawdoc! { "n": n, "text": format!("{n}").repeat(300) };
+    for chunk in 0..10 {
+        let all = (0..500).map(|n| chunk * 500 + n).map(|n| put("c", &format!("{n:04}"), document(n))).collect();
+        store.commit(batch(all)).await.expect("committed");
+    }
+    assert_eq!(store.scrub(0).await.expect("scrubbed"), 0, "a small store is read at once");
+    assert_eq!(store.statistics().await.expect("figures").damaged, None);
+
+    let path = place(folder.path()).path;
+    let file = std::fs::OpenOptions::new().write(true).open(&path).expect("the file");
+    // Far behind the heads and the log, in the middle of the documents.
+    file.write_all_at(&vec![0x55; 8 << 20], (4 << 20) + 100).expect("damaged");
+    store.scrub(0).await.expect("scrubbed");
+    assert!(store.statistics().await.expect("figures").damaged.is_some());
+    let mut refused = 0;
+    for n in 0..5000 {
+        match store.get("c", &format!("{n:04}")).await {
+            Ok(found) => {
+                let found = found.expect("there");
+                assert_eq!(found.get_str("text").expect("text"), format!("{n}").repeat(300));
+            }
+            Err(Error::Corrupt(_) | Error::Unavailable(_)) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(refused > 0);
+}
