@@ -7,7 +7,8 @@ use crate::{
 };
 use bson::{Bson, Document};
 
-/// Nulls a write past the end of an array may leave before it.
+/// Nulls an update may leave before what it writes past the end of arrays, in all: they are there before the size is
+/// checked.
 const MAX_PADDING: usize = 1_500_000;
 
 impl Update {
@@ -79,11 +80,12 @@ struct Run {
     now: Timestamp,
 }
 
-/// Where the walk stands, for faults and for what arrays forbid.
+/// Where the walk stands, for faults and for what arrays forbid; and the nulls it left behind.
 #[derive(Default)]
 struct Place<'a> {
     parts: Vec<&'a str>,
     arrays: usize,
+    padded: usize,
 }
 
 impl Place<'_> {
@@ -128,7 +130,8 @@ impl Run {
             match self.node(array.get_mut(index), node, place)? {
                 Outcome::Stay => {}
                 Outcome::Become(value) => {
-                    if index.saturating_sub(array.len()) > MAX_PADDING {
+                    place.padded = place.padded.saturating_add(index.saturating_sub(array.len()));
+                    if place.padded > MAX_PADDING {
                         return Err(Fault::new("update.padding").at(place.text()).with("limit", MAX_PADDING));
                     }
                     if index >= array.len() {
@@ -317,6 +320,11 @@ mod tests {
             fault(rawdoc! { "$set": { "a.9999999": 1 } }, doc! { "a": [] }),
             ("update.padding", "a.9999999".into())
         );
+        // Each alone would be allowed.
+        let often = rawdoc! { "$set": { "a.1": 1, "a.1500002": 1 } };
+        assert_eq!(fault(often, doc! { "a": [] }), ("update.padding", "a.1500002".into()));
+        let apart = rawdoc! { "$set": { "a.1": 1, "b.1500000": 1 } };
+        assert_eq!(fault(apart, doc! { "a": [], "b": [] }), ("update.padding", "b.1500000".into()));
         assert_eq!(fault(rawdoc! { "$bit": { "a": 1 } }, doc! {}).0, "update.unknown_operator");
         assert_eq!(fault(rawdoc! { "$set": { "a": 1 }, "b": 1 }, doc! {}).0, "update.mixed");
         assert_eq!(fault(rawdoc! {}, doc! {}).0, "update.empty");
