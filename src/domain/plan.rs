@@ -457,6 +457,37 @@ mod tests {
     }
 
     #[test]
+    fn a_value_stays_one_beside_a_bound_that_touches_it() {
+        let date = |millis| RawBson::from(bson::DateTime::from_millis(millis));
+        let stamp = |increment| RawBson::from(bson::Timestamp { time: 1, increment });
+        let id = |last| RawBson::from(bson::oid::ObjectId::from_bytes([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, last]));
+        let binary = |last| RawBson::from(bson::Binary { subtype: 0.into(), bytes: vec![1, last] });
+        let [no, yes] = [false, true].map(RawBson::from);
+        let mut given = vec![("$gt", no.clone(), yes.clone()), ("$lt", yes, no)];
+        for last in [5, 255] {
+            let next = [date(last - 1), date(last), date(last + 1)];
+            given.extend([("$gt", next[0].clone(), next[1].clone()), ("$lt", next[2].clone(), next[1].clone())]);
+        }
+        for of in [&stamp as &dyn Fn(u32) -> RawBson, &|n| id(n as u8), &|n| binary(n as u8)] {
+            given.extend([("$gt", of(4), of(5)), ("$lt", of(6), of(5)), ("$gt", of(254), of(255))]);
+        }
+        for (operator, bound, value) in given {
+            for keys in ["a", "-a", "a,b"] {
+                let of = |filter| planned(filter, "", &[(keys, 0)]);
+                let mut bounded = rawdoc! {};
+                bounded.append(bson::raw::CString::try_from(operator).expect("no NUL"), bound.clone());
+                let mut first = rawdoc! { "$eq": value.clone() };
+                first.append(bson::raw::CString::try_from(operator).expect("no NUL"), bound.clone());
+                bounded.append(bson::cstr!("$eq"), value.clone());
+                let alone = of(rawdoc! { "a": value.clone() });
+                assert_eq!(told(&alone).1, 1);
+                assert_eq!(of(rawdoc! { "a": first }), alone, "{value:?} then {operator} {bound:?} over {keys}");
+                assert_eq!(of(rawdoc! { "a": bounded }), alone, "{operator} {bound:?} then {value:?} over {keys}");
+            }
+        }
+    }
+
+    #[test]
     fn the_beginning_of_a_string_is_a_range_not_a_value() {
         let begins = planned(rawdoc! { "a": { "$regex": "^x" }, "b": 1 }, "b", &[("a,b", 0)]);
         assert_eq!(told(&begins), (Some(0), 2, false, false));
