@@ -7,6 +7,8 @@ use regex::{Regex, RegexBuilder};
 
 /// Bytes of a pattern's source, at most.
 pub const MAX_PATTERN: usize = 1024;
+/// Patterns of one filter, or of one update, at most: each is compiled and kept.
+pub const MAX_PATTERNS: usize = 100;
 /// Bytes a compiled pattern may take.
 const MAX_COMPILED: usize = 2 << 20;
 

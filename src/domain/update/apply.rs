@@ -330,6 +330,21 @@ mod tests {
         assert_eq!(fault(rawdoc! {}, doc! {}).0, "update.empty");
     }
 
+    #[test]
+    fn patterns_are_counted_over_the_whole_update() {
+        let regex = |n| bson::Regex {
+            pattern: format!("a{n}").try_into().expect("no NUL"),
+            options: "".to_owned().try_into().expect("no NUL"),
+        };
+        let pulls = |count: usize| {
+            let pulls: Document =
+                (0..count).map(|n| (format!("f{n:03}"), bson::Bson::RegularExpression(regex(n)))).collect();
+            RawDocumentBuf::try_from(&doc! { "$pull": pulls }).expect("bson")
+        };
+        assert_eq!(applied(&pulls(100), doc! {}), Ok(doc! {}));
+        assert_eq!(applied(&pulls(101), doc! {}), Err(("query.patterns", "value".into())));
+    }
+
     const OPERATORS: &[&str] =
         &["$set", "$unset", "$inc", "$mul", "$max", "$rename", "$push", "$pull", "$addToSet", "$pop", "$currentDate"];
     const PATHS: &[&str] = &["a", "a.0", "a.b", "b", "c.d"];
