@@ -8,7 +8,7 @@ mod parse;
 
 use super::{filter::Filter, path::Path, sort::Direction};
 use bson::{
-    Bson, Document,
+    Bson, Document, RawBson,
     raw::{CStr, cstr},
     spec::ElementType,
 };
@@ -80,7 +80,7 @@ enum Order {
 
 #[derive(Debug, Clone)]
 enum Pull {
-    Equal(Bson),
+    Equal(RawBson),
     /// Documents of the array the filter holds of.
     Documents(Filter),
     /// Elements, wrapped under [`WRAPPED`], the filter holds of.

@@ -199,7 +199,7 @@ fn pull(operand: RawBsonRef<'_>, at: &str, patterns: &Cell<usize>) -> Result<Pul
             _ => Pull::Documents(Filter::parse_beside(condition, patterns)?),
         },
         RawBsonRef::RegularExpression(_) => Pull::Values(wrapped(operand)?),
-        value => Pull::Equal(owned(value, at)?),
+        value => Pull::Equal(value.into()),
     };
     match &pull {
         Pull::Documents(filter) | Pull::Values(filter) if filter.near().is_some() => {
