@@ -59,8 +59,6 @@ enum Action {
     },
     /// Takes what the source of this place held.
     RenameTo(usize),
-    /// Taken away by a rename, once everything is applied.
-    RenameFrom,
 }
 
 #[derive(Debug, Clone)]

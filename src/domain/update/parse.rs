@@ -33,7 +33,8 @@ impl Update {
                 if operator == "$rename" {
                     let RawBsonRef::String(to) = operand else { return Err(about("update.rename", operator, name)) };
                     let to = target(to)?;
-                    add(&mut fields, &path, Action::RenameFrom)?;
+                    // What it moves is taken before anything is applied.
+                    add(&mut fields, &path, Action::Unset)?;
                     add(&mut fields, &to, Action::RenameTo(sources.len()))?;
                     sources.push(path);
                 } else {
