@@ -409,10 +409,12 @@ impl Interval {
     }
 
     pub fn intersect(&self, other: &Self) -> Self {
+        // Of equal cuts a point keeps its own, which hold its component: after false is also before true.
+        let (first, other) = if self.point { (self, other) } else { (other, self) };
         Self {
-            from: self.from.clone().max(other.from.clone()),
-            to: self.to.clone().min(other.to.clone()),
-            point: self.point || other.point,
+            from: other.from.clone().max(first.from.clone()),
+            to: first.to.clone().min(other.to.clone()),
+            point: first.point,
         }
     }
 

@@ -86,7 +86,10 @@ fn is_id(path: &Path) -> bool {
 /// Chooses: ids named by the filter; else most fields fixed, then the order served, then a range (for an order by id
 /// the other way round); else all documents.
 pub fn plan(filter: &Filter, sort: &Sort, candidates: &[Candidate<'_>]) -> Plan {
-    let mut conditions = Conditions { all: Vec::new(), complete: true };
+    let id = ["_id".to_owned()];
+    let keys = candidates.iter().flat_map(|candidate| &candidate.index.keys);
+    let wanted: Vec<&[String]> = keys.map(|(path, _)| path.parts()).chain([&id[..]]).collect();
+    let mut conditions = Conditions { wanted: &wanted, all: Vec::new(), complete: true };
     conditions.gather(filter, &[]);
     let (keys, tie) = split(sort);
     let nearest = keys.is_empty() && sort.0.is_empty() && filter.near().is_some();
@@ -239,14 +242,16 @@ fn product(prefixes: &[Vec<u8>], points: &[Interval], direction: Direction) -> V
 }
 
 /// What the filter demands of single paths: each holds of every document that answers.
-struct Conditions {
-    all: Vec<Condition>,
+struct Conditions<'w> {
+    /// The paths to gather for: a filter may name many, and long ones.
+    wanted: &'w [&'w [String]],
+    all: Vec<Condition<'w>>,
     /// They are the whole filter.
     complete: bool,
 }
 
-struct Condition {
-    path: Vec<String>,
+struct Condition<'w> {
+    path: &'w [String],
     /// Apart from one another and in order.
     intervals: Vec<Interval>,
     /// Being in an interval answers the condition.
@@ -259,32 +264,39 @@ struct Bounds {
     used: usize,
 }
 
-impl Conditions {
-    fn gather(&mut self, filter: &Filter, within: &[String]) {
+impl Conditions<'_> {
+    fn gather(&mut self, filter: &Filter, within: &[&String]) {
         match filter {
             Filter::And(parts) => parts.iter().for_each(|part| self.gather(part, within)),
             Filter::Or(parts) if parts.len() == 1 => parts.iter().for_each(|part| self.gather(part, within)),
-            Filter::Field(path, test) => self.test(&[within, path.parts()].concat(), test),
+            Filter::Field(path, test) => {
+                let path: Vec<&String> = within.iter().copied().chain(path.parts()).collect();
+                self.test(&path, test);
+            }
             Filter::Or(_) | Filter::Nor(_) => self.complete = false,
         }
     }
 
-    fn test(&mut self, path: &[String], test: &Test) {
+    fn test(&mut self, path: &[&String], test: &Test) {
         match test {
             Test::All(tests) => tests.iter().for_each(|test| self.test(path, test)),
             // Of an element everything the filter says holds along the longer path; more than that is left out.
             Test::Element(filter) => {
                 self.complete = false;
-                let mut inner = Conditions { all: Vec::new(), complete: true };
+                let mut inner = Conditions { wanted: self.wanted, all: Vec::new(), complete: true };
                 inner.gather(filter, path);
-                let named =
-                    |condition: &Condition| condition.path.iter().skip(path.len()).all(|part| position(part).is_none());
+                let named = |condition: &Condition<'_>| {
+                    condition.path.iter().skip(path.len()).all(|part| position(part).is_none())
+                };
                 self.all.extend(inner.all.into_iter().filter(named));
             }
-            _ => match intervals(test) {
-                Some((intervals, exact)) => self.all.push(Condition { path: path.to_vec(), intervals, exact }),
-                None => self.complete = false,
-            },
+            _ => {
+                let wanted = self.wanted.iter().find(|wanted| wanted.iter().eq(path.iter().copied()));
+                match wanted.and_then(|path| Some((path, intervals(test)?))) {
+                    Some((path, (intervals, exact))) => self.all.push(Condition { path, intervals, exact }),
+                    None => self.complete = false,
+                }
+            }
         }
     }
 
@@ -372,9 +384,20 @@ fn compared(value: &RawBson, interval: impl Fn(RawBsonRef<'_>) -> Interval) -> O
     Some(if special { (vec![equal], false) } else { (vec![interval(value)], true) })
 }
 
+/// Of intervals apart and in order, as [`union`] leaves them: each is met once.
 fn intersect(a: &[Interval], b: &[Interval]) -> Vec<Interval> {
-    let pairs = a.iter().flat_map(|a| b.iter().map(move |b| a.intersect(b)));
-    union(pairs.filter(|interval| !interval.is_empty()).collect())
+    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+    let mut shared = Vec::new();
+    while let (Some(one), Some(other)) = (a.peek(), b.peek()) {
+        shared.push(one.intersect(other));
+        if one.to < other.to {
+            a.next()
+        } else {
+            b.next()
+        };
+    }
+    shared.retain(|interval| !interval.is_empty());
+    shared
 }
 
 /// In order, overlaps joined.
@@ -454,6 +477,47 @@ mod tests {
         // An order over arrays is not the keys'.
         assert!(!told(&planned(rawdoc! {}, "a", &[("a", 1)])).2);
         assert!(told(&planned(rawdoc! { "t": 1 }, "a", &[("t,a", 1)])).2);
+    }
+
+    #[test]
+    fn a_value_stays_one_beside_a_bound_that_touches_it() {
+        let date = |millis| RawBson::from(bson::DateTime::from_millis(millis));
+        let stamp = |increment| RawBson::from(bson::Timestamp { time: 1, increment });
+        let id = |last| RawBson::from(bson::oid::ObjectId::from_bytes([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, last]));
+        let binary = |last| RawBson::from(bson::Binary { subtype: 0.into(), bytes: vec![1, last] });
+        let [no, yes] = [false, true].map(RawBson::from);
+        let mut given = vec![("$gt", no.clone(), yes.clone()), ("$lt", yes, no)];
+        for last in [5, 255] {
+            let next = [date(last - 1), date(last), date(last + 1)];
+            given.extend([("$gt", next[0].clone(), next[1].clone()), ("$lt", next[2].clone(), next[1].clone())]);
+        }
+        for of in [&stamp as &dyn Fn(u32) -> RawBson, &|n| id(n as u8), &|n| binary(n as u8)] {
+            given.extend([("$gt", of(4), of(5)), ("$lt", of(6), of(5)), ("$gt", of(254), of(255))]);
+        }
+        for (operator, bound, value) in given {
+            for keys in ["a", "-a", "a,b"] {
+                let of = |filter| planned(filter, "", &[(keys, 0)]);
+                let mut bounded = rawdoc! {};
+                bounded.append(bson::raw::CString::try_from(operator).expect("no NUL"), bound.clone());
+                let mut first = rawdoc! { "$eq": value.clone() };
+                first.append(bson::raw::CString::try_from(operator).expect("no NUL"), bound.clone());
+                bounded.append(bson::cstr!("$eq"), value.clone());
+                let alone = of(rawdoc! { "a": value.clone() });
+                assert_eq!(told(&alone).1, 1);
+                assert_eq!(of(rawdoc! { "a": first }), alone, "{value:?} then {operator} {bound:?} over {keys}");
+                assert_eq!(of(rawdoc! { "a": bounded }), alone, "{operator} {bound:?} then {value:?} over {keys}");
+            }
+        }
+    }
+
+    #[test]
+    fn lists_meet_where_both_have_a_value() {
+        let of = |filter| planned(filter, "", &[("a", 0)]);
+        let both =
+            of(rawdoc! { "a": { "$in": ["x", 3, 1, 2, true] }, "$and": [{ "a": { "$in": [4, 3.0, "y", "x", 2] } }] });
+        assert_eq!(both, of(rawdoc! { "a": { "$in": [2, 3, "x"] } }));
+        let above = rawdoc! { "a": { "$in": ["w", "xa", "xb", 7], "$gt": "w", "$regex": "^x" } };
+        assert_eq!(of(above).source, of(rawdoc! { "a": { "$in": ["xa", "xb"] } }).source);
     }
 
     #[test]

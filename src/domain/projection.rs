@@ -3,6 +3,10 @@
 use super::path::{self, Path};
 use crate::base::fault::Fault;
 use bson::{RawArray, RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf};
+use std::collections::BTreeMap;
+
+/// Fields of a projection, at most.
+pub const MAX_FIELDS: usize = 1000;
 
 /// Fields kept, or fields left out; of documents in arrays too. `_id` is kept unless left out by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,7 +17,7 @@ pub struct Projection {
 
 /// Names and what is asked of each; an empty tree asks for the whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Tree(Vec<(String, Tree)>);
+struct Tree(BTreeMap<String, Tree>);
 
 impl Projection {
     /// `{name: 1, "address.city": 1, _id: 0}`, or all zeros; empty: everything.
@@ -44,6 +48,9 @@ impl Projection {
     }
 
     fn of(fields: Vec<(Path, bool)>) -> Result<Self, Fault> {
+        if fields.len() > MAX_FIELDS {
+            return Err(Fault::new("query.projection_length").with("limit", MAX_FIELDS));
+        }
         let is_id = |path: &Path| path.parts() == ["_id"];
         let mut others = fields.iter().filter(|(path, _)| !is_id(path)).map(|(_, shown)| *shown);
         let id = fields.iter().find(|(path, _)| is_id(path)).map(|(_, shown)| *shown);
@@ -56,15 +63,18 @@ impl Projection {
             if !is_id(path) && *shown != keep {
                 return Err(Fault::new("query.projection_mixed").at(path.to_string()));
             }
-            if fields.iter().filter(|(other, _)| other.holds(path)).count() > 1 {
-                return Err(Fault::new("query.projection_twice").at(path.to_string()));
-            }
             if *shown == keep {
                 projection.tree.insert(path.parts());
             }
         }
-        if keep && id.is_none() && !projection.tree.0.iter().any(|(name, _)| name == "_id") {
-            projection.tree.insert(&["_id".to_owned()]);
+        // In order, what a field holds comes right after it.
+        let mut paths: Vec<&Path> = fields.iter().map(|(path, _)| path).collect();
+        paths.sort_by_key(|path| path.parts());
+        if let Some([_, held]) = paths.array_windows().find(|[path, next]| path.holds(next)) {
+            return Err(Fault::new("query.projection_twice").at(held.to_string()));
+        }
+        if keep && id.is_none() {
+            projection.tree.0.entry("_id".to_owned()).or_default();
         }
         Ok(projection)
     }
@@ -116,17 +126,12 @@ impl Projection {
 
 impl Tree {
     fn get(&self, name: &str) -> Option<&Self> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, inner)| inner)
+        self.0.get(name)
     }
 
     fn insert(&mut self, parts: &[String]) {
-        let Some((first, rest)) = parts.split_first() else { return };
-        let place = self.0.iter().position(|(name, _)| name == first).unwrap_or_else(|| {
-            self.0.push((first.clone(), Self::default()));
-            self.0.len() - 1
-        });
-        if let Some((_, inner)) = self.0.get_mut(place) {
-            inner.insert(rest);
+        if let Some((first, rest)) = parts.split_first() {
+            self.0.entry(first.clone()).or_default().insert(rest);
         }
     }
 }
@@ -149,9 +154,16 @@ mod tests {
 
     #[test]
     fn refuses_what_contradicts_itself() {
-        for wrong in ["a,-b", "a,a.b", "a.b,a", "a,a", "a.$"] {
-            assert!(Projection::parse_text(wrong).is_err(), "{wrong}");
+        let fault = |text: &str| Projection::parse_text(text).map_err(|fault| fault.key).err();
+        for wrong in ["a,a.b", "a.b,a", "a,a", "a.b,a-b,b,a", "-_id,_id.x", "a,-_id,-_id"] {
+            assert_eq!(fault(wrong), Some("query.projection_twice"), "{wrong}");
         }
+        assert_eq!(fault("a,-b"), Some("query.projection_mixed"));
+        assert_eq!(fault("a.$"), Some("query.projection_field"));
+        assert_eq!(fault("a.b,a.c,a-b,ab"), None);
+        let many = |count: usize| (0..count).map(|n| format!("f{n}")).collect::<Vec<_>>().join(",");
+        assert_eq!(fault(&many(MAX_FIELDS)), None);
+        assert_eq!(fault(&many(MAX_FIELDS + 1)), Some("query.projection_length"));
         assert!(Projection::parse(&rawdoc! { "a": { "$slice": 1 } }).is_err());
     }
 }

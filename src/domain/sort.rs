@@ -51,6 +51,9 @@ impl Sort {
     }
 
     fn of(fields: Vec<(Path, Direction)>) -> Result<Self, Fault> {
+        if fields.len() > MAX_FIELDS {
+            return Err(Fault::new("query.sort_length").with("limit", MAX_FIELDS));
+        }
         for (place, (path, _)) in fields.iter().enumerate() {
             if path.parts().iter().any(|part| part.starts_with('$')) {
                 return Err(Fault::new("query.sort_field").at(path.to_string()));
@@ -58,9 +61,6 @@ impl Sort {
             if fields.iter().skip(place + 1).any(|(other, _)| other == path) {
                 return Err(Fault::new("query.sort_twice").at(path.to_string()));
             }
-        }
-        if fields.len() > MAX_FIELDS {
-            return Err(Fault::new("query.sort_length").with("limit", MAX_FIELDS));
         }
         Ok(Self(fields))
     }
@@ -119,6 +119,9 @@ mod tests {
         for wrong in ["a,,b", "-", "a,-a", "$a"] {
             assert!(Sort::parse_text(wrong).is_err(), "{wrong}");
         }
+        // However many there are, no more than the limit are compared.
+        let many = vec!["a"; MAX_FIELDS + 1].join(",");
+        assert_eq!(Sort::parse_text(&many).map_err(|fault| fault.key), Err("query.sort_length"));
         for wrong in [rawdoc! { "a": 2 }, rawdoc! { "a": "asc" }, rawdoc! { "a": 1, "a": -1 }] {
             assert!(Sort::parse(&wrong).is_err(), "{wrong:?}");
         }

@@ -1,6 +1,6 @@
 //! From a document to the filter tree. What is not understood is refused by name and place, never ignored.
 
-use super::{Filter, Near, Pattern, Point, Polygon, Shape, Test, geo, matches::NUMBERS};
+use super::{Filter, Near, Pattern, Point, Polygon, Shape, Test, geo, matches::NUMBERS, pattern::MAX_PATTERNS};
 use crate::{
     base::fault::Fault,
     domain::{
@@ -10,17 +10,39 @@ use crate::{
     },
 };
 use bson::{RawArray, RawBson, RawBsonRef, RawDocument, spec::ElementType};
+use std::{cell::Cell, fmt};
 
 impl Filter {
     /// Reads a filter document. At most 100 levels deep, so that nothing that walks the tree can overflow.
     pub fn parse(document: &RawDocument) -> Result<Self, Fault> {
+        Self::parse_beside(document, &Cell::new(0))
+    }
+
+    /// Reads one filter of several, whose patterns so far are counted.
+    pub fn parse_beside(document: &RawDocument, patterns: &Cell<usize>) -> Result<Self, Fault> {
         limits::nesting(document)?;
-        let filter = conditions(document, "")?;
+        let filter = conditions(document, &Place { outer: None, name: "", patterns })?;
         match nears(&filter) {
             0 => Ok(filter),
             1 if filter.near().is_some() => Ok(filter),
             _ => Err(Fault::new("query.near_alone")),
         }
+    }
+}
+
+/// Where the reader stands, for faults (its text is made for those alone), and the patterns there are so far.
+struct Place<'a> {
+    outer: Option<&'a Place<'a>>,
+    name: &'a str,
+    patterns: &'a Cell<usize>,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(outer) = self.outer.filter(|outer| outer.outer.is_some()) {
+            write!(f, "{outer}.")?;
+        }
+        f.write_str(self.name)
     }
 }
 
@@ -41,8 +63,7 @@ fn nears(filter: &Filter) -> usize {
     }
 }
 
-/// `at`: the path that led here, for faults.
-fn conditions(document: &RawDocument, at: &str) -> Result<Filter, Fault> {
+fn conditions(document: &RawDocument, at: &Place<'_>) -> Result<Filter, Fault> {
     let mut parts = Vec::new();
     for (name, value) in entries(document) {
         match name {
@@ -52,7 +73,7 @@ fn conditions(document: &RawDocument, at: &str) -> Result<Filter, Fault> {
             _ if name.starts_with('$') => return Err(unknown(name, at)),
             _ => {
                 let path = Path::parse(name)?;
-                let place = if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
+                let place = Place { outer: Some(at), name, patterns: at.patterns };
                 for test in field_tests(value, &place)? {
                     parts.push(Filter::Field(path.clone(), test));
                 }
@@ -65,7 +86,7 @@ fn conditions(document: &RawDocument, at: &str) -> Result<Filter, Fault> {
     })
 }
 
-fn branches(operator: &str, value: RawBsonRef<'_>, at: &str) -> Result<Vec<Filter>, Fault> {
+fn branches(operator: &str, value: RawBsonRef<'_>, at: &Place<'_>) -> Result<Vec<Filter>, Fault> {
     let array = expect_array(operator, value, at)?;
     let branches = path::elements(array)
         .map(|element| conditions(expect_document(operator, element, at)?, at))
@@ -74,11 +95,11 @@ fn branches(operator: &str, value: RawBsonRef<'_>, at: &str) -> Result<Vec<Filte
 }
 
 /// What stands beside a field: a literal, a regular expression, or operators.
-fn field_tests(value: RawBsonRef<'_>, at: &str) -> Result<Vec<Test>, Fault> {
+fn field_tests(value: RawBsonRef<'_>, at: &Place<'_>) -> Result<Vec<Test>, Fault> {
     match value {
         RawBsonRef::Document(document) if is_operators(document) => operators(document, at),
         RawBsonRef::RegularExpression(regex) => {
-            Ok(vec![Test::Regex(Pattern::parse(regex.pattern.as_str(), regex.options.as_str(), at)?)])
+            Ok(vec![Test::Regex(compiled(regex.pattern.as_str(), regex.options.as_str(), at)?)])
         }
         literal => Ok(vec![Test::Eq(owned("$eq", literal, at)?)]),
     }
@@ -90,7 +111,7 @@ fn is_operators(document: &RawDocument) -> bool {
     !reference && entries(document).next().is_some_and(|(name, _)| name.starts_with('$'))
 }
 
-fn operators(document: &RawDocument, at: &str) -> Result<Vec<Test>, Fault> {
+fn operators(document: &RawDocument, at: &Place<'_>) -> Result<Vec<Test>, Fault> {
     let mut tests = Vec::new();
     for (name, value) in entries(document) {
         let test = match name {
@@ -114,17 +135,17 @@ fn operators(document: &RawDocument, at: &str) -> Result<Vec<Test>, Fault> {
             "$near" => Test::Near(near(value, at)?),
             "$geoWithin" => Test::Within(shape(value, at)?),
             _ if name.starts_with('$') => return Err(unknown(name, at)),
-            _ => return Err(Fault::new("query.mixed").at(at).with("name", name)),
+            _ => return Err(Fault::new("query.mixed").at(at.to_string()).with("name", name)),
         };
         tests.push(test);
     }
     Ok(tests)
 }
 
-fn negated(value: RawBsonRef<'_>, at: &str) -> Result<Test, Fault> {
+fn negated(value: RawBsonRef<'_>, at: &Place<'_>) -> Result<Test, Fault> {
     match value {
         RawBsonRef::RegularExpression(regex) => {
-            Ok(Test::Regex(Pattern::parse(regex.pattern.as_str(), regex.options.as_str(), at)?))
+            Ok(Test::Regex(compiled(regex.pattern.as_str(), regex.options.as_str(), at)?))
         }
         RawBsonRef::Document(document) => {
             let mut tests = operators(document, at)?;
@@ -138,12 +159,12 @@ fn negated(value: RawBsonRef<'_>, at: &str) -> Result<Test, Fault> {
     }
 }
 
-fn list(operator: &str, value: RawBsonRef<'_>, at: &str) -> Result<Test, Fault> {
+fn list(operator: &str, value: RawBsonRef<'_>, at: &Place<'_>) -> Result<Test, Fault> {
     let (mut values, mut patterns) = (Vec::new(), Vec::new());
     for element in path::elements(expect_array(operator, value, at)?) {
         match element {
             RawBsonRef::RegularExpression(regex) => {
-                patterns.push(Pattern::parse(regex.pattern.as_str(), regex.options.as_str(), at)?);
+                patterns.push(compiled(regex.pattern.as_str(), regex.options.as_str(), at)?);
             }
             RawBsonRef::Document(document) if is_operators(document) => {
                 return Err(about("query.expects_literals", operator, at));
@@ -156,7 +177,7 @@ fn list(operator: &str, value: RawBsonRef<'_>, at: &str) -> Result<Test, Fault> 
     Ok(Test::In { values, patterns })
 }
 
-fn all(value: RawBsonRef<'_>, at: &str) -> Result<Test, Fault> {
+fn all(value: RawBsonRef<'_>, at: &Place<'_>) -> Result<Test, Fault> {
     let mut tests = Vec::new();
     let mut kinds = (false, false);
     for wanted in path::elements(expect_array("$all", value, at)?) {
@@ -170,7 +191,7 @@ fn all(value: RawBsonRef<'_>, at: &str) -> Result<Test, Fault> {
             }
             RawBsonRef::RegularExpression(regex) => {
                 kinds.1 = true;
-                Test::Regex(Pattern::parse(regex.pattern.as_str(), regex.options.as_str(), at)?)
+                Test::Regex(compiled(regex.pattern.as_str(), regex.options.as_str(), at)?)
             }
             literal => {
                 kinds.1 = true;
@@ -189,7 +210,7 @@ fn all(value: RawBsonRef<'_>, at: &str) -> Result<Test, Fault> {
     })
 }
 
-fn element(value: RawBsonRef<'_>, at: &str) -> Result<Test, Fault> {
+fn element(value: RawBsonRef<'_>, at: &Place<'_>) -> Result<Test, Fault> {
     let document = expect_document("$elemMatch", value, at)?;
     let logical = |name| matches!(name, "$and" | "$or" | "$nor");
     match entries(document).next() {
@@ -198,7 +219,7 @@ fn element(value: RawBsonRef<'_>, at: &str) -> Result<Test, Fault> {
     }
 }
 
-fn size(value: RawBsonRef<'_>, at: &str) -> Result<i64, Fault> {
+fn size(value: RawBsonRef<'_>, at: &Place<'_>) -> Result<i64, Fault> {
     value::whole(value)
         .filter(|size| (0..=i64::from(i32::MAX)).contains(size))
         .ok_or_else(|| about("query.expects_size", "$size", at))
@@ -214,7 +235,7 @@ fn is_true(value: RawBsonRef<'_>) -> bool {
     }
 }
 
-fn types(value: RawBsonRef<'_>, at: &str) -> Result<Vec<ElementType>, Fault> {
+fn types(value: RawBsonRef<'_>, at: &Place<'_>) -> Result<Vec<ElementType>, Fault> {
     let mut types = Vec::new();
     match value {
         RawBsonRef::Array(array) => {
@@ -228,7 +249,7 @@ fn types(value: RawBsonRef<'_>, at: &str) -> Result<Vec<ElementType>, Fault> {
 }
 
 /// BSON's names and numbers of types, and `number` for the four of them.
-fn type_named(value: RawBsonRef<'_>, at: &str) -> Result<Vec<ElementType>, Fault> {
+fn type_named(value: RawBsonRef<'_>, at: &Place<'_>) -> Result<Vec<ElementType>, Fault> {
     const NAMES: [(&str, i64, ElementType); 21] = [
         ("double", 1, ElementType::Double),
         ("string", 2, ElementType::String),
@@ -260,28 +281,36 @@ fn type_named(value: RawBsonRef<'_>, at: &str) -> Result<Vec<ElementType>, Fault
             None => (String::from("?"), None),
         },
     };
-    let (_, _, kind) = found.ok_or_else(|| Fault::new("query.type").at(at).with("type", shown))?;
+    let (_, _, kind) = found.ok_or_else(|| Fault::new("query.type").at(at.to_string()).with("type", shown))?;
     Ok(vec![*kind])
 }
 
-fn pattern(value: RawBsonRef<'_>, options: Option<RawBsonRef<'_>>, at: &str) -> Result<Pattern, Fault> {
+fn compiled(source: &str, options: &str, at: &Place<'_>) -> Result<Pattern, Fault> {
+    at.patterns.set(at.patterns.get() + 1);
+    if at.patterns.get() > MAX_PATTERNS {
+        return Err(Fault::new("query.patterns").at(at.to_string()).with("limit", MAX_PATTERNS));
+    }
+    Pattern::parse(source, options, &at.to_string())
+}
+
+fn pattern(value: RawBsonRef<'_>, options: Option<RawBsonRef<'_>>, at: &Place<'_>) -> Result<Pattern, Fault> {
     let options = match options {
         None => None,
         Some(RawBsonRef::String(options)) => Some(options),
         Some(_) => return Err(about("query.expects_text", "$options", at)),
     };
     match value {
-        RawBsonRef::String(source) => Pattern::parse(source, options.unwrap_or_default(), at),
+        RawBsonRef::String(source) => compiled(source, options.unwrap_or_default(), at),
         RawBsonRef::RegularExpression(regex) => match (options, regex.options.as_str()) {
             (Some(_), own) if !own.is_empty() => Err(about("query.options_twice", "$options", at)),
-            (given, own) => Pattern::parse(regex.pattern.as_str(), given.unwrap_or(own), at),
+            (given, own) => compiled(regex.pattern.as_str(), given.unwrap_or(own), at),
         },
         _ => Err(about("query.expects_text", "$regex", at)),
     }
 }
 
 /// `{$geometry: {type: "Point", coordinates: [longitude, latitude]}, $minDistance: metres, $maxDistance: metres}`.
-fn near(value: RawBsonRef<'_>, at: &str) -> Result<Near, Fault> {
+fn near(value: RawBsonRef<'_>, at: &Place<'_>) -> Result<Near, Fault> {
     let fault = || about("query.geo_near", "$near", at);
     let (mut point, mut min, mut max) = (None, None, None);
     for (name, value) in entries(value.as_document().ok_or_else(fault)?) {
@@ -296,7 +325,7 @@ fn near(value: RawBsonRef<'_>, at: &str) -> Result<Near, Fault> {
     Ok(Near { point: point.ok_or_else(fault)?, min, max })
 }
 
-fn shape(value: RawBsonRef<'_>, at: &str) -> Result<Shape, Fault> {
+fn shape(value: RawBsonRef<'_>, at: &Place<'_>) -> Result<Shape, Fault> {
     let fault = || about("query.geo_within", "$geoWithin", at);
     let mut given = entries(expect_document("$geoWithin", value, at)?);
     let (Some((name, value)), None) = (given.next(), given.next()) else { return Err(fault()) };
@@ -330,15 +359,16 @@ fn shape(value: RawBsonRef<'_>, at: &str) -> Result<Shape, Fault> {
 }
 
 /// A GeoJSON polygon or several.
-fn polygons(geometry: &RawDocument, at: &str) -> Result<Shape, Fault> {
-    let fault = || Fault::new("query.geo_polygon").at(at);
+fn polygons(geometry: &RawDocument, at: &Place<'_>) -> Result<Shape, Fault> {
+    let at = at.to_string();
+    let fault = || Fault::new("query.geo_polygon").at(&at);
     let kind = path::field(geometry, "type").and_then(RawBsonRef::as_str);
     let coordinates = path::field(geometry, "coordinates").and_then(RawBsonRef::as_array).ok_or_else(fault)?;
     let polygon = |rings: &RawArray| {
         let rings: Option<Vec<Vec<Point>>> = path::elements(rings)
             .map(|ring| path::elements(ring.as_array()?).map(Point::read_flat).collect())
             .collect();
-        Polygon::new(&rings.ok_or_else(fault)?, at)
+        Polygon::new(&rings.ok_or_else(fault)?, &at)
     };
     let polygons = match kind {
         Some("Polygon") => vec![polygon(coordinates)?],
@@ -355,32 +385,33 @@ fn entries(document: &RawDocument) -> impl Iterator<Item = (&str, RawBsonRef<'_>
     document.iter().map_while(Result::ok).map(|(name, value)| (name.as_str(), value))
 }
 
-fn expect_array<'a>(operator: &str, value: RawBsonRef<'a>, at: &str) -> Result<&'a RawArray, Fault> {
+fn expect_array<'a>(operator: &str, value: RawBsonRef<'a>, at: &Place<'_>) -> Result<&'a RawArray, Fault> {
     value.as_array().ok_or_else(|| about("query.expects_array", operator, at))
 }
 
-fn expect_document<'a>(operator: &str, value: RawBsonRef<'a>, at: &str) -> Result<&'a RawDocument, Fault> {
+fn expect_document<'a>(operator: &str, value: RawBsonRef<'a>, at: &Place<'_>) -> Result<&'a RawDocument, Fault> {
     value.as_document().ok_or_else(|| about("query.expects_document", operator, at))
 }
 
-fn owned(operator: &str, value: RawBsonRef<'_>, at: &str) -> Result<RawBson, Fault> {
+fn owned(operator: &str, value: RawBsonRef<'_>, at: &Place<'_>) -> Result<RawBson, Fault> {
     if value == RawBsonRef::Undefined { Err(about("query.undefined", operator, at)) } else { Ok(value.into()) }
 }
 
-fn comparable(operator: &str, value: RawBsonRef<'_>, at: &str) -> Result<RawBson, Fault> {
+fn comparable(operator: &str, value: RawBsonRef<'_>, at: &Place<'_>) -> Result<RawBson, Fault> {
     if matches!(value, RawBsonRef::RegularExpression(_)) {
         return Err(about("query.no_pattern", operator, at));
     }
     owned(operator, value, at)
 }
 
-fn unknown(operator: &str, at: &str) -> Fault {
+fn unknown(operator: &str, at: &Place<'_>) -> Fault {
     about("query.unknown_operator", operator, at)
 }
 
-fn about(key: &'static str, operator: &str, at: &str) -> Fault {
+fn about(key: &'static str, operator: &str, at: &Place<'_>) -> Fault {
     // An operator that stands at the top is its own place.
-    Fault::new(key).at(if at.is_empty() { operator } else { at }).with("operator", operator)
+    let place = if at.outer.is_none() { operator.to_owned() } else { at.to_string() };
+    Fault::new(key).at(place).with("operator", operator)
 }
 
 #[cfg(test)]
@@ -474,6 +505,32 @@ pub(crate) mod tests {
         assert!(!deepest.matches(&rawdoc! { "a": 1 }));
         assert_eq!(fault(&nested(50)).0, "documents.nesting");
         assert_eq!(fault(&nested(5_000)).0, "documents.nesting");
+    }
+
+    fn patterns(count: usize) -> bson::RawArrayBuf {
+        let pattern = |n: usize| bson::Regex {
+            pattern: format!("a{n}").try_into().expect("no NUL"),
+            options: "".to_owned().try_into().expect("no NUL"),
+        };
+        let mut patterns = bson::RawArrayBuf::new();
+        (0..count).for_each(|n| patterns.push(RawBson::from(pattern(n))));
+        patterns
+    }
+
+    #[test]
+    fn patterns_are_counted_over_the_whole_filter() {
+        let over = |filter: RawDocumentBuf| assert_eq!(fault(&filter), ("query.patterns", "b.c".into()), "{filter:?}");
+        let most = patterns(MAX_PATTERNS);
+        let last = patterns(1);
+        let last = last.get(0).expect("an array").expect("a pattern");
+        assert!(Filter::parse(&rawdoc! { "a": { "$in": most.clone() } }).is_ok());
+        over(rawdoc! { "b.c": { "$in": patterns(MAX_PATTERNS + 1) } });
+        over(rawdoc! { "b.c": { "$all": patterns(MAX_PATTERNS + 1) } });
+        over(rawdoc! { "a": { "$nin": most.clone() }, "b.c": last });
+        over(rawdoc! { "a": { "$in": most.clone() }, "b": { "$elemMatch": { "c": { "$not": last } } } });
+        over(rawdoc! { "$or": [{ "a": { "$in": most } }, { "b.c": { "$regex": "x" } }] });
+        // What is compared with is no pattern.
+        assert!(Filter::parse(&rawdoc! { "a": { "b": patterns(MAX_PATTERNS + 1) } }).is_ok());
     }
 
     proptest! {

@@ -7,6 +7,8 @@ use regex::{Regex, RegexBuilder};
 
 /// Bytes of a pattern's source, at most.
 pub const MAX_PATTERN: usize = 1024;
+/// Patterns of one filter, or of one update, at most: each is compiled and kept.
+pub const MAX_PATTERNS: usize = 100;
 /// Bytes a compiled pattern may take.
 const MAX_COMPILED: usize = 2 << 20;
 
@@ -61,6 +63,10 @@ impl Pattern {
     /// as values match beside it.
     pub fn prefix(&self) -> Option<String> {
         let rest = self.source.strip_prefix('^').filter(|_| self.options.is_empty())?;
+        // A repetition reaches over an empty quotation or a comment to what stands before.
+        if ["|", r"\E", "(?#"].iter().any(|elsewhere| rest.contains(elsewhere)) {
+            return None;
+        }
         let mut prefix = String::new();
         let mut chars = rest.chars().peekable();
         while let Some(next) = chars.next() {
@@ -70,7 +76,6 @@ impl Pattern {
                 plain => Some(plain),
             };
             match (literal, chars.peek()) {
-                (_, _) if rest.contains('|') => return None,
                 // What follows may make this last one optional.
                 (Some(_), Some('*' | '?' | '{')) | (None, _) => break,
                 (Some(literal), _) => prefix.push(literal),
@@ -109,6 +114,9 @@ mod tests {
             (r"a(?#note)b", "ab", true),
             (r"^\p{Lu}", "É", true),
             (r"(?i)^é$", "É", true),
+            (r"^a\E*b", "b", true),
+            (r"^a(?#note)*b", "b", true),
+            (r"^a+\E*b", "b", true),
         ] {
             assert_eq!(found(source, "", text), expected, "{source} in {text:?}");
         }
@@ -139,6 +147,11 @@ mod tests {
         assert_eq!(prefix("^a|b"), None);
         assert_eq!(prefix("abc"), None);
         assert_eq!(prefix("^a?b"), None);
+        assert_eq!(prefix(r"^ab\d").as_deref(), Some("ab"));
+        assert_eq!(prefix("^ab(c)").as_deref(), Some("ab"));
+        for source in [r"^ab\E*c", "^ab(?#note)*c", r"^ab+\E*c", "^ab+(?#note)*c", r"^ab\Q\E?c", r"^a\.\E{0}c"] {
+            assert_eq!(prefix(source), None, "{source}");
+        }
         assert!(Pattern::parse("^a", "i", "a").expect("a pattern").prefix().is_none());
     }
 }

@@ -26,11 +26,6 @@ impl Splitter {
         Self { limit, held: Vec::new(), too_long: false, number: 0, offset: 0 }
     }
 
-    /// Goes on after a line already taken: its number and [`Line::next`].
-    pub fn resume(limit: usize, number: u64, next: u64) -> Self {
-        Self { number, offset: next, ..Self::new(limit) }
-    }
-
     /// The lines this chunk completes, in order.
     pub fn feed(&mut self, chunk: &[u8], mut take: impl FnMut(Line)) {
         let mut rest = chunk;

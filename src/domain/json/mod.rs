@@ -8,10 +8,10 @@ mod types;
 mod write;
 
 pub use lines::{Line, Splitter};
-pub use write::{write_canonical, write_relaxed, write_value_canonical, write_value_relaxed};
+pub use write::{write_canonical, write_relaxed, write_value_canonical};
 
 use crate::base::fault::Fault;
-use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 
 /// How deep documents and arrays may lie in one another, whatever a caller asks: it bounds the stack.
 const DEEPEST: usize = 200;
@@ -52,17 +52,6 @@ pub fn parse(text: &[u8], limits: Limits) -> Result<RawDocumentBuf, Error> {
     parse::Parser::new(text, limits)?.document()
 }
 
-/// As [`parse`], for those who take documents apart. Field order is kept.
-pub fn parse_document(text: &[u8], limits: Limits) -> Result<bson::Document, Error> {
-    let raw = parse(text, limits)?;
-    bson::Document::try_from(raw).map_err(|error| Error::Invalid(Fault::new("json.stored").with("why", error)))
-}
-
-/// Reads any value: an array of documents, a bare number, `{"$oid": …}`.
-pub fn parse_value(text: &[u8], limits: Limits) -> Result<RawBson, Error> {
-    parse::Parser::new(text, limits)?.any()
-}
-
 /// Gives an imported document the id this store knows: an ObjectId becomes its 24 hex digits; a string stays,
 /// an absent `_id` stays absent. Any other type is a fault at `_id`.
 pub fn normalise_id(document: RawDocumentBuf) -> Result<RawDocumentBuf, Fault> {
@@ -88,13 +77,6 @@ pub fn normalise_id(document: RawDocumentBuf) -> Result<RawDocumentBuf, Fault> {
 pub fn canonical(document: &RawDocument) -> Result<Vec<u8>, Fault> {
     let mut text = Vec::with_capacity(document.as_bytes().len() * 2);
     write_canonical(document, &mut text)?;
-    Ok(text)
-}
-
-/// The document as relaxed Extended JSON text.
-pub fn relaxed(document: &RawDocument) -> Result<Vec<u8>, Fault> {
-    let mut text = Vec::with_capacity(document.as_bytes().len() * 2);
-    write_relaxed(document, &mut text)?;
     Ok(text)
 }
 

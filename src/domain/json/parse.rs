@@ -4,7 +4,7 @@ mod escapes;
 
 use super::{Error, Limits, types};
 use crate::base::fault::Fault;
-use bson::{RawBson, RawDocumentBuf, spec::ElementType};
+use bson::{RawDocumentBuf, spec::ElementType};
 
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
@@ -77,25 +77,6 @@ impl<'a> Parser<'a> {
         }
         self.end()?;
         RawDocumentBuf::from_bytes(std::mem::take(&mut self.out)).map_err(|_| self.invalid("json.size"))
-    }
-
-    pub(super) fn any(mut self) -> Result<RawBson> {
-        // One element of a wrapping document, so that the value can be taken out by type.
-        self.out.extend_from_slice(&[0, 0, 0, 0, 0, 0]);
-        self.space();
-        let kind = self.value()?;
-        self.end()?;
-        self.out.push(0);
-        self.set_length(0)?;
-        if let Some(byte) = self.out.get_mut(4) {
-            *byte = kind as u8;
-        }
-        let holder =
-            RawDocumentBuf::from_bytes(std::mem::take(&mut self.out)).map_err(|_| self.invalid("json.size"))?;
-        match holder.get("") {
-            Ok(Some(value)) => Ok(value.into()),
-            _ => Err(self.invalid("json.size")),
-        }
     }
 
     fn end(&mut self) -> Result<()> {

@@ -18,11 +18,6 @@ pub fn write_canonical(document: &RawDocument, out: &mut Vec<u8>) -> Result<(), 
     Writer::<true> { out }.document(document)
 }
 
-/// Any value, relaxed.
-pub fn write_value_relaxed(value: RawBsonRef<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
-    Writer::<false> { out }.value(value)
-}
-
 /// Any value, canonical.
 pub fn write_value_canonical(value: RawBsonRef<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
     Writer::<true> { out }.value(value)

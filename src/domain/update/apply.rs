@@ -6,8 +6,10 @@ use crate::{
     domain::{path::Path, value},
 };
 use bson::{Bson, Document};
+use std::collections::BTreeSet;
 
-/// Nulls a write past the end of an array may leave before it.
+/// Nulls an update may leave before what it writes past the end of arrays, in all: they are there before the size is
+/// checked.
 const MAX_PADDING: usize = 1_500_000;
 
 impl Update {
@@ -22,11 +24,7 @@ impl Update {
             Kind::Operators { fields, sources } => {
                 let taken = sources.iter().map(|source| taken(document, source)).collect::<Result<Vec<_>, _>>()?;
                 let run = Run { taken, now };
-                run.fields(document, fields, &mut Place::default())?;
-                for (source, _) in sources.iter().zip(&run.taken).filter(|(_, taken)| taken.is_some()) {
-                    remove(document, source.parts());
-                }
-                Ok(())
+                run.fields(document, fields, &mut Place::default())
             }
         }
     }
@@ -51,18 +49,6 @@ fn taken(document: &Document, source: &Path) -> Result<Option<Bson>, Fault> {
     if in_array && current.is_some() { Err(array()) } else { Ok(current.cloned()) }
 }
 
-fn remove(document: &mut Document, parts: &[String]) {
-    match parts {
-        [] => {}
-        [last] => drop(document.remove(last)),
-        [first, rest @ ..] => {
-            if let Some(Bson::Document(inner)) = document.get_mut(first) {
-                remove(inner, rest);
-            }
-        }
-    }
-}
-
 fn scalar(path: String, found: &Bson) -> Fault {
     Fault::new("update.not_a_document").at(path).with("type", type_name(found.element_type()))
 }
@@ -79,11 +65,12 @@ struct Run {
     now: Timestamp,
 }
 
-/// Where the walk stands, for faults and for what arrays forbid.
+/// Where the walk stands, for faults and for what arrays forbid; and the nulls it left behind.
 #[derive(Default)]
 struct Place<'a> {
     parts: Vec<&'a str>,
     arrays: usize,
+    padded: usize,
 }
 
 impl Place<'_> {
@@ -102,14 +89,18 @@ enum Outcome {
 
 impl Run {
     fn fields<'a>(&self, document: &mut Document, fields: &'a Fields, place: &mut Place<'a>) -> Result<(), Fault> {
+        let mut vanished = BTreeSet::new();
         for (Name(name), node) in fields {
             place.parts.push(name);
             match self.node(document.get_mut(name), node, place)? {
                 Outcome::Stay => {}
                 Outcome::Become(value) => drop(document.insert(name.clone(), value)),
-                Outcome::Vanish => drop(document.remove(name)),
+                Outcome::Vanish => drop(vanished.insert(name.as_str())),
             }
             place.parts.pop();
+        }
+        if !vanished.is_empty() {
+            merge::remove(document, |name| vanished.contains(name));
         }
         Ok(())
     }
@@ -128,7 +119,8 @@ impl Run {
             match self.node(array.get_mut(index), node, place)? {
                 Outcome::Stay => {}
                 Outcome::Become(value) => {
-                    if index.saturating_sub(array.len()) > MAX_PADDING {
+                    place.padded = place.padded.saturating_add(index.saturating_sub(array.len()));
+                    if place.padded > MAX_PADDING {
                         return Err(Fault::new("update.padding").at(place.text()).with("limit", MAX_PADDING));
                     }
                     if index >= array.len() {
@@ -179,7 +171,7 @@ impl Run {
         match node {
             Node::Inner(fields) => fields.values().any(|node| self.creates(node)),
             Node::Leaf(Action::RenameTo(source)) => self.taken.get(*source).is_some_and(Option::is_some),
-            Node::Leaf(action) => !matches!(action, Action::Unset | Action::RenameFrom),
+            Node::Leaf(action) => !matches!(action, Action::Unset),
         }
     }
 
@@ -225,7 +217,6 @@ impl Run {
                 Some(Some(value)) => Outcome::Become(value.clone()),
                 _ => Outcome::Stay,
             },
-            Action::RenameFrom => Outcome::Stay,
         })
     }
 }
@@ -317,9 +308,44 @@ mod tests {
             fault(rawdoc! { "$set": { "a.9999999": 1 } }, doc! { "a": [] }),
             ("update.padding", "a.9999999".into())
         );
+        // Each alone would be allowed.
+        let often = rawdoc! { "$set": { "a.1": 1, "a.1500002": 1 } };
+        assert_eq!(fault(often, doc! { "a": [] }), ("update.padding", "a.1500002".into()));
+        let apart = rawdoc! { "$set": { "a.1": 1, "b.1500000": 1 } };
+        assert_eq!(fault(apart, doc! { "a": [], "b": [] }), ("update.padding", "b.1500000".into()));
         assert_eq!(fault(rawdoc! { "$bit": { "a": 1 } }, doc! {}).0, "update.unknown_operator");
         assert_eq!(fault(rawdoc! { "$set": { "a": 1 }, "b": 1 }, doc! {}).0, "update.mixed");
         assert_eq!(fault(rawdoc! {}, doc! {}).0, "update.empty");
+    }
+
+    #[test]
+    fn patterns_are_counted_over_the_whole_update() {
+        let regex = |n| bson::Regex {
+            pattern: format!("a{n}").try_into().expect("no NUL"),
+            options: "".to_owned().try_into().expect("no NUL"),
+        };
+        let pulls = |count: usize| {
+            let pulls: Document =
+                (0..count).map(|n| (format!("f{n:03}"), bson::Bson::RegularExpression(regex(n)))).collect();
+            RawDocumentBuf::try_from(&doc! { "$pull": pulls }).expect("bson")
+        };
+        assert_eq!(applied(&pulls(100), doc! {}), Ok(doc! {}));
+        assert_eq!(applied(&pulls(101), doc! {}), Err(("query.patterns", "value".into())));
+    }
+
+    /// What is taken away leaves the order of the rest, and what is added comes last.
+    #[test]
+    fn many_fields_are_taken_away_at_once() {
+        let before = || doc! { "a": 1, "b": { "x": 1, "y": 2, "z": 3 }, "c": 3, "d": 4, "e": 5, "f": [1, 2] };
+        let in_order = |update: RawDocumentBuf| applied(&update, before()).map(|document| document.to_string());
+        let unset =
+            rawdoc! { "$unset": { "e": 1, "a": 1, "b.y": 1, "none": 1, "f.0": 1, "c.x": 1 }, "$set": { "n": 6 } };
+        let after = doc! { "b": { "x": 1, "z": 3 }, "c": 3, "d": 4, "f": [null, 2], "n": 6 };
+        assert_eq!(in_order(unset), Ok(after.to_string()));
+        let renamed =
+            rawdoc! { "$rename": { "b.x": "z", "a": "y", "c": "d", "none": "x", "b.none": "b.w", "f.5": "b.y" } };
+        let after = doc! { "b": { "y": 2, "z": 3 }, "d": 3, "e": 5, "f": [1, 2], "y": 1, "z": 1 };
+        assert_eq!(in_order(renamed), Ok(after.to_string()));
     }
 
     const OPERATORS: &[&str] =

@@ -3,10 +3,10 @@
 use super::{Order, Pull, Push, WRAPPED};
 use crate::{
     base::fault::Fault,
-    domain::{path::Path, sort::Direction, value},
+    domain::{key, path::Path, sort::Direction, value},
 };
 use bson::{Bson, RawBson, RawBsonRef, RawDocumentBuf};
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::BTreeSet};
 
 /// A value in the form values are compared in.
 pub(super) fn raw(value: &Bson) -> Result<RawBson, Fault> {
@@ -82,13 +82,10 @@ fn at<'a>(element: &'a Bson, path: &Path) -> &'a Bson {
 
 /// Members equal to one already there are left out, numbers by value.
 pub(super) fn add_to_set(array: &mut Vec<Bson>, members: &[Bson]) -> Result<(), Fault> {
-    let mut known = array.iter().map(raw).collect::<Result<Vec<_>, _>>()?;
-    known.sort_by(|a, b| value::order(a.as_raw_bson_ref(), b.as_raw_bson_ref()));
+    let component = |value: &Bson| Ok(key::component(raw(value)?.as_raw_bson_ref()));
+    let mut known = array.iter().map(component).collect::<Result<BTreeSet<_>, Fault>>()?;
     for member in members {
-        let candidate = raw(member)?;
-        let place = known.binary_search_by(|held| value::order(held.as_raw_bson_ref(), candidate.as_raw_bson_ref()));
-        if let Err(place) = place {
-            known.insert(place, candidate);
+        if known.insert(component(member)?) {
             array.push(member.clone());
         }
     }
@@ -105,7 +102,7 @@ pub(super) fn pull(array: &mut Vec<Bson>, pull: &Pull) -> Result<(), Fault> {
 fn is_pulled(element: &Bson, pull: &Pull) -> Result<bool, Fault> {
     let element = raw(element)?;
     Ok(match (pull, element.as_raw_bson_ref()) {
-        (Pull::Equal(wanted), element) => value::order(raw(wanted)?.as_raw_bson_ref(), element).is_eq(),
+        (Pull::Equal(wanted), element) => value::order(wanted.as_raw_bson_ref(), element).is_eq(),
         (Pull::Documents(filter), RawBsonRef::Document(document)) => filter.matches(document),
         (Pull::Documents(_), _) => false,
         (Pull::Values(filter), element) => {
@@ -114,4 +111,63 @@ fn is_pulled(element: &Bson, pull: &Pull) -> Result<bool, Fault> {
             filter.matches(&wrapped)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{bson, doc};
+
+    #[test]
+    fn a_set_takes_what_it_does_not_hold() {
+        let decimal = |text: &str| Bson::Decimal128(text.parse().expect("a decimal"));
+        let mut set = vec![bson!(2), bson!(2), bson!("a"), bson!(null)];
+        let members = [
+            bson!(2.0),
+            decimal("2.00"),
+            bson!(3_i64),
+            bson!(3),
+            Bson::Undefined,
+            bson!(null),
+            Bson::Symbol("a".into()),
+            bson!({ "x": 1 }),
+            bson!({ "x": 1.0 }),
+            bson!({ "y": 1 }),
+            bson!([2]),
+            bson!([2_i64]),
+            bson!("A"),
+        ];
+        add_to_set(&mut set, &members).expect("sound");
+        let kept = [
+            bson!(2),
+            bson!(2),
+            bson!("a"),
+            bson!(null),
+            bson!(3_i64),
+            Bson::Undefined,
+            bson!({ "x": 1 }),
+            bson!({ "y": 1 }),
+            bson!([2]),
+            bson!("A"),
+        ];
+        assert_eq!(set, kept);
+        let mut many = vec![bson!(7)];
+        let descending: Vec<Bson> = (0..1000).rev().map(Bson::Int32).collect();
+        add_to_set(&mut many, &descending).expect("sound");
+        assert_eq!((many.len(), &many[0], &many[1], &many[999]), (1000, &bson!(7), &bson!(999), &bson!(0)));
+    }
+
+    #[test]
+    fn what_is_pulled_is_equal_by_value() {
+        let after = |wanted: bson::RawBson| {
+            let update = bson::rawdoc! { "$pull": { "a": wanted } };
+            let mut document = doc! { "a": [1, { "x": 1 }, [1, 2], 1.0, "1", null] };
+            let update = super::super::Update::parse(&update).expect("an update");
+            update.apply(&mut document, crate::base::clock::Timestamp(0)).expect("applied");
+            document.remove("a")
+        };
+        assert_eq!(after(RawBson::Int64(1)), Some(bson!([{ "x": 1 }, [1, 2], "1", null])));
+        assert_eq!(after(bson::rawbson!([1.0, 2])), Some(bson!([1, { "x": 1 }, 1.0, "1", null])));
+        assert_eq!(after(RawBson::Null), Some(bson!([1, { "x": 1 }, [1, 2], 1.0, "1"])));
+    }
 }

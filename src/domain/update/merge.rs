@@ -17,10 +17,19 @@ impl Update {
     }
 }
 
+/// Takes fields away in one go: `Document::remove` moves all that follow, each time.
+pub(super) fn remove(document: &mut Document, doomed: impl Fn(&str) -> bool) {
+    *document = std::mem::take(document).into_iter().filter(|(name, _)| !doomed(name)).collect();
+}
+
 pub(super) fn merge(target: &mut Document, patch: &Document) {
+    let doomed = |name: &str| matches!(patch.get(name), Some(Bson::Null));
+    if patch.keys().any(|name| doomed(name)) {
+        remove(target, doomed);
+    }
     for (name, value) in patch {
         match value {
-            Bson::Null => drop(target.remove(name)),
+            Bson::Null => {}
             Bson::Document(inner) => match target.get_mut(name) {
                 Some(Bson::Document(held)) => merge(held, inner),
                 _ => {
@@ -60,6 +69,15 @@ mod tests {
             Update::merge(&patch).and_then(|update| update.apply(&mut document, Timestamp(0))).expect("a patch");
             assert_eq!(Bson::Document(document), after, "{before} patched by {patch:?}");
         }
+    }
+
+    #[test]
+    fn what_stays_keeps_its_order() {
+        let mut document = bson::doc! { "a": 1, "b": 2, "c": { "x": 1, "y": 2, "z": 3 }, "d": 4, "e": null };
+        let patch = rawdoc! { "d": null, "n": 1, "a": null, "none": null, "c": { "x": null, "w": null, "z": 4 } };
+        Update::merge(&patch).and_then(|update| update.apply(&mut document, Timestamp(0))).expect("a patch");
+        let after = bson::doc! { "b": 2, "c": { "y": 2, "z": 4 }, "e": null, "n": 1 };
+        assert_eq!(document.to_string(), after.to_string());
     }
 
     #[test]

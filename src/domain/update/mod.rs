@@ -8,7 +8,7 @@ mod parse;
 
 use super::{filter::Filter, path::Path, sort::Direction};
 use bson::{
-    Bson, Document,
+    Bson, Document, RawBson,
     raw::{CStr, cstr},
     spec::ElementType,
 };
@@ -59,8 +59,6 @@ enum Action {
     },
     /// Takes what the source of this place held.
     RenameTo(usize),
-    /// Taken away by a rename, once everything is applied.
-    RenameFrom,
 }
 
 #[derive(Debug, Clone)]
@@ -80,7 +78,7 @@ enum Order {
 
 #[derive(Debug, Clone)]
 enum Pull {
-    Equal(Bson),
+    Equal(RawBson),
     /// Documents of the array the filter holds of.
     Documents(Filter),
     /// Elements, wrapped under [`WRAPPED`], the filter holds of.

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 use bson::{Bson, RawBsonRef, RawDocument, RawDocumentBuf};
-use std::collections::btree_map::Entry;
+use std::{cell::Cell, collections::btree_map::Entry};
 
 impl Update {
     /// `{"$set": {…}, "$inc": {…}}`. The system's fields are refused, and so are two changes of one place.
@@ -20,6 +20,7 @@ impl Update {
         limits::nesting(document)?;
         let (mut fields, mut sources) = (Fields::new(), Vec::new());
         let mut empty = true;
+        let patterns = Cell::new(0);
         for (operator, value) in entries(document) {
             empty = false;
             if !OPERATORS.contains(&operator) {
@@ -32,11 +33,12 @@ impl Update {
                 if operator == "$rename" {
                     let RawBsonRef::String(to) = operand else { return Err(about("update.rename", operator, name)) };
                     let to = target(to)?;
-                    add(&mut fields, &path, Action::RenameFrom)?;
+                    // What it moves is taken before anything is applied.
+                    add(&mut fields, &path, Action::Unset)?;
                     add(&mut fields, &to, Action::RenameTo(sources.len()))?;
                     sources.push(path);
                 } else {
-                    add(&mut fields, &path, action(operator, operand, name)?)?;
+                    add(&mut fields, &path, action(operator, operand, name, &patterns)?)?;
                 }
             }
         }
@@ -90,7 +92,7 @@ fn add(fields: &mut Fields, path: &Path, action: Action) -> Result<(), Fault> {
     }
 }
 
-fn action(operator: &str, operand: RawBsonRef<'_>, at: &str) -> Result<Action, Fault> {
+fn action(operator: &str, operand: RawBsonRef<'_>, at: &str, patterns: &Cell<usize>) -> Result<Action, Fault> {
     Ok(match operator {
         "$set" => Action::Set(owned(operand, at)?),
         "$unset" => Action::Unset,
@@ -100,7 +102,7 @@ fn action(operator: &str, operand: RawBsonRef<'_>, at: &str) -> Result<Action, F
         "$max" => Action::Max(owned(operand, at)?),
         "$push" => Action::Push(push(operand, at)?),
         "$addToSet" => Action::AddToSet(members(operand, at)?),
-        "$pull" => Action::Pull(pull(operand, at)?),
+        "$pull" => Action::Pull(pull(operand, at, patterns)?),
         "$pop" => match value::whole(operand) {
             Some(1) => Action::PopLast,
             Some(-1) => Action::PopFirst,
@@ -184,21 +186,21 @@ fn each(value: RawBsonRef<'_>, at: &str) -> Result<Vec<Bson>, Fault> {
 
 /// A document of operators or a regular expression is a condition on each element, another document a filter of
 /// the documents among them, and anything else a value to equal.
-fn pull(operand: RawBsonRef<'_>, at: &str) -> Result<Pull, Fault> {
+fn pull(operand: RawBsonRef<'_>, at: &str, patterns: &Cell<usize>) -> Result<Pull, Fault> {
     let wrapped = |condition: RawBsonRef<'_>| {
         let mut document = RawDocumentBuf::new();
         document.append(WRAPPED, condition);
-        Filter::parse(&document)
+        Filter::parse_beside(&document, patterns)
     };
     let pull = match operand {
         RawBsonRef::Document(condition) => match entries(condition).next() {
             Some((name, _)) if name.starts_with('$') && !matches!(name, "$and" | "$or" | "$nor" | "$not") => {
                 Pull::Values(wrapped(operand)?)
             }
-            _ => Pull::Documents(Filter::parse(condition)?),
+            _ => Pull::Documents(Filter::parse_beside(condition, patterns)?),
         },
         RawBsonRef::RegularExpression(_) => Pull::Values(wrapped(operand)?),
-        value => Pull::Equal(owned(value, at)?),
+        value => Pull::Equal(value.into()),
     };
     match &pull {
         Pull::Documents(filter) | Pull::Values(filter) if filter.near().is_some() => {
