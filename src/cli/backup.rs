@@ -26,6 +26,8 @@ pub enum Command {
         backup: Option<String>,
         #[arg(long, value_name = "FILE")]
         identity: Option<PathBuf>,
+        #[arg(long, value_name = "SIGNER", requires = "identity")]
+        signer: Vec<String>,
     },
 }
 
@@ -35,14 +37,18 @@ pub enum Keys {
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    List,
 }
 
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Keys(Keys::Generate { output }) => generate(context, output.as_deref()),
+        Command::Keys(Keys::List) => keys(context).await,
         Command::Create => create(context).await,
         Command::List => list(context).await,
-        Command::Verify { backup, identity } => verify(context, backup.as_deref(), identity.as_deref()).await,
+        Command::Verify { backup, identity, signer } => {
+            verify(context, backup.as_deref(), identity.as_deref(), &signer).await
+        }
     }
 }
 
@@ -61,6 +67,20 @@ fn generate(context: &Context, path: Option<&Path>) -> Result<(), Failure> {
         }
         None => context.answer(&json!({ "recipient": recipient, "identity": text.as_str() }), || text.to_string()),
     }
+}
+
+/// Whom backups are sealed to, and who signs them.
+async fn keys(context: &Context) -> Result<(), Failure> {
+    let mut client = Client::open(context, context.config(Vec::new())?).await?;
+    let answer = client.get("/admin/backups/keys").await?;
+    client.close().await?;
+    let rows = |name: &str, word: &'static str| {
+        let keys = answer.data[name].as_array().into_iter().flatten();
+        keys.map(|key| [text(context.language, word).to_owned(), self::word(key)]).collect::<Vec<_>>()
+    };
+    let all = [rows("recipients", "cli.backup.recipient"), rows("signers", "cli.backup.signer")].concat();
+    let header = ["cli.backup.role", "cli.backup.key"].map(|key| text(context.language, key));
+    context.answer(&answer.data, || output::table(header, &all))
 }
 
 async fn create(context: &Context) -> Result<(), Failure> {
@@ -91,14 +111,30 @@ fn row(backup: &Value) -> [String; 5] {
 }
 
 /// With a private key the check is made here: the server never sees it.
-async fn verify(context: &Context, backup: Option<&str>, identity: Option<&Path>) -> Result<(), Failure> {
+async fn verify(
+    context: &Context,
+    backup: Option<&str>,
+    identity: Option<&Path>,
+    signers: &[String],
+) -> Result<(), Failure> {
     let config = context.config(Vec::new())?;
     let data = match identity {
         Some(path) => {
-            let identity = identity_file(path)?;
+            let identity = identity_file(path, signers)?;
+            let vouched = !identity.signers().is_empty();
             let verified = server::verify(config.backup_target(), backup.map(str::to_owned), identity).await;
             let Verified { header, manifest } = verified.map_err(super::serve::failure)?;
-            json!({ "id": header.id(), "documents": manifest.documents, "records": manifest.records, "opened": true })
+            if !vouched {
+                context.say(&Fault::new("cli.restore.unvouched").with("signer", manifest.signer()));
+            }
+            json!({
+                "id": header.id(),
+                "documents": manifest.documents,
+                "records": manifest.records,
+                "opened": true,
+                "signer": manifest.signer(),
+                "signerVouched": vouched,
+            })
         }
         None => {
             let mut client = Client::open(context, config).await?;
@@ -111,8 +147,11 @@ async fn verify(context: &Context, backup: Option<&str>, identity: Option<&Path>
     context.done(&data, &done)
 }
 
-pub fn identity_file(path: &Path) -> Result<Identity, Failure> {
+/// A recipient's private key, and whose signature to believe beside what its file says.
+pub fn identity_file(path: &Path, signers: &[String]) -> Result<Identity, Failure> {
     let text = std::fs::read_to_string(path).map(zeroize::Zeroizing::new);
     let text = text.map_err(|error| unreadable(path.display(), error))?;
-    Identity::from_file(&text).map_err(|error| super::serve::failure(error.into()))
+    let failed = |error: crate::services::Error| super::serve::failure(error.into());
+    let signers = signers.iter().map(|signer| signer.parse()).collect::<Result<_, _>>().map_err(failed)?;
+    Ok(Identity::from_file(&text).map_err(failed)?.believing(signers))
 }

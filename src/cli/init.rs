@@ -61,12 +61,14 @@ fn tell(context: &Context, config: &Config, made: &Initialised, email: &str, wri
         "dataDir": data,
         "adminEmail": email,
         "authority": made.authority,
+        "signer": made.signer,
         "configuration": file,
         "configurationWritten": written,
     });
     let mut words = vec![
         Fault::new("cli.init.done").with("id", &made.stamp.id).at(&data),
         Fault::new("cli.init.authority").at(made.authority.display().to_string()),
+        Fault::new("cli.init.signer").with("signer", &made.signer),
         Fault::new(if written { "cli.init.written" } else { "cli.init.kept" }).at(file),
         Fault::new("cli.init.administrator").with("email", email),
     ];

@@ -20,6 +20,10 @@ pub struct Arguments {
     into: PathBuf,
     #[arg(long, value_name = "ENV", value_parser = ["development", "staging", "production"])]
     environment: Option<String>,
+    #[arg(long, value_name = "SIGNER", conflicts_with = "any_signer")]
+    signer: Vec<String>,
+    #[arg(long)]
+    any_signer: bool,
     #[arg(long)]
     dry_run: bool,
 }
@@ -33,8 +37,9 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     let restoring = Restoring {
         from: arguments.from,
         backup: arguments.backup,
-        identity: identity_file(&arguments.identity)?,
+        identity: identity_file(&arguments.identity, &arguments.signer)?,
         environment: config.instance.environment.unwrap_or(Environment::Production),
+        any_signer: arguments.any_signer,
         dry_run: arguments.dry_run,
     };
     let mut bar = Progress::new(context, Some(0), "cli.progress.documents");
@@ -42,7 +47,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     let restored = restore(&config, Arc::new(SystemClock), restoring, progress).await;
     let restored = restored.map_err(super::serve::failure)?;
     if restored.unvouched {
-        context.say(&Fault::new("cli.restore.unvouched").with("signer", &restored.manifest.signer));
+        context.say(&Fault::new("cli.restore.unvouched").with("signer", restored.manifest.signer()));
     }
     let key = if arguments.dry_run { "cli.restore.would" } else { "cli.restore.done" };
     let done = Fault::new(key)
@@ -56,7 +61,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
         "instance": restored.stamp.id,
         "lineage": restored.stamp.lineage,
         "documents": restored.manifest.documents,
-        "signer": restored.manifest.signer,
+        "signer": restored.manifest.signer(),
         "signerVouched": !restored.unvouched,
         "into": arguments.into,
         "restored": !arguments.dry_run,

@@ -56,6 +56,14 @@ struct Found {
 }
 
 #[derive(Serialize, Object)]
+struct Keys {
+    /// Public keys: their owners alone can open a backup
+    recipients: Vec<String>,
+    /// This instance's, every version
+    signers: Vec<String>,
+}
+
+#[derive(Serialize, Object)]
 struct Sound {
     id: String,
     documents: u64,
@@ -84,6 +92,14 @@ impl Routes {
         let all = by.exchange.state.backups.list(&by.caller).await?;
         let all: Vec<_> = all.into_iter().map(|listed| Found::of(listed, by.exchange.language)).collect();
         Answer::value(&by.exchange, &all)
+    }
+
+    /// Whom backups are sealed to, and who signs them
+    #[oai(path = "/keys", method = "get", operation_id = "listBackupKeys")]
+    async fn keys(&self, by: By) -> Result<Answer<Keys>> {
+        let (recipients, signers) = by.exchange.state.backups.keys(&by.caller)?;
+        let recipients = recipients.iter().map(ToString::to_string).collect();
+        Answer::value(&by.exchange, &Keys { recipients, signers: signers.iter().map(ToString::to_string).collect() })
     }
 
     /// Check every byte of a backup against its signature

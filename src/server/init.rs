@@ -10,6 +10,7 @@ use crate::{
     base::{clock::SharedClock, config::Config, environment::Environment, fault::Fault, files, random},
     services::{
         access::{Caller, Role},
+        backups,
         instance::{self, Stamp},
         keyring::Keyring,
     },
@@ -34,6 +35,8 @@ pub struct Initialised {
     pub password: Option<Zeroizing<String>>,
     /// The certificate clients must trust.
     pub authority: PathBuf,
+    /// Who will sign the backups.
+    pub signer: String,
 }
 
 /// The authority's certificate, for clients.
@@ -64,14 +67,15 @@ async fn furnish(config: &Config, clock: SharedClock, init: Init) -> Result<Init
     keyring.save(data, &stamp, &root).await?;
 
     let store = open::store(config, &stamp, &keyring, &clock).await?;
-    let Opened { documents, identities, .. } = open::assemble(config, stamp.clone(), keyring, store, clock)?;
+    let Opened { documents, identities, keyring, .. } = open::assemble(config, stamp.clone(), keyring, store, clock)?;
     instance::furnish(&*documents, now).await?;
     let made = init.password.is_none();
     let password = init.password.unwrap_or_else(random::password);
     identities.add(&Caller::system(), &init.email, password.clone(), vec![Role::Admin]).await?;
     documents.close().await?;
     stamp.write(data)?;
-    Ok(Initialised { stamp, password: made.then_some(password), authority: path })
+    let signer = backups::signers(&keyring).first().map(ToString::to_string).unwrap_or_default();
+    Ok(Initialised { signer, stamp, password: made.then_some(password), authority: path })
 }
 
 /// Takes back what a failed init left in a directory that was empty before it.

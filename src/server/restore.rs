@@ -10,7 +10,7 @@ use crate::{
     base::{clock::SharedClock, config::Config, environment::Environment, fault::Fault, files},
     ports::documents::Load,
     services::{
-        backups::{self, Identity, Manifest, Progress, Restore, Trust},
+        backups::{self, Identity, Manifest, Progress, Restore},
         instance::{self, Stamp},
         keyring::{Keyring, Purpose},
     },
@@ -27,6 +27,8 @@ pub struct Restoring {
     pub identity: Identity,
     /// A backup of another environment is refused.
     pub environment: Environment,
+    /// Restore also what nobody vouches for.
+    pub any_signer: bool,
     /// Read and check everything, write nothing.
     pub dry_run: bool,
 }
@@ -51,6 +53,10 @@ pub async fn restore(
     if restoring.dry_run {
         return blocking(move || dry_run(&restoring)).await;
     }
+    // Whoever knows the public keys could have made it.
+    if restoring.identity.signers().is_empty() && !restoring.any_signer {
+        return Err(Problem::new(Kind::Refused, Fault::new("backups.unvouched")));
+    }
     instance::claim(&data)?;
     let config = config.clone();
     let handle = Handle::current();
@@ -59,13 +65,6 @@ pub async fn restore(
         super::init::clear(&data);
     }
     filled
-}
-
-fn trust(identity: &Identity) -> Trust<'_> {
-    match identity.signers() {
-        [] => Trust::Anyone,
-        signers => Trust::Signers(signers),
-    }
 }
 
 fn next_stamp(restore: &Restore<'_>) -> Stamp {
@@ -82,7 +81,7 @@ fn next_stamp(restore: &Restore<'_>) -> Stamp {
 fn dry_run(restoring: &Restoring) -> Result<Restored, Problem> {
     let target = Folder::open(&restoring.from)?;
     let name = backups::locate(&target, restoring.backup.as_deref())?;
-    let trust = trust(&restoring.identity);
+    let trust = restoring.identity.trust();
     let restore = Restore::begin(&target, &name, &restoring.identity, trust, restoring.environment)?;
     let stamp = next_stamp(&restore);
     let manifest = backups::verify_open(&target, &name, &restoring.identity, trust)?.manifest;
@@ -99,7 +98,7 @@ fn fill(
     let data = &config.instance.data_dir;
     let target = Folder::open(&restoring.from)?;
     let name = backups::locate(&target, restoring.backup.as_deref())?;
-    let trust = trust(&restoring.identity);
+    let trust = restoring.identity.trust();
     let restore = Restore::begin(&target, &name, &restoring.identity, trust, restoring.environment)?;
     let stamp = next_stamp(&restore);
     let keyring = Keyring::from_keys(restore.keys().to_vec())?;

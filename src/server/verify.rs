@@ -4,7 +4,7 @@ use super::problem::{Kind, Problem};
 use crate::{
     backends::objects::folder::Folder,
     base::fault::Fault,
-    services::backups::{self, Identity, Trust, Verified},
+    services::backups::{self, Identity, Verified},
 };
 use std::path::PathBuf;
 
@@ -13,11 +13,7 @@ pub async fn verify(folder: PathBuf, backup: Option<String>, identity: Identity)
     let read = tokio::task::spawn_blocking(move || {
         let target = Folder::open(folder)?;
         let name = backups::locate(&target, backup.as_deref())?;
-        let trust = match identity.signers() {
-            [] => Trust::Anyone,
-            signers => Trust::Signers(signers),
-        };
-        Ok::<_, Problem>(backups::verify_open(&target, &name, &identity, trust)?)
+        Ok::<_, Problem>(backups::verify_open(&target, &name, &identity, identity.trust())?)
     });
     read.await.map_err(|error| Problem::new(Kind::Failed, Fault::new("instance.store").with("why", error)))?
 }

@@ -53,6 +53,18 @@ fn a_backup_is_made_checked_and_restored() {
 
     let restore = ["restore", "--from", "backups", "--identity", "key"];
     let with = |more: &[&'static str]| [&restore[..], more].concat();
+    // Nobody vouches for it yet: shown, not restored. Another's signature neither.
+    assert_eq!(opened["signerVouched"], false);
+    assert_eq!(instance.answer(&with(&["--into", "shown", "--dry-run"]))["signer"], opened["signer"]);
+    instance.failure(&with(&["--into", "other"]), 3);
+    let keys = instance.answer(&["backup", "keys", "list"]);
+    assert_eq!((&keys["signers"][0], keys["recipients"].as_array().unwrap().len()), (&opened["signer"], 1));
+    let other = prepared().answer(&["backup", "keys", "list"])["signers"][0].as_str().unwrap().to_owned();
+    let stranger = instance.run(&[&restore[..], &["--into", "other", "--signer", &other]].concat());
+    assert_eq!(stranger.status.code(), Some(5), "{}", stderr(&stranger));
+    assert!(!instance.path("other").exists() || std::fs::read_dir(instance.path("other")).unwrap().count() == 0);
+    instance.write("key", &format!("{}{}\n", instance.read("key"), keys["signers"][0].as_str().unwrap()));
+    assert_eq!(instance.answer(&["backup", "verify", "--identity", "key"])["signerVouched"], true);
     instance.failure(&with(&["--into", "data"]), 3);
     instance.failure(&with(&["--into", "other", "--environment", "production"]), 3);
     let shown = instance.answer(&with(&["--into", "shown", "--dry-run"]));
@@ -88,6 +100,6 @@ fn a_damaged_backup_and_a_foreign_key_are_refused() {
     std::fs::write(&path, bytes).unwrap();
     instance.failure(&["backup", "verify"], 5);
     instance.failure(&["backup", "verify", "--identity", "key"], 5);
-    instance.failure(&[&restore[..], &["key"]].concat(), 5);
+    instance.failure(&[&restore[..], &["key", "--any-signer"]].concat(), 5);
     assert!(!instance.path("other").exists() || std::fs::read_dir(instance.path("other")).unwrap().count() == 0);
 }

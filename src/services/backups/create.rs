@@ -71,7 +71,8 @@ pub fn create(
     enough_recipients(request)?;
     let signers = signers(request.keyring);
     let trust = Trust::Signers(&signers);
-    let header = header(request, snapshot.sequence(), newest(target, &request.stamp.id, trust)?)?;
+    let header =
+        header(request, snapshot.sequence(), newest(target, &request.stamp.id, trust)?.map(|(_, manifest)| manifest))?;
     let name = name(&header);
     let key = FileKey::random();
     let writer =

@@ -1,6 +1,8 @@
 //! Where backups are asked for: permission first, one made at a time, the work off the request's thread.
 
-use super::{Created, Listed, Recipient, Request, Trust, Verified, create, list, locate, signers, verify};
+use super::{
+    Created, Listed, Recipient, Request, Signer, Trust, Verified, create, list, locate, newest, signers, verify,
+};
 use crate::{
     base::{
         clock::{SharedClock, Timestamp},
@@ -55,6 +57,12 @@ impl Backups {
         .await
     }
 
+    /// Whom backups are sealed to, and the keys that sign them.
+    pub fn keys(&self, caller: &Caller) -> Result<(Vec<Recipient>, Vec<Signer>)> {
+        access::decide(caller, Action::View, Resource::Module("backups"))?;
+        Ok((self.recipients.clone(), signers(&self.keyring)))
+    }
+
     /// Every backup at the target, oldest first.
     pub async fn list(&self, caller: &Caller) -> Result<Vec<Listed>> {
         access::decide(caller, Action::View, Resource::Module("backups"))?;
@@ -73,11 +81,11 @@ impl Backups {
         .await
     }
 
-    /// When the newest readable backup was made; for metrics and alerts.
+    /// When the newest sound backup of this instance was made: what the journal may let go of, and what alerts go by.
     pub async fn newest(&self) -> Result<Option<Timestamp>> {
-        let target = self.target.clone();
-        let all = blocking(move || list(&*target)).await?;
-        Ok(all.iter().filter_map(|listed| listed.header.as_ref().ok()).map(|(header, _)| header.created).max())
+        let (target, instance, keyring) = (self.target.clone(), self.stamp.id.clone(), self.keyring.clone());
+        let found = blocking(move || newest(&*target, &instance, Trust::Signers(&signers(&keyring)))).await?;
+        Ok(found.map(|(header, _)| header.created))
     }
 }
 

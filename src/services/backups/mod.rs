@@ -90,15 +90,16 @@ pub fn verify_open(target: &dyn Objects, name: &str, identity: &Identity, trust:
     Ok(Verified { header, manifest: Contents::new(backup.unseal(identity)?).finish(trust)? })
 }
 
-/// The manifest of the newest backup of this instance that has a sound one: the link of the chain.
-fn newest(target: &dyn Objects, instance: &str, trust: Trust<'_>) -> Result<Option<Manifest>> {
+/// The newest backup of this instance whose manifest is sound: the link of the chain.
+fn newest(target: &dyn Objects, instance: &str, trust: Trust<'_>) -> Result<Option<(Header, Manifest)>> {
     for listed in list(target)?.into_iter().rev() {
-        if !listed.header.is_ok_and(|(header, _)| header.instance == instance) {
+        let Ok((header, _)) = listed.header else { continue };
+        if header.instance != instance {
             continue;
         }
         let manifest = manifest_at_end(listed.bytes, |from| read(target, &listed.name, from), trust);
         match manifest {
-            Ok(manifest) => return Ok(Some(manifest)),
+            Ok(manifest) => return Ok(Some((header, manifest))),
             Err(Error::Damaged(_) | Error::NotFound(_)) => {}
             Err(other) => return Err(other),
         }

@@ -3,6 +3,7 @@
 //! A text form is `debrouille-KIND-1-` and 72 hex digits: 32 bytes of key, then 4 of checksum, the first of
 //! SHA-256 over the prefix and the key. A slip of the pen is noticed, not corrected.
 
+use super::file::Trust;
 use crate::{
     base::{fault::Fault, random},
     services::{Error, Result},
@@ -79,6 +80,11 @@ impl Signer {
         public.try_into().ok().map(Self)
     }
 
+    /// As a manifest names it: 64 hex digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        Self::new(&hex::decode(text).ok()?)
+    }
+
     pub(super) fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -116,9 +122,23 @@ impl Identity {
         &self.recipient
     }
 
-    /// The instances whose signature the file says to believe.
+    /// The instances whose signature the file, or its owner, says to believe.
     pub fn signers(&self) -> &[Signer] {
         &self.signers
+    }
+
+    #[must_use]
+    pub fn believing(mut self, signers: Vec<Signer>) -> Self {
+        self.signers.extend(signers);
+        self
+    }
+
+    /// Without a signer anyone's backup opens: damage shows, forgery does not.
+    pub fn trust(&self) -> Trust<'_> {
+        match self.signers() {
+            [] => Trust::Anyone,
+            signers => Trust::Signers(signers),
+        }
     }
 
     pub(super) fn private_bytes(&self) -> &Zeroizing<[u8; 32]> {

@@ -51,6 +51,11 @@ pub enum Trust<'a> {
 }
 
 impl Manifest {
+    /// Who signed, in the form people compare.
+    pub fn signer(&self) -> String {
+        Signer::from_hex(&self.signer).map_or_else(|| self.signer.clone(), |signer| signer.to_string())
+    }
+
     pub(super) fn new(header: &Header, hash: &[u8; 32], body: &Sum, totals: Totals, signer: &Ed25519KeyPair) -> Self {
         Self {
             backup: header.id(),
