@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -12,6 +12,9 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let staged = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
     file.write_all(bytes)?;
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        adopt(&file, folder)?;
+    }
     file.sync_all()?;
     fs::rename(&staged, path)?;
     sync_folder(path)
@@ -23,6 +26,15 @@ pub fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     sync_folder(path)
+}
+
+/// What root makes for the service belongs to the owner of the folder it lies in, or the service could not read it.
+pub fn adopt(file: &File, folder: &Path) -> io::Result<()> {
+    let owner = fs::metadata(folder)?;
+    if rustix::process::geteuid().is_root() && owner.uid() != file.metadata()?.uid() {
+        std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
 }
 
 /// A folder and its parents, closed to everyone else.

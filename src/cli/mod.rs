@@ -27,7 +27,7 @@ use crate::base::config::process_environment;
 use clap::{FromArgMatches, Parser, Subcommand};
 use context::Context;
 use failure::{Code, Failure};
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 /// Its words are `cli.help.*` in the catalogue: see [`words`].
 #[derive(Parser)]
@@ -99,7 +99,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(Code::Unavailable as u8);
         }
     };
-    match runtime.block_on(run(&context, arguments.command)) {
+    let done = runtime.block_on(run(&context, arguments.command));
+    // What still reads on a thread of its own, a long check of a backup, is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             context.report(&failure);

@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod health;
 pub mod journal;
 pub mod scrub;
+pub mod sessions;
 
 pub use scheduler::Scheduler;
 

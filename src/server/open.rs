@@ -79,11 +79,12 @@ pub fn assemble(
     let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
     let identities = Arc::new(Identities::new(documents.clone(), clock.clone(), sessions.clone()));
     let folder = backup_folder(config);
-    // Ours to make; a target the operator named must be there, or a disk that is not mounted would be filled beneath.
+    // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
     if config.backup.target.is_none() {
         files::private_folder(&folder).map_err(|error| Problem::file(folder.display(), error))?;
     }
-    let target = Arc::new(Folder::open(folder)?);
+    // Its absence fails backups, not the service.
+    let target = Arc::new(Folder::at(folder));
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
     let backups = Backups::new(documents.clone(), target, stamp.clone(), keyring.clone(), recipients, clock.clone());
     Ok(Opened { stamp, keyring, documents, sessions, identities, backups: Arc::new(backups), clock })
@@ -112,5 +113,9 @@ fn place(config: &Config, stamp: &Stamp, keyring: &Keyring) -> Place {
 
 fn options(config: &Config) -> Options {
     let bytes = |mib: u64| usize::try_from(mib.saturating_mul(1 << 20)).unwrap_or(usize::MAX);
-    Options { cache: bytes(config.storage.cache_mib), max_document: bytes(config.server.document_mib) }
+    Options {
+        cache: bytes(config.storage.cache_mib),
+        max_document: bytes(config.server.document_mib),
+        reserve: config.storage.reserve_mib << 20,
+    }
 }

@@ -26,6 +26,7 @@ use crate::{
         certificates::Certificates,
         health::{Health, Observer, Phase},
         journal::Journal,
+        sessions::Sessions,
     },
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -71,6 +72,7 @@ impl Doors {
 pub struct Parts {
     pub documents: Arc<dyn Documents>,
     pub backups: Arc<Backups>,
+    pub sessions: Arc<Sessions>,
     pub issuer: Arc<dyn Issuer>,
     /// Host names and addresses the certificate carries.
     pub names: Vec<String>,
@@ -111,7 +113,7 @@ impl Running {
         parts: Parts,
         senses: Senses,
     ) -> Result<Self, Problem> {
-        let Parts { documents, backups, issuer, names, app } = parts;
+        let Parts { documents, backups, sessions, issuer, names, app } = parts;
         let missing = || Problem::new(Kind::Failed, Fault::new("server.port_failed").with("listener", "https"));
         let (https, http) = (doors.address("https").ok_or_else(missing)?, doors.address("http"));
         let shown = Arc::new(Shown::default());
@@ -141,12 +143,12 @@ impl Running {
             serve(&stop, "https", listener, Some(tls), app, limits, &senses);
         }
         let running = Self { https, http, ops: ops.0, certificates, senses, documents, stopper, ops_stopper: ops.1 };
-        running.start_jobs(config, backups);
+        running.start_jobs(config, backups, sessions);
         running.senses.health.enter(Phase::Serving);
         Ok(running)
     }
 
-    fn start_jobs(&self, config: &Config, backups: Arc<Backups>) {
+    fn start_jobs(&self, config: &Config, backups: Arc<Backups>, sessions: Arc<Sessions>) {
         let Senses { clock, metrics, health } = self.senses.clone();
         let observer = Observer {
             documents: self.documents.clone(),
@@ -167,6 +169,7 @@ impl Running {
         scheduler.start(jobs::health::Observation(observer));
         scheduler.start(age);
         scheduler.start(jobs::journal::Trimming(journal));
+        scheduler.start(jobs::sessions::Sweeping(sessions));
         scheduler.start(jobs::scrub::Scrubbing { documents: self.documents.clone(), next: 0.into() });
         scheduler.start(jobs::certificates::Renewal(self.certificates.clone()));
     }

@@ -4,7 +4,7 @@
 use super::{keys, open};
 use crate::{
     base::{config::Config, environment::Environment, fault::Fault},
-    services::health::Finding,
+    services::{Error, backups::Recipient, health::Finding},
 };
 use std::{os::unix::fs::MetadataExt, path::Path};
 
@@ -25,7 +25,11 @@ fn root_key(config: &Config, environment: Environment) -> Finding {
 fn recipients(config: &Config, environment: Environment) -> Finding {
     const CHECK: &str = "recipients";
     let wanted = if environment == Environment::Production { 2 } else { 1 };
-    let found = config.backup.recipients.len();
+    let parsed = config.backup.recipients.iter().map(|text| text.parse::<Recipient>());
+    if let Some(Err(Error::Invalid(fault))) = parsed.clone().find(Result::is_err) {
+        return Finding::failure(CHECK, fault);
+    }
+    let found = parsed.count();
     if found < wanted {
         let few = Fault::new("preconditions.few_recipients").with("found", found).with("wanted", wanted);
         return Finding::warning(CHECK, few);
@@ -37,8 +41,12 @@ fn recipients(config: &Config, environment: Environment) -> Finding {
 fn target(config: &Config, environment: Environment) -> Finding {
     const CHECK: &str = "backup_target";
     let folder = open::backup_folder(config);
+    // The one in the data directory is made when first opened.
+    if config.backup.target.is_some() && !folder.is_dir() {
+        return Finding::warning(CHECK, Fault::new("objects.no_folder").at(folder.display().to_string()));
+    }
     let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
-    let same = !folder.exists() || device(&folder) == device(&config.instance.data_dir);
+    let same = device(&folder) == device(&config.instance.data_dir);
     if same && environment != Environment::Development {
         return Finding::warning(CHECK, Fault::new("preconditions.same_disk").at(folder.display().to_string()));
     }
@@ -48,7 +56,7 @@ fn target(config: &Config, environment: Environment) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::health::Level;
+    use crate::services::{backups::Identity, health::Level};
 
     fn warnings(words: &[(&'static str, &str)], environment: Environment) -> Vec<&'static str> {
         let config = Config::of(words).unwrap();
@@ -62,9 +70,20 @@ mod tests {
         let data = ("instance.data_dir", folder.path().to_str().unwrap());
         assert_eq!(warnings(&[data], Environment::Development), ["recipients"]);
         assert_eq!(warnings(&[data], Environment::Staging), ["root_key", "recipients", "backup_target"]);
-        let kept =
-            [data, ("instance.root_key_file", "/elsewhere"), ("backup.target", "/proc"), ("backup.recipients", "a")];
+        let recipient = Identity::generate(Vec::new()).recipient().to_string();
+        let kept = [
+            data,
+            ("instance.root_key_file", "/elsewhere"),
+            ("backup.target", "/proc"),
+            ("backup.recipients", &recipient),
+        ];
         assert_eq!(warnings(&kept, Environment::Staging), Vec::<&str>::new());
         assert_eq!(warnings(&kept, Environment::Production), ["recipients"], "two in production");
+        let unmounted = folder.path().join("absent");
+        let away = [data, ("backup.target", unmounted.to_str().unwrap()), ("backup.recipients", &recipient)];
+        assert_eq!(warnings(&away, Environment::Development), ["backup_target"]);
+        // What serving would refuse is a failure here too.
+        let config = Config::of(&[("backup.recipients", "a")]).unwrap();
+        assert_eq!(recipients(&config, Environment::Development).level, Level::Failure);
     }
 }

@@ -92,6 +92,7 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
         app: app(config, &opened, &senses, &stopper),
         documents: documents.clone(),
         backups: opened.backups.clone(),
+        sessions: opened.sessions.clone(),
     };
     match Running::start(config, doors, ops, stopper, parts, senses).await {
         Ok(running) => Ok(running),

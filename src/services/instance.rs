@@ -101,11 +101,15 @@ pub fn claim(data: &Path) -> Result<(), StampError> {
 /// Defines the appliance's own collections that are not there yet: at init, and after an upgrade that adds one.
 pub async fn furnish(documents: &dyn Documents, now: Timestamp) -> ServiceResult<()> {
     for (name, definition) in own_collections() {
-        if documents.describe(name).await?.is_some() {
+        let indexes =
+            |definition: &RawDocumentBuf| definition.get_array("indexes").map(|indexes| indexes.to_owned()).ok();
+        let held = documents.describe(name).await?;
+        // One of an earlier release gets the indexes it lacks.
+        if held.is_some_and(|held| indexes(&held.definition) == indexes(&definition)) {
             continue;
         }
         let (collection, id) = (COLLECTIONS.to_owned(), name.to_owned());
-        let operation = Operation { collection, id, expect: Expect::Absent, change: Change::Put(definition) };
+        let operation = Operation { collection, id, expect: Expect::Any, change: Change::Put(definition) };
         let origin = Caller::system().origin();
         documents.commit(Batch { time: now, origin, operations: vec![operation], check: None, receipt: None }).await?;
     }
@@ -114,9 +118,12 @@ pub async fn furnish(documents: &dyn Documents, now: Timestamp) -> ServiceResult
 
 fn own_collections() -> [(&'static str, RawDocumentBuf); 3] {
     [
-        (IDENTITIES, rawdoc! { "indexes": [{ "keys": { "email": 1 }, "unique": true }] }),
-        (SESSIONS, rawdoc! { "indexes": [{ "keys": { "identity": 1 } }] }),
-        (REFRESHES, rawdoc! { "indexes": [{ "keys": { "session": 1 } }] }),
+        (
+            IDENTITIES,
+            rawdoc! { "indexes": [{ "keys": { "email": 1 }, "unique": true }, { "keys": { "tokensFrom": 1 } }] },
+        ),
+        (SESSIONS, rawdoc! { "indexes": ["identity", "_updatedAt", "expires"] }),
+        (REFRESHES, rawdoc! { "indexes": ["expires"] }),
     ]
 }
 

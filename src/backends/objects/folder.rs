@@ -11,7 +11,7 @@ use rustix::fs::{Advice, CWD, FlockOperation, RenameFlags};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -22,15 +22,24 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// The folder must be there: a missing one may be a disk that is not mounted.
+    /// One that must be there already.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
-        let path = path.into();
-        match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => Ok(Self { path }),
-            Ok(_) => Err(Error::Rejected(Fault::new("objects.not_a_folder").at(path.display().to_string()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(Error::Rejected(Fault::new("objects.no_folder").at(path.display().to_string())))
-            }
+        let folder = Self::at(path);
+        folder.there()?;
+        Ok(folder)
+    }
+
+    /// One that must be there whenever it is used: a missing one may be a disk that is not mounted.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    fn there(&self) -> Result<()> {
+        let fault = |key| Error::Rejected(Fault::new(key).at(self.path.display().to_string()));
+        match fs::metadata(&self.path) {
+            Ok(metadata) if metadata.is_dir() => Ok(()),
+            Ok(_) => Err(fault("objects.not_a_folder")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(fault("objects.no_folder")),
             Err(error) => Err(error.into()),
         }
     }
@@ -65,6 +74,7 @@ impl Objects for Folder {
     }
 
     fn put_new(&self, name: &str) -> Result<Box<dyn Upload>> {
+        self.there()?;
         let target = self.file(name)?;
         if target.try_exists()? {
             return Err(exists(&target));
@@ -74,6 +84,11 @@ impl Objects for Folder {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
         let upload = PartialFile { file, partial, target };
         rustix::fs::flock(&upload.file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from)?;
+        // Swept by another writer between the two? Then the lock is on a file without a name.
+        if upload.file.metadata()?.nlink() == 0 {
+            return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
+        }
+        files::adopt(&upload.file, &self.path)?;
         Ok(Box::new(upload))
     }
 
@@ -89,6 +104,7 @@ impl Objects for Folder {
     }
 
     fn list(&self) -> Result<Vec<Object>> {
+        self.there()?;
         let mut objects = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;

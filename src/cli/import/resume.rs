@@ -53,6 +53,9 @@ pub fn write(path: &Path, mark: &Mark) -> Result<(), Failure> {
     let failed = |error: io::Error| unwritable(path.display(), error);
     if let Some(folder) = path.parent() {
         files::private_folder(folder).map_err(failed)?;
+        if let Some(data) = folder.parent() {
+            std::fs::File::open(folder).and_then(|folder| files::adopt(&folder, data)).map_err(failed)?;
+        }
     }
     let bytes = serde_json::to_vec(mark).map_err(|error| unwritable(path.display(), error))?;
     files::replace(path, &bytes).map_err(failed)

@@ -55,6 +55,8 @@ pub fn list(target: &dyn Objects) -> Result<Vec<Listed>> {
         let header = match open(target, &name) {
             Ok(backup) => Ok((backup.header().clone(), backup.recipients())),
             Err(Error::Damaged(fault) | Error::Refused(fault)) => Err(fault),
+            // One that cannot be read says nothing against the others.
+            Err(Error::Internal(cause)) => Err(Fault::new("backups.unreadable").with("cause", cause)),
             // Deleted since the names were read.
             Err(Error::NotFound(_)) => continue,
             Err(other) => return Err(other),

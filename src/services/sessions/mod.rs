@@ -17,7 +17,7 @@ use crate::{
         fault::Fault,
         random,
     },
-    domain::{filter::Filter, sort::Sort, update::Update},
+    domain::{document::revision, filter::Filter, sort::Sort, update::Update},
     ports::documents::{Batch, Change, Documents, Expect, Operation, Query},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -35,6 +35,8 @@ pub const REFRESHES: &str = "system.refreshes";
 /// How long a session lives without being refreshed, and an access token at most, in seconds.
 const SESSION_LIFE: i64 = 30 * 24 * 3600;
 const ACCESS_LIFE: i64 = 600;
+/// Documents changed in one commit.
+const AT_ONCE: usize = 500;
 
 /// What a login or a refresh gives.
 #[derive(Debug)]
@@ -110,6 +112,13 @@ impl Sessions {
         let (refresh, kept) = new_refresh(&session.id, now);
         let operations = vec![put(SESSIONS, &session.id, &session)?, put(REFRESHES, &kept.hash, &kept)?];
         self.commit(caller, now, operations).await?;
+        // The proof may be of a password changed meanwhile; a change from here on finds this session and ends it.
+        let current = self.documents.get(IDENTITIES, &identity.id).await?;
+        let current = current.map(|document| identities::read(&document)).transpose()?;
+        if current.is_none_or(|now| now.tokens_from != identity.tokens_from || now.status != Status::Active) {
+            self.end_now(caller, std::slice::from_ref(&session.id)).await?;
+            return Err(Error::InvalidProof("identity changed"));
+        }
         self.grant(identity, &session.id, refresh, now)
     }
 
@@ -139,8 +148,7 @@ impl Sessions {
             return Err(Error::InvalidProof("identity disabled"));
         }
         let (next, fresh) = new_refresh(&session.id, now);
-        let revision = document.get_i64("_rev").or_else(|_| document.get_i32("_rev").map(i64::from));
-        let revision = revision.map_err(|error| Error::Internal(Box::new(error)))?;
+        let revision = revision(&document).ok_or_else(|| Error::Internal("a refresh token without revision".into()))?;
         let used = set(REFRESHES, &hash, Expect::Revision(revision), &rawdoc! { "used": true })?;
         let expires = now.plus_seconds(SESSION_LIFE).0;
         let longer = set(SESSIONS, &session.id, Expect::Present, &rawdoc! { "expires": expires })?;
@@ -171,6 +179,35 @@ impl Sessions {
         self.select(SESSIONS, &rawdoc! { "identity": identity, "ended": false, "expires": { "$gt": now } }).await
     }
 
+    /// Lets go of sessions and refresh tokens that are long over. Answers how many documents went.
+    pub async fn sweep(&self) -> Result<usize> {
+        let now = self.clock.now();
+        let over = rawdoc! { "expires": { "$lt": now.plus_seconds(-2 * ACCESS_LIFE).0 } };
+        let mut gone = 0;
+        for collection in [REFRESHES, SESSIONS] {
+            let filter = Arc::new(Filter::parse(&over).map_err(Error::Invalid)?);
+            loop {
+                let query = Query {
+                    collection: collection.to_owned(),
+                    filter: filter.clone(),
+                    sort: Sort::default(),
+                    limit: AT_ONCE,
+                    after: None,
+                };
+                let page = self.documents.find(query).await?;
+                // Only as they were read: a session may have been prolonged since.
+                let operations =
+                    page.documents.iter().map(|document| remove(collection, document)).collect::<Result<Vec<_>>>()?;
+                if operations.is_empty() {
+                    break;
+                }
+                gone += operations.len();
+                self.commit(&Caller::system(), now, operations).await?;
+            }
+        }
+        Ok(gone)
+    }
+
     /// Ends one of the caller's own sessions; `None`: the one that asks.
     pub async fn end(&self, caller: &Caller, session: Option<&str>) -> Result<()> {
         let (identity, current) = own(caller)?;
@@ -180,7 +217,7 @@ impl Sessions {
         if read::<Session>(&document)?.identity != identity {
             return Err(unknown());
         }
-        self.end_one(caller, id).await
+        self.end_now(caller, &[id.to_owned()]).await
     }
 
     /// Ends all of the caller's own sessions.
@@ -192,8 +229,10 @@ impl Sessions {
     /// Ends every session of an identity; tokens issued up to `from` are no proof any more.
     pub(super) async fn end_all(&self, caller: &Caller, identity: &str, from: Timestamp) -> Result<()> {
         self.remember(identity.to_owned(), from);
-        for session in self.select::<Session>(SESSIONS, &rawdoc! { "identity": identity, "ended": false }).await? {
-            self.end_one(caller, &session.id).await?;
+        let live = rawdoc! { "identity": identity, "ended": false, "expires": { "$gt": self.clock.now().0 } };
+        let live: Vec<_> = self.select::<Session>(SESSIONS, &live).await?.into_iter().map(|live| live.id).collect();
+        for some in live.chunks(AT_ONCE) {
+            self.end_now(caller, some).await?;
         }
         Ok(())
     }
@@ -204,14 +243,15 @@ impl Sessions {
             identity = session.identity,
             "a refresh token was used twice: session ended"
         );
-        self.end_one(caller, &session.id).await?;
+        self.end_now(caller, std::slice::from_ref(&session.id)).await?;
         Err(Error::InvalidProof("refresh token used twice"))
     }
 
-    async fn end_one(&self, caller: &Caller, session: &str) -> Result<()> {
+    async fn end_now(&self, caller: &Caller, sessions: &[String]) -> Result<()> {
         let now = self.clock.now();
-        self.commit(caller, now, vec![set(SESSIONS, session, Expect::Present, &rawdoc! { "ended": true })?]).await?;
-        self.remember(session.to_owned(), now);
+        let end = |session: &String| set(SESSIONS, session, Expect::Present, &rawdoc! { "ended": true });
+        self.commit(caller, now, sessions.iter().map(end).collect::<Result<_>>()?).await?;
+        sessions.iter().for_each(|session| self.remember(session.clone(), now));
         Ok(())
     }
 
@@ -286,6 +326,12 @@ fn set(collection: &str, id: &str, expect: Expect, fields: &bson::RawDocument) -
     let update = Update::parse(&rawdoc! { "$set": fields.to_owned() }).map_err(Error::Invalid)?;
     let (collection, id) = (collection.to_owned(), id.to_owned());
     Ok(Operation { collection, id, expect, change: Change::Update(update) })
+}
+
+fn remove(collection: &str, document: &bson::RawDocument) -> Result<Operation> {
+    let id = document.get_str("_id").map_err(|error| Error::Internal(Box::new(error)))?.to_owned();
+    let expect = revision(document).map_or(Expect::Present, Expect::Revision);
+    Ok(Operation { collection: collection.to_owned(), id, expect, change: Change::Delete })
 }
 
 fn read<T: serde::de::DeserializeOwned>(document: &bson::RawDocument) -> Result<T> {

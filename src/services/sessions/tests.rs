@@ -204,3 +204,38 @@ async fn an_address_belongs_to_one_identity() {
         assert!(matches!(answer, Err(Error::Invalid(_))), "{wrong}");
     }
 }
+
+#[tokio::test]
+async fn a_proof_of_a_password_changed_meanwhile_opens_nothing() {
+    let bench = bench().await;
+    let proven = bench.identities.prove("admin@example.cd", secret(PASSWORD)).await.unwrap();
+    bench.wait(1);
+    bench
+        .identities
+        .change_password(&Caller::system(), &proven.id, secret("another horse battery staple"))
+        .await
+        .unwrap();
+    bench.wait(1);
+    let answer = bench.sessions.open(&Caller::system(), proven, "phone").await;
+    assert!(matches!(answer, Err(Error::InvalidProof(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn sessions_long_over_are_let_go_and_no_other() {
+    let bench = bench().await;
+    let first = bench.login().await;
+    bench.wait(SESSION_LIFE / 2);
+    let second = bench.refresh(&first.refresh).await.unwrap();
+    let third = bench.login().await;
+    assert_eq!(bench.sessions.sweep().await.unwrap(), 0);
+    // The first token's life is over; the session it opened was prolonged.
+    bench.wait(SESSION_LIFE / 2 + 2 * ACCESS_LIFE + 1);
+    assert_eq!(bench.sessions.sweep().await.unwrap(), 1);
+    bench.refresh(&second.refresh).await.unwrap();
+    bench.refresh(&third.refresh).await.unwrap();
+    bench.wait(2 * SESSION_LIFE);
+    assert_eq!(bench.sessions.sweep().await.unwrap(), 6, "two sessions and their four tokens");
+    for name in [SESSIONS, REFRESHES] {
+        assert_eq!(bench.documents.describe(name).await.unwrap().unwrap().documents, 0, "{name}");
+    }
+}

@@ -55,6 +55,8 @@ pub struct Options {
     pub cache: usize,
     /// Bytes of a document, at most [`limits::MAX_DOCUMENT`].
     pub max_document: usize,
+    /// Bytes left free on the volume: with less, writes stop.
+    pub reserve: u64,
 }
 
 /// After a crash: half-written pages of free space are marked as such, so that a scrub speaks of damage only.
@@ -68,7 +70,7 @@ fn sweep(sealed: &sealed::Sealed) {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache: 64 << 20, max_document: limits::DOCUMENT }
+        Self { cache: 64 << 20, max_document: limits::DOCUMENT, reserve: writer::HEADROOM }
     }
 }
 
@@ -101,6 +103,7 @@ impl Embedded {
             shared: Arc::clone(&shared),
             queue: receiver,
             max_document,
+            reserve: options.reserve.max(writer::HEADROOM),
             background: true,
             loading: false,
         };

@@ -29,8 +29,8 @@ const GROUP_BYTES: usize = 16 << 20;
 /// Journal records let go in one transaction, and their bytes.
 const TRIM: usize = 2000;
 const TRIM_BYTES: u64 = 4 << 20;
-/// What a commit may take beyond its own bytes.
-const HEADROOM: u64 = 8 << 20;
+/// What a commit may take beyond its own bytes: the least that is left free.
+pub const HEADROOM: u64 = 8 << 20;
 /// The same for what only lets go: a full disk must not bar the way out of itself.
 const RELIEF: u64 = 1 << 20;
 
@@ -84,6 +84,8 @@ pub struct Writer {
     pub shared: Arc<Shared>,
     pub queue: mpsc::Receiver<Command>,
     pub max_document: usize,
+    /// Bytes left free on the volume.
+    pub reserve: u64,
     /// Something waits to be done in the background.
     pub background: bool,
     /// Between the first part of a restore and its last.
@@ -201,15 +203,16 @@ impl Writer {
         let transaction = database.begin_write()?;
         let (answers, changed, state, background) = {
             let mut work = Work::new(Tables::open(&transaction)?, &self.state);
-            let (answers, mut changed) = put_in(&mut work, group, headroom, self.max_document)?;
+            let (answers, mut changed) =
+                put_in(&mut work, group, self.max_document, |batch, bytes| self.room(headroom, batch, bytes))?;
             if let Some(now) = group.iter().map(|waiting| waiting.batch.time).max() {
                 changed |= build::expire(&mut work, now)?;
             }
-            let background = self.background && advance(&mut work, headroom, &mut changed)?;
+            let background = self.background && advance(&mut work, headroom, self.reserve, &mut changed)?;
             if changed {
                 work.save_journal()?;
             }
-            let waits = headroom >= HEADROOM && build::waiting(&work)?;
+            let waits = headroom >= self.reserve && build::waiting(&work)?;
             (answers, changed, work.state(), background || waits)
         };
         if changed {
@@ -222,6 +225,12 @@ impl Writer {
             self.background = false;
         }
         Ok(answers)
+    }
+
+    /// Whether a transaction of so many bytes may take one more batch. Their pages come to several times their bytes.
+    fn room(&self, headroom: u64, batch: &Batch, bytes: usize) -> Result<()> {
+        let relieves = batch.operations.iter().all(|operation| matches!(operation.change, Change::Delete));
+        enough(headroom, if relieves { RELIEF } else { self.reserve } + 4 * bytes as u64)
     }
 
     fn show(&self) -> std::result::Result<(), redb::Error> {
@@ -257,7 +266,7 @@ impl Writer {
         if let Some(why) = self.shared.read_only() {
             return Err(Error::Unavailable(why));
         }
-        enough(self.store.headroom()?, HEADROOM + 4 * load::weight(part) as u64)?;
+        enough(self.store.headroom()?, self.reserve + 4 * load::weight(part) as u64)?;
         self.loading = true;
         match self.load_part(part) {
             Ok(()) => {}
@@ -270,7 +279,7 @@ impl Writer {
             while self.background {
                 self.commit(Vec::new());
             }
-            enough(self.headroom()?, HEADROOM)?;
+            enough(self.headroom()?, self.reserve)?;
         }
         Ok(())
     }
@@ -336,8 +345,8 @@ impl Writer {
 fn put_in(
     work: &mut Work<'_>,
     group: &[Waiting],
-    headroom: u64,
     max_document: usize,
+    room: impl Fn(&Batch, usize) -> Result<()>,
 ) -> std::result::Result<(Vec<Result<Committed>>, bool), redb::Error> {
     let mut answers = Vec::with_capacity(group.len());
     let (mut changed, mut bytes) = (false, 0);
@@ -346,7 +355,7 @@ fn put_in(
             break;
         }
         let staged = checked(work, &waiting.batch, max_document).and_then(|(committed, staged)| {
-            room(headroom, &waiting.batch, bytes + staged.weight)?;
+            room(&waiting.batch, bytes + staged.weight)?;
             Ok((committed, staged))
         });
         answers.push(match staged {
@@ -364,20 +373,19 @@ fn put_in(
 
 /// A piece of the work in the background: builds ask for room, clearing makes it. Answers whether a full disk leaves
 /// more of it to be tried at once.
-fn advance(work: &mut Work<'_>, headroom: u64, changed: &mut bool) -> std::result::Result<bool, redb::Error> {
-    if headroom >= HEADROOM {
+fn advance(
+    work: &mut Work<'_>,
+    headroom: u64,
+    reserve: u64,
+    changed: &mut bool,
+) -> std::result::Result<bool, redb::Error> {
+    if headroom >= reserve {
         *changed |= build::step(work)?;
         return Ok(false);
     }
     let cleared = headroom >= RELIEF && build::clear(work)?;
     *changed |= cleared;
     Ok(cleared)
-}
-
-/// Whether a transaction of so many bytes may take one more batch. Their pages come to several times their bytes.
-fn room(headroom: u64, batch: &Batch, bytes: usize) -> Result<()> {
-    let relieves = batch.operations.iter().all(|operation| matches!(operation.change, Change::Delete));
-    enough(headroom, if relieves { RELIEF } else { HEADROOM } + 4 * bytes as u64)
 }
 
 fn enough(headroom: u64, needed: u64) -> Result<()> {
