@@ -226,12 +226,15 @@ impl Documents for Failing {
 
 /// What a request of the machine's own user gets from a store that fails.
 async fn failing(error: fn() -> Error, after: Duration) -> Answer {
+    local(Request::builder().uri_str(format!("{PLACES}/x")).finish(), error, after).await
+}
+
+async fn local(mut request: Request, error: fn() -> Error, after: Duration) -> Answer {
     let (stamp, keyring) = house::keys();
     let limits = Limits { request: Duration::from_millis(200), ..Limits::default() };
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(Failing(error, after));
     let router = http::router(house::state(store, &stamp, &keyring, folder.path(), limits));
-    let mut request = Request::builder().uri_str(format!("{PLACES}/x")).finish();
     request.extensions_mut().insert(http::peer::LocalPeer { uid: 0, pid: None });
     let mut response = router.get_response(request).await;
     let text = response.take_body().into_string().await.unwrap();
@@ -261,6 +264,22 @@ async fn a_panic_is_answered() {
 #[tokio::test]
 async fn an_answer_that_takes_too_long_is_given_up() {
     let answer = failing(|| Error::Full(String::new()), Duration::from_secs(30)).await;
+    answer.refused(503, "UNAVAILABLE", "http.unavailable");
+}
+
+#[tokio::test]
+async fn a_backup_takes_as_long_as_it_takes() {
+    let request = Request::builder().method(Method::POST).uri_str("/api/v1/admin/backups");
+    let request = request.content_type("application/json").body(json!({ "data": {} }).to_string());
+    let answer = local(request, || Error::Full(String::new()), Duration::from_millis(600)).await;
+    answer.refused(507, "STORAGE_FULL", "http.storage_full");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up() {
+    let body = Body::from_bytes_stream(futures_util::stream::pending::<std::io::Result<Vec<u8>>>());
+    let request = Request::builder().method(Method::POST).uri_str(PLACES).content_type("application/json").body(body);
+    let answer = local(request, || Error::Full(String::new()), Duration::ZERO).await;
     answer.refused(503, "UNAVAILABLE", "http.unavailable");
 }
 

@@ -1,8 +1,11 @@
 //! Import and export: lines in, lines out, a report of what was not written.
 
 use crate::house::{Answer, House};
+use debrouille_appliance::http::Limits;
 use poem::{Body, Request, http::Method};
 use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::timeout;
 
 const IMPORT: &str = "/api/v1/collections/places/import";
 const EXPORT: &str = "/api/v1/collections/places/export";
@@ -105,6 +108,26 @@ async fn a_cut_import_keeps_what_it_reported_and_says_where_it_stands() {
     assert_eq!(answer.json()["error"]["details"]["params"]["line"], "500");
     let total = house.get(&format!("{path}?limit=1&total=true")).await.json()["meta"]["page"]["total"].clone();
     assert_eq!(total, 500);
+}
+
+/// Some lines, then nothing more: what a client that vanished looks like.
+fn vanished(lines: usize) -> Body {
+    let lines: String = (0..lines).map(|n| format!("{}\n", json!({ "n": n }))).collect();
+    let lines = futures_util::stream::iter([Ok::<_, std::io::Error>(lines.into_bytes())]);
+    Body::from_bytes_stream(futures_util::StreamExt::chain(lines, futures_util::stream::pending()))
+}
+
+#[tokio::test]
+async fn an_import_that_falls_silent_ends() {
+    let house = House::with(Limits { silence: Duration::from_millis(300), ..Limits::default() }).await;
+    house.collection(json!({ "name": "places" })).await;
+    let ended = async |accept| timeout(Duration::from_secs(20), send(&house, "", accept, vanished(600))).await.unwrap();
+    let whole = ended("application/json").await;
+    whole.refused(400, "VALIDATION_ERROR", "http.body_cut");
+    let streamed = ended("application/x-ndjson").await.ok(200);
+    let last = rows(&streamed.text).pop().unwrap();
+    assert_eq!(last["error"]["details"]["rule"], "http.body_cut", "{}", streamed.text);
+    assert_eq!(last["error"]["details"]["params"]["line"], "500");
 }
 
 #[tokio::test]

@@ -59,8 +59,11 @@ impl Routes {
 
 /// What takes as long as it takes: streams end when their client does, a backup when all is written and checked.
 pub fn is_long(request: &Request) -> bool {
-    let path = request.uri().path();
-    path.ends_with("/import") || path.ends_with("/export") || path.starts_with("/api/v1/admin/backups")
+    let path = request.uri().path().strip_prefix("/api/v1/").unwrap_or_default();
+    match path.split('/').collect::<Vec<_>>().as_slice() {
+        ["admin", "backups", ..] | ["collections", _, "import" | "export"] => true,
+        _ => false,
+    }
 }
 
 /// `/a/{b}/{c}` as poem-openapi registers it: `/a/:param0/:param1`.
@@ -74,4 +77,20 @@ fn pattern(path: &str) -> String {
         false => part.to_owned(),
     });
     parts.collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_streams_and_backups_are_long() {
+        let long = |path: &str| is_long(&Request::builder().uri_str(format!("/api/v1/{path}")).finish());
+        for path in ["admin/backups", "admin/backups/verify", "collections/c/import", "collections/c/export"] {
+            assert!(long(path), "{path}");
+        }
+        for path in ["collections/c/documents/import", "collections/export", "admin/identities", ""] {
+            assert!(!long(path), "{path}");
+        }
+    }
 }
