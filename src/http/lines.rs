@@ -1,7 +1,6 @@
 //! Documents by the line: NDJSON in and out, never wholly in memory.
 
 use super::{
-    documents::read,
     envelope::Answer,
     error,
     exchange::{Exchange, text},
@@ -14,7 +13,7 @@ use crate::{
     services::{
         Error, Result,
         access::Caller,
-        documents::{Import, Lines, Progress},
+        documents::{Import, Lines, Progress, Search},
     },
 };
 use bytes::Bytes;
@@ -98,7 +97,7 @@ impl Routes {
         /// MongoDB's filter language, as JSON
         filter: Query<Option<String>>,
     ) -> Result<Exported> {
-        let search = read(filter.0.as_deref(), None, None)?;
+        let search = Search::of_url(filter.0.as_deref(), None, None)?;
         let state = &by.exchange.state;
         let lines = state.documents.export(&by.caller, &collection, &search, by.exchange.canonical).await?;
         Ok(Exported(ndjson(download(&by.exchange, lines))))

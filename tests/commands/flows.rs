@@ -94,6 +94,8 @@ fn documents_come_in_and_go_out() {
         ]);
         let ids: Vec<&str> = found.as_array().unwrap().iter().map(|place| place["_id"].as_str().unwrap()).collect();
         assert_eq!(ids, ["p01199", "p01198", "p01197"]);
+        let sorted = ["query", "places", "--limit", "1", "--sort", "{\"population\": -1}"];
+        assert_eq!(instance.answer(&sorted)[0]["_id"], "p01199");
         let explained = instance.answer(&["query", "places", "--filter", "{\"population\": 7}", "--explain"]);
         assert_eq!(explained["documentsExamined"], 1, "{explained}");
 
