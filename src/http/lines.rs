@@ -226,17 +226,25 @@ impl<S: Stream<Item = io::Result<Bytes>>> Running<'_, S> {
                 None => lines.extend(std::mem::replace(&mut self.splitter, Splitter::new(0)).finish()),
             }
             for line in lines.into_iter().filter(|line| line.number > self.upload.skip) {
-                self.import.take(line).await?;
+                if self.import.take(line) {
+                    self.write().await?;
+                }
             }
             if chunk.is_none() {
                 self.ended = true;
-                self.import.finish().await?;
+                self.write().await?;
             }
             if self.ended || self.import.progress() != self.told {
                 return Ok(Some(self.step()));
             }
         }
         Ok(None)
+    }
+
+    /// An import may outlast the right it began with, and the token: both are asked for anew.
+    async fn write(&mut self) -> Result<()> {
+        let caller = self.upload.exchange.state.identities.renew(&self.upload.caller).await?;
+        self.import.write(&caller).await
     }
 
     fn step(&mut self) -> Step {

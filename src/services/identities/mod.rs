@@ -4,8 +4,8 @@ pub mod password;
 
 use super::{
     Error, Result,
-    access::{self, Action, Caller, Resource, Role},
-    sessions::Sessions,
+    access::{self, Action, Caller, Resource, Role, Subject},
+    sessions::{SESSIONS, Session, Sessions},
 };
 use crate::{
     base::{
@@ -157,6 +157,22 @@ impl Identities {
             Some(identity) if right && identity.status == Status::Active => Ok(identity),
             _ => Err(Error::Unauthorized),
         }
+    }
+
+    /// The caller as of now, for what lasts longer than a request: nobody any more once disabled or logged out, and
+    /// with the roles of today.
+    pub async fn renew(&self, caller: &Caller) -> Result<Caller> {
+        let Subject::Identity { id, session, .. } = &caller.subject else { return Ok(caller.clone()) };
+        let ended = || Error::InvalidProof("session ended");
+        let identity = read(&*self.documents.get(IDENTITIES, id).await?.ok_or_else(ended)?)?;
+        let kept = self.documents.get(SESSIONS, session).await?.ok_or_else(ended)?;
+        let kept: Session =
+            bson::deserialize_from_slice(kept.as_bytes()).map_err(|error| Error::Internal(error.into()))?;
+        if identity.status != Status::Active || kept.ended {
+            return Err(ended());
+        }
+        let subject = Subject::Identity { id: identity.id, session: kept.id, roles: identity.roles };
+        Ok(Caller { subject, ..caller.clone() })
     }
 
     async fn last_administrator(&self) -> Result<bool> {
