@@ -1,6 +1,7 @@
 //! Documents by the line: NDJSON in and out, never wholly in memory.
 
 use super::{
+    conditions,
     envelope::Answer,
     error,
     exchange::{Exchange, text},
@@ -71,6 +72,8 @@ impl Routes {
         lines: Raw,
         request: &Request,
     ) -> Result<Reported> {
+        // Many commits, and a stream of answers: `skip` is how an import goes on.
+        conditions::no_attempt(request)?;
         let upload = Upload {
             exchange: by.exchange.clone(),
             caller: by.caller,
