@@ -104,6 +104,12 @@ async fn operators_keep_the_people() {
         "CONFLICT",
         "identities.last_administrator",
     );
+    // An administrator disabled already is not the last one that is active.
+    let other = json!({ "email": "c@example.org", "password": PASSWORD, "roles": ["admin"] });
+    house.post(PEOPLE, other).await.ok(201);
+    for _ in 0..2 {
+        house.put(&format!("{PEOPLE}/c@example.org/status"), json!({ "status": "disabled" })).await.ok(200);
+    }
 }
 
 #[tokio::test]

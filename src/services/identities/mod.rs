@@ -167,7 +167,8 @@ impl Identities {
     pub async fn set_status(&self, caller: &Caller, who: &str, status: Status) -> Result<Identity> {
         access::decide(caller, Action::Manage, Resource::Module("identities"))?;
         let identity = self.require(who).await?;
-        if status == Status::Disabled && identity.roles.contains(&Role::Admin) && self.last_administrator().await? {
+        let counts = identity.status == Status::Active && identity.roles.contains(&Role::Admin);
+        if status == Status::Disabled && counts && self.last_administrator().await? {
             return Err(Error::Conflict(Fault::new("identities.last_administrator").with("email", identity.email)));
         }
         self.change(caller, identity, rawdoc! { "status": status.name() }).await
