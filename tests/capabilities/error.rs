@@ -41,6 +41,12 @@ async fn what_is_not_there_or_not_taken() {
     let mut allowed: Vec<_> = answer.header("allow").split(", ").collect();
     allowed.sort_unstable();
     assert_eq!(allowed, ["GET", "POST"]);
+    for page in ["/", "/docs", "/readyz", "/api/v1/openapi.json"] {
+        let answer = house.delete(page).await;
+        answer.refused(405, "METHOD_NOT_ALLOWED", "http.method");
+        assert_eq!(answer.header("allow"), "GET, HEAD", "{page}");
+        house.ask(Method::HEAD, page, &[], None).await.ok(200);
+    }
     let xml = house.ask(Method::GET, "/api/v1/meta", &[("accept", "text/xml")], None).await;
     xml.refused(406, "NOT_ACCEPTABLE", "http.acceptable");
     house.ask(Method::GET, "/api/v1/meta", &[("accept", "text/html, */*;q=0.1")], None).await.ok(200);

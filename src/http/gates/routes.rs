@@ -39,10 +39,9 @@ impl Routes {
     /// Keeps with a refusal what is known of its route, for the metrics and for `Allow` (RFC 9110, 15.5.6).
     pub fn refused(&self, error: &poem::Error, mut response: Response) -> Response {
         let Some(pattern) = error.data::<PathPattern>() else { return response };
-        if error.is::<MethodNotAllowedError>()
-            && let Some((_, allow)) = self.known.get(&pattern.0)
-        {
-            response.headers_mut().insert(header::ALLOW, allow.clone());
+        if error.is::<MethodNotAllowedError>() {
+            let known = self.known.get(&pattern.0).map(|(_, allow)| allow.clone());
+            response.headers_mut().insert(header::ALLOW, known.unwrap_or(pages::METHODS));
         }
         response.set_data(pattern.clone());
         response
