@@ -190,6 +190,7 @@ mod tests {
         assert_eq!(of(409, ""), Code::Failed);
         assert_eq!(of(409, "safety"), Code::Refused);
         assert_eq!(of(409, "integrity"), Code::Integrity);
+        assert_eq!((of(500, "integrity"), of(500, "")), (Code::Integrity, Code::Failed));
         assert_eq!(of(503, ""), Code::Unavailable);
         assert_eq!(refused(500, b"<html>").code, Code::Failed);
     }

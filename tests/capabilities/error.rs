@@ -252,6 +252,7 @@ async fn a_failure_never_shows_its_cause() {
     let broken = failing(|| Error::Corrupt(SECRET.to_owned()), Duration::ZERO).await;
     broken.refused(500, "INTERNAL_ERROR", "http.internal");
     assert!(!broken.text.contains("secret"), "{}", broken.text);
+    assert_eq!(broken.json()["error"]["details"]["kind"], "integrity");
     assert_eq!(broken.json()["meta"]["traceId"], broken.header("x-trace-id"));
     let away = failing(|| Error::Unavailable(SECRET.to_owned()), Duration::ZERO).await;
     away.refused(503, "UNAVAILABLE", "http.unavailable");
