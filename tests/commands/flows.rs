@@ -122,6 +122,29 @@ fn documents_come_in_and_go_out() {
 }
 
 #[test]
+fn what_is_written_for_the_operator_is_theirs_alone() {
+    use std::os::unix::fs::{MetadataExt, symlink};
+    let instance = Instance::new();
+    instance.answer(&["collection", "create", "places"]);
+    instance.write("places.ndjson", &format!("{}{{\n", places(3)));
+    instance.write("precious", "mine");
+    for link in ["out.ndjson.partial", "errors.ndjson"] {
+        symlink(instance.path("precious"), instance.path(link)).unwrap();
+    }
+    instance.failure(&["import", "places", "places.ndjson", "--errors", "errors.ndjson"], 1);
+    instance.failure(&["import", "places", "places.ndjson", "--errors", "report.ndjson"], 1);
+    instance.answer(&["export", "places", "-o", "out.ndjson"]);
+    assert_eq!(instance.read("precious"), "mine", "a link was followed");
+    for name in ["out.ndjson", "report.ndjson"] {
+        assert!(!instance.read(name).is_empty());
+        assert_eq!(instance.path(name).metadata().unwrap().mode() & 0o777, 0o600, "{name}");
+    }
+    let partial = std::fs::read_dir(instance.folder.path()).unwrap().flatten();
+    let partial: Vec<_> = partial.map(|entry| entry.file_name()).filter(|name| *name != "out.ndjson.partial").collect();
+    assert!(partial.iter().all(|name| !name.to_string_lossy().ends_with(".partial")), "{partial:?}");
+}
+
+#[test]
 fn refused_lines_are_reported_and_the_rest_goes_on() {
     both(|instance| {
         let mut lines: Vec<String> = places(700).lines().map(str::to_owned).collect();
