@@ -198,6 +198,28 @@ fn standard_input_is_imported_and_an_interrupted_file_resumed() {
 }
 
 #[test]
+fn an_import_outlasts_the_rest_of_its_connection() {
+    let instance = Instance::new();
+    let text = instance.read("appliance.toml").replace("[server]\n", "[server]\nidle_seconds = 1\n");
+    instance.write("appliance.toml", &text);
+    let server = instance.serve();
+    instance.answer(&["collection", "create", "places"]);
+    let mut import = instance.command(&["import", "places"]).stdin(Stdio::piped()).spawn().unwrap();
+    let places = places(1200);
+    let (first, rest) = places.split_at(places.len() / 2);
+    let mut stdin = import.stdin.take().unwrap();
+    stdin.write_all(first.as_bytes()).unwrap();
+    let documents = || instance.answer(&["collection", "describe", "places"])["documents"].clone();
+    wait("a first chunk is written", || documents() == 500);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    stdin.write_all(rest.as_bytes()).unwrap();
+    drop(stdin);
+    assert!(import.wait().unwrap().success());
+    assert_eq!(documents(), 1200);
+    server.stop();
+}
+
+#[test]
 fn people_are_added_changed_and_disabled() {
     both(|instance| {
         instance.write("password", "une phrase de passe assez longue\n");
