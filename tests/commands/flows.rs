@@ -47,6 +47,33 @@ fn init_makes_an_instance_once() {
 }
 
 #[test]
+fn the_password_of_an_instance_that_is_made_is_told() {
+    let folder = || Instance { folder: tempfile::tempdir().unwrap() };
+    let init = ["init", "--environment", "development", "--hostname", "localhost"];
+    // A configuration that cannot be written is found out first.
+    let instance = folder();
+    let mut command = crate::appliance(instance.folder.path());
+    let output = crate::run(command.args(["--config", "/proc/absent/a.toml", "--data-dir", "data"]).args(init));
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(!instance.data().exists(), "made all the same");
+    // It may lie in the data directory itself, which must be empty before.
+    let mut command = crate::appliance(instance.folder.path());
+    let output = crate::run(command.args(["--config", "data/a.toml", "--data-dir", "data"]).args(init));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(instance.data().join("a.toml").exists());
+
+    // An answer that goes nowhere is not the last word.
+    let instance = folder();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = instance.command(&init).stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    let password = said.split_whitespace().find(|word| word.trim_end_matches('.').len() == 24);
+    assert!(password.is_some(), "{said}");
+}
+
+#[test]
 fn no_instance_is_not_found() {
     let instance = Instance { folder: tempfile::tempdir().unwrap() };
     let output = crate::run(crate::appliance(instance.folder.path()).args([
