@@ -212,7 +212,8 @@ fn standard_input_is_imported_and_an_interrupted_file_resumed() {
     instance.write("many.ndjson", &places(30_000));
     let mut child = instance.command(&["import", "many", "many.ndjson"]).spawn().unwrap();
     let marks = instance.data().join("imports");
-    wait("a first chunk is noted", || std::fs::read_dir(&marks).is_ok_and(|mut marks| marks.next().is_some()));
+    let noted = |mark: std::fs::DirEntry| mark.path().extension().is_some_and(|kind| kind == "json");
+    wait("a first chunk is noted", || std::fs::read_dir(&marks).is_ok_and(|marks| marks.flatten().any(noted)));
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success(), "it had ended before it was killed");
     let resumed = instance.run(&["import", "many", "many.ndjson", "--resume", "--upsert", "--json"]);
