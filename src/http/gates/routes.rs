@@ -59,10 +59,8 @@ impl Routes {
 /// What takes as long as it takes: streams end when their client does, a backup when all is written and checked.
 pub fn is_long(request: &Request) -> bool {
     let path = request.uri().path().strip_prefix("/api/v1/").unwrap_or_default();
-    match path.split('/').collect::<Vec<_>>().as_slice() {
-        ["admin", "backups", ..] | ["collections", _, "import" | "export"] => true,
-        _ => false,
-    }
+    let parts: Vec<_> = path.split('/').collect();
+    matches!(*parts, ["admin", "backups", ..] | ["collections", _, "import" | "export"])
 }
 
 /// `/a/{b}/{c}` as poem-openapi registers it: `/a/:param0/:param1`.

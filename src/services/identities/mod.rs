@@ -193,7 +193,7 @@ impl Identities {
     pub async fn renew(&self, caller: &Caller) -> Result<Caller> {
         let Subject::Identity { id, session, .. } = &caller.subject else { return Ok(caller.clone()) };
         let ended = || Error::InvalidProof("session ended");
-        let identity = read(&*self.documents.get(IDENTITIES, id).await?.ok_or_else(ended)?)?;
+        let identity = read(&self.documents.get(IDENTITIES, id).await?.ok_or_else(ended)?)?;
         let kept = self.documents.get(SESSIONS, session).await?.ok_or_else(ended)?;
         let kept: Session =
             bson::deserialize_from_slice(kept.as_bytes()).map_err(|error| Error::Internal(error.into()))?;
