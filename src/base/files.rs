@@ -37,6 +37,14 @@ pub fn adopt(file: &File, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens a file for what its owner alone should read, emptied or to be gone on with; never through a link that somebody
+/// may have laid under its name.
+pub fn private(path: &Path, append: bool) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).append(append).truncate(!append).mode(0o600).custom_flags(flags).open(path)
+}
+
 /// A folder and its parents, closed to everyone else.
 pub fn private_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)

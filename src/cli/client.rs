@@ -16,7 +16,10 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::UnixStream,
@@ -26,9 +29,15 @@ use tokio::{
 pub struct Client {
     sender: SendRequest<Full<Bytes>>,
     language: &'static str,
-    /// Drives the connection, and the instance itself when it is opened here.
+    /// Drives the connections.
     tasks: JoinSet<()>,
-    offline: Option<crate::server::Offline>,
+    way: Way,
+}
+
+enum Way {
+    Socket(PathBuf),
+    /// Opened here.
+    Offline(crate::server::Offline),
 }
 
 /// What a call answered.
@@ -40,40 +49,39 @@ impl Client {
     /// Reaches the instance of this configuration.
     pub async fn open(context: &Context, config: Config) -> Result<Self, Failure> {
         let socket = config.control_socket();
-        match UnixStream::connect(&socket).await {
-            Ok(stream) => Self::over(context, stream, None).await,
+        let mut tasks = JoinSet::new();
+        let (sender, way) = match UnixStream::connect(&socket).await {
+            Ok(stream) => (shake(&mut tasks, stream).await?, Way::Socket(socket)),
             Err(error) => match error.kind() {
                 // A server that was killed leaves its socket behind; the lock decides.
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                     let offline = crate::server::offline(config).await.map_err(super::serve::failure)?;
-                    let stream = offline.connect();
-                    Self::over(context, stream, Some(offline)).await
+                    (shake(&mut tasks, offline.connect()).await?, Way::Offline(offline))
                 }
-                _ => Err(unreachable(&socket, &error)),
+                _ => return Err(unreachable(&socket, &error)),
             },
-        }
+        };
+        Ok(Self { sender, language: context.language.tag(), tasks, way })
     }
 
-    async fn over<S>(context: &Context, stream: S, offline: Option<crate::server::Offline>) -> Result<Self, Failure>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            // The call that was under way reports what went wrong.
-            let _ = connection.await;
-        });
-        Ok(Self { sender, language: context.language.tag(), tasks, offline })
+    async fn reconnect(&mut self) -> Result<(), Failure> {
+        self.sender = match &self.way {
+            Way::Offline(offline) => shake(&mut self.tasks, offline.connect()).await?,
+            Way::Socket(socket) => {
+                let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, &error))?;
+                shake(&mut self.tasks, stream).await?
+            }
+        };
+        Ok(())
     }
 
     /// Ends the connection and closes the data if it was opened here. What was answered is on disk before this.
     pub async fn close(mut self) -> Result<(), Failure> {
         drop(self.sender);
         while self.tasks.join_next().await.is_some() {}
-        match self.offline {
-            Some(offline) => offline.close().await.map_err(super::serve::failure),
-            None => Ok(()),
+        match self.way {
+            Way::Offline(offline) => offline.close().await.map_err(super::serve::failure),
+            Way::Socket(_) => Ok(()),
         }
     }
 
@@ -113,8 +121,7 @@ impl Client {
             request = request.header(header::CONTENT_TYPE, content);
         }
         let request = request.body(Full::new(body)).map_err(|error| broken(&error))?;
-        self.sender.ready().await.map_err(|error| broken(&error))?;
-        let response = self.sender.send_request(request).await.map_err(|error| broken(&error))?;
+        let response = self.deliver(request).await?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -122,6 +129,32 @@ impl Client {
         let bytes = response.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
         Err(refused(status, &bytes))
     }
+
+    /// A server closes a connection that rests for long: what it never saw is sent over another.
+    async fn deliver(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure> {
+        if self.sender.ready().await.is_err() {
+            self.reconnect().await?;
+        }
+        let unsent = match self.sender.try_send_request(request).await {
+            Ok(response) => return Ok(response),
+            Err(mut error) => error.take_message().ok_or_else(|| broken(error.error()))?,
+        };
+        self.reconnect().await?;
+        self.sender.send_request(unsent).await.map_err(|error| broken(&error))
+    }
+}
+
+/// A connection's first words.
+async fn shake<S>(tasks: &mut JoinSet<()>, stream: S) -> Result<SendRequest<Full<Bytes>>, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+    tasks.spawn(async move {
+        // The call that was under way reports what went wrong.
+        let _ = connection.await;
+    });
+    Ok(sender)
 }
 
 /// The server's own words, under the exit code its answer stands for.
@@ -190,6 +223,7 @@ mod tests {
         assert_eq!(of(409, ""), Code::Failed);
         assert_eq!(of(409, "safety"), Code::Refused);
         assert_eq!(of(409, "integrity"), Code::Integrity);
+        assert_eq!((of(500, "integrity"), of(500, "")), (Code::Integrity, Code::Failed));
         assert_eq!(of(503, ""), Code::Unavailable);
         assert_eq!(refused(500, b"<html>").code, Code::Failed);
     }

@@ -6,7 +6,7 @@ use super::{
     failure::{Code, Failure, unreadable},
     output,
 };
-use crate::base::{fault::Fault, messages::text};
+use crate::base::{config::Config, fault::Fault, messages::text};
 use hyper::Method;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -40,15 +40,18 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Create { name, schema, index, unique } => Some(definition(name, schema.as_ref(), index, unique)?),
         _ => None,
     };
-    let mut client = Client::open(context, context.config(Vec::new())?).await?;
+    let config = context.config(Vec::new())?;
+    if let Command::Drop { name, dry_run, yes } = &command {
+        return drop(context, &config, name, *dry_run, *yes).await;
+    }
+    let mut client = Client::open(context, config).await?;
     match (command, definition) {
-        (Command::List, _) => list(context, &mut client).await?,
         (Command::Describe { name }, _) => describe(context, &mut client, &name).await?,
         (Command::Create { name, .. }, definition) => {
             let answer = client.post("/collections", definition.unwrap_or_default()).await?;
             context.done(&answer.data, &Fault::new("cli.collection.created").with("name", name))?;
         }
-        (Command::Drop { name, dry_run, yes }, _) => drop(context, &mut client, &name, dry_run, yes).await?,
+        _ => list(context, &mut client).await?,
     }
     client.close().await
 }
@@ -74,9 +77,12 @@ async fn describe(context: &Context, client: &mut Client, name: &str) -> Result<
     context.answer(&answer.data, || format!("{:#}", answer.data))
 }
 
-async fn drop(context: &Context, client: &mut Client, name: &str, dry_run: bool, yes: bool) -> Result<(), Failure> {
+async fn drop(context: &Context, config: &Config, name: &str, dry_run: bool, yes: bool) -> Result<(), Failure> {
     let path = format!("/collections/{}", segment(name));
+    let mut client = Client::open(context, config.clone()).await?;
     let documents = client.get(&path).await?.data["documents"].take();
+    // A person thinking must hold no lock.
+    client.close().await?;
     let fault = |key| Fault::new(key).with("name", name).with("documents", word(&documents));
     if dry_run {
         return context.done(
@@ -85,7 +91,9 @@ async fn drop(context: &Context, client: &mut Client, name: &str, dry_run: bool,
         );
     }
     context.confirm(&fault("cli.collection.confirm_drop"), name, yes)?;
+    let mut client = Client::open(context, config.clone()).await?;
     client.call(Method::DELETE, &path, None).await?;
+    client.close().await?;
     context.done(&json!({ "name": name, "documents": documents, "dropped": true }), &fault("cli.collection.dropped"))
 }
 

@@ -10,7 +10,7 @@ use crate::base::{
     fault::Fault,
     messages::{Language, render},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     io::{IsTerminal, Write},
@@ -30,14 +30,12 @@ pub struct Context {
 
 impl Context {
     pub(super) fn new(language: Language, environment: BTreeMap<String, String>, global: Global) -> Self {
-        let is_set =
-            |name: &str| environment.get(name).is_some_and(|value| !["", "0", "false"].contains(&value.as_str()));
         let named = environment.get("DEBROUILLE_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
         let file = global.config.or(named);
         Self {
             language,
-            json: global.json || is_set("DEBROUILLE_JSON"),
-            quiet: global.quiet || is_set("DEBROUILLE_QUIET"),
+            json: global.json || is_set(&environment, "DEBROUILLE_JSON"),
+            quiet: global.quiet || is_set(&environment, "DEBROUILLE_QUIET"),
             file_named: file.is_some(),
             file: file.unwrap_or_else(|| config::DEFAULT_FILE.into()),
             environment,
@@ -93,14 +91,18 @@ impl Context {
         self.answer(document, || if self.quiet { String::new() } else { self.words(fault) })
     }
 
-    pub(super) fn report(&self, failure: &Failure) {
-        let messages = failure.messages(self.language);
-        for message in &messages {
+    /// What went wrong, on stderr alone: the answer is given already.
+    pub fn complain(&self, failure: &Failure) {
+        for message in failure.messages(self.language) {
             eprintln!("{message}");
         }
+    }
+
+    pub(super) fn report(&self, failure: &Failure) {
+        self.complain(failure);
+        let messages = failure.messages(self.language);
         if self.json && !messages.is_empty() {
-            let document = json!({ "error": { "exit": failure.code as u8, "messages": messages } });
-            let _ = output::write(format!("{document:#}\n").as_bytes());
+            output::failure(failure.code, &messages);
         }
     }
 
@@ -131,4 +133,9 @@ impl Context {
         }
         Err(Failure::new(Code::Refused, Fault::new("cli.confirm_other").with("name", name)))
     }
+}
+
+/// Whether a flag is given by its name in the environment.
+pub fn is_set(environment: &BTreeMap<String, String>, name: &str) -> bool {
+    environment.get(name).is_some_and(|value| !["", "0", "false"].contains(&value.as_str()))
 }

@@ -7,13 +7,14 @@ use super::{
     output::{self, Progress},
     query,
 };
-use crate::base::{fault::Fault, files};
+use crate::base::{fault::Fault, files, random};
 use http_body_util::BodyExt;
 use hyper::{Method, Response, body::Incoming};
 use serde_json::json;
 use std::{
-    fs::File,
+    fs::OpenOptions,
     io::{BufWriter, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -60,15 +61,17 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     client.close().await
 }
 
-/// Writes beside the file, then puts it in place: whoever finds the file finds all of it.
+/// Writes beside the file, then puts it in place: whoever finds the file finds all of it, and only its owner reads it.
+/// Nobody can have laid a link under a name that is drawn.
 async fn to_file(response: Response<Incoming>, path: &Path, progress: &mut Progress) -> Result<u64, Failure> {
     let failed = |error: std::io::Error| unwritable(path.display(), error);
     let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
+    name.push(format!(".{}.partial", hex::encode(random::array::<8>())));
     let staged = PathBuf::from(name);
     let mut lines = Lines::default();
     let poured = async {
-        let mut file = BufWriter::new(File::create(&staged).map_err(failed)?);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged);
+        let mut file = BufWriter::new(file.map_err(failed)?);
         pour(response, |bytes| {
             progress.at(lines.count(bytes));
             file.write_all(bytes).map_err(failed)

@@ -11,12 +11,15 @@ use crate::{
         config::{Config, Origin},
         environment::Environment,
         fault::Fault,
-        files,
+        files, random,
     },
     server::init::{Init, Initialised, init},
 };
 use serde_json::json;
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -47,12 +50,25 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     let email = arguments.admin_email.unwrap_or_else(|| "admin@localhost".to_owned());
     let password = arguments.admin_password_file.as_deref().map(user::from_file).transpose()?;
     let wanted = Init { environment, hostnames: config.server.hostnames.clone(), email: email.clone(), password };
+    check_place(&context.file, &config.instance.data_dir)?;
     let made = init(&config, Arc::new(SystemClock), wanted).await.map_err(super::serve::failure)?;
-    let written = write_configuration(context, &config)?;
-    tell(context, &config, &made, &email, written)
+    let written = write_configuration(context, &config);
+    // The password is kept nowhere else: it is told whatever became of the configuration.
+    tell(context, &config, &made, &email, written.as_ref().ok().copied())?;
+    written.map(|_| ()).map_err(|failure| {
+        context.complain(&failure);
+        Failure::silent(failure.code)
+    })
 }
 
-fn tell(context: &Context, config: &Config, made: &Initialised, email: &str, written: bool) -> Result<(), Failure> {
+/// `written` is absent when the configuration could be neither written nor found.
+fn tell(
+    context: &Context,
+    config: &Config,
+    made: &Initialised,
+    email: &str,
+    written: Option<bool>,
+) -> Result<(), Failure> {
     let data = config.instance.data_dir.display().to_string();
     let file = context.file.display().to_string();
     let mut document = json!({
@@ -63,21 +79,47 @@ fn tell(context: &Context, config: &Config, made: &Initialised, email: &str, wri
         "authority": made.authority,
         "signer": made.signer,
         "configuration": file,
-        "configurationWritten": written,
+        "configurationWritten": written == Some(true),
     });
     let mut words = vec![
         Fault::new("cli.init.done").with("id", &made.stamp.id).at(&data),
         Fault::new("cli.init.authority").at(made.authority.display().to_string()),
         Fault::new("cli.init.signer").with("signer", &made.signer),
-        Fault::new(if written { "cli.init.written" } else { "cli.init.kept" }).at(file),
         Fault::new("cli.init.administrator").with("email", email),
     ];
+    if let Some(written) = written {
+        words.push(Fault::new(if written { "cli.init.written" } else { "cli.init.kept" }).at(file));
+    }
+    let password = made.password.as_ref();
+    let password = password.map(|password| Fault::new("cli.user.generated").with("password", password.as_str()));
     if let Some(password) = &made.password {
         document["adminPassword"] = password.as_str().into();
-        words.push(Fault::new("cli.user.generated").with("password", password.as_str()));
     }
+    words.extend(password.clone());
     words.push(Fault::new("cli.init.next"));
-    context.answer(&document, || words.iter().map(|fault| context.words(fault) + "\n").collect())
+    let told = context.answer(&document, || words.iter().map(|fault| context.words(fault) + "\n").collect());
+    if let (Err(_), Some(password)) = (&told, password) {
+        eprintln!("{}", context.words(&password));
+    }
+    told
+}
+
+/// Whether the configuration will find its place, before anything is made. Within the data directory, which must be
+/// empty until the instance is there, it cannot be tried.
+fn check_place(path: &Path, data: &Path) -> Result<(), Failure> {
+    let failed = |error| unwritable(path.display(), error);
+    if path.exists() || path.starts_with(data) {
+        return Ok(());
+    }
+    let folder = folder(path);
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let probe = folder.join(format!(".{}", hex::encode(random::array::<8>())));
+    files::create(&probe, &[], 0o600).map_err(failed)?;
+    std::fs::remove_file(&probe).map_err(failed)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Writes what was asked for, unless there is a file already.
@@ -87,9 +129,7 @@ fn write_configuration(context: &Context, config: &Config) -> Result<bool, Failu
     if path.exists() {
         return Ok(false);
     }
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(failed)?;
-    }
+    std::fs::create_dir_all(folder(path)).map_err(failed)?;
     files::create(path, text(config).as_bytes(), 0o640).map_err(failed)?;
     Ok(true)
 }

@@ -85,11 +85,11 @@ pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let language = words::language(&arguments, &environment);
     let parsed = words::command(language)
-        .try_get_matches_from(arguments)
+        .try_get_matches_from(&arguments)
         .and_then(|mut matches| Arguments::from_arg_matches_mut(&mut matches));
     let arguments = match parsed {
         Ok(arguments) => arguments,
-        Err(error) => return usage::report(language, &error),
+        Err(error) => return usage::report(language, words::json(&arguments, &environment), &error),
     };
     let context = Context::new(language, environment, arguments.global);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

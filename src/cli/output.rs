@@ -2,10 +2,11 @@
 
 use super::{
     context::Context,
-    failure::{Failure, unwritable},
+    failure::{Code, Failure, unwritable},
 };
 use crate::base::messages::text;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
 use std::{
     io::{ErrorKind, Write},
     time::Duration,
@@ -18,6 +19,12 @@ pub fn write(bytes: &[u8]) -> Result<(), Failure> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(unwritable("stdout", error)),
         _ => Ok(()),
     }
+}
+
+/// What `--json` answers of a command that failed.
+pub fn failure(code: Code, messages: &[String]) {
+    let document = json!({ "error": { "exit": code as u8, "messages": messages } });
+    let _ = write(format!("{document:#}\n").as_bytes());
 }
 
 /// Columns as wide as their widest cell, two spaces apart; no rows, no header.

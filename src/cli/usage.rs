@@ -1,6 +1,6 @@
 //! Wrong usage, said in the reader's language from what clap found.
 
-use super::failure::Code;
+use super::{failure::Code, output};
 use crate::base::{
     fault::Fault,
     messages::{Language, render, text},
@@ -8,22 +8,21 @@ use crate::base::{
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::process::ExitCode;
 
-/// Prints the help asked for, or the fault and how to be helped.
-pub fn report(language: Language, error: &clap::Error) -> ExitCode {
-    match error.kind() {
+/// Prints the help asked for, or the fault and how to be helped; with `json` a document too.
+pub fn report(language: Language, json: bool, error: &clap::Error) -> ExitCode {
+    let words = match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             print!("{}", error.render());
-            ExitCode::SUCCESS
+            return ExitCode::SUCCESS;
         }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            eprint!("{}", error.render());
-            ExitCode::from(Code::Usage as u8)
-        }
-        _ => {
-            eprintln!("{}", words(language, error));
-            ExitCode::from(Code::Usage as u8)
-        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.render().to_string(),
+        _ => words(language, error),
+    };
+    eprintln!("{}", words.trim_end());
+    if json {
+        output::failure(Code::Usage, &[words]);
     }
+    ExitCode::from(Code::Usage as u8)
 }
 
 fn words(language: Language, error: &clap::Error) -> String {

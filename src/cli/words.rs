@@ -1,7 +1,7 @@
 //! Gives the clap command its words, in one language, from the catalogue: `cli.help.PATH` for a command,
 //! `cli.help.PATH:ARGUMENT` for its arguments (`cli.help.any:ARGUMENT` where several share the words).
 
-use super::Arguments;
+use super::{Arguments, context::is_set};
 use crate::base::messages::{Language, lookup};
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use std::{collections::BTreeMap, ffi::OsString};
@@ -20,6 +20,12 @@ pub fn language(arguments: &[OsString], environment: &BTreeMap<String, String>) 
         }
     }
     Language::of_environment(environment)
+}
+
+/// Whether a JSON document is asked for, told apart from the rest when the rest cannot be read.
+pub fn json(arguments: &[OsString], environment: &BTreeMap<String, String>) -> bool {
+    let mut words = arguments.iter().skip(1).take_while(|word| *word != "--");
+    words.any(|word| word == "--json") || is_set(environment, "DEBROUILLE_JSON")
 }
 
 /// The whole command in a language.

@@ -61,8 +61,8 @@ impl Activity {
             _ => (self.last_end.load(Ordering::Relaxed), idle),
         };
         let rest = limit.checked_sub(Duration::from_millis(self.watch.millis().saturating_sub(since)))?;
-        // A head may begin while we sleep out an idle wait.
-        let rest = head.map_or(rest, |head| rest.min(head));
+        // While we sleep out one wait, the other may begin.
+        let rest = head.map_or(rest, |head| rest.min(head)).min(idle);
         (!rest.is_zero()).then_some(rest)
     }
 }

@@ -1,6 +1,6 @@
 //! The routes by which operators make, list and check backups.
 
-use super::{body::Sent, envelope::Answer, proof::By, spec::Tag};
+use super::{body::Sent, conditions, envelope::Answer, proof::By, spec::Tag};
 use crate::{
     base::{
         fault::Fault,
@@ -11,6 +11,7 @@ use crate::{
         backups::{Created, Kind, Listed, Verified},
     },
 };
+use poem::Request;
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +77,8 @@ struct Sound {
 impl Routes {
     /// Make a full backup of this moment, while writes go on
     #[oai(path = "/", method = "post", operation_id = "createBackup")]
-    async fn create(&self, by: By, sent: Sent<Wanted>) -> Result<Answer<Made, 201>> {
+    async fn create(&self, by: By, sent: Sent<Wanted>, request: &Request) -> Result<Answer<Made, 201>> {
+        conditions::no_attempt(request)?;
         let Wanted { kind } = sent.read()?;
         if let Some(kind) = kind.filter(|kind| kind != Kind::Full.name()) {
             return Err(Error::Invalid(Fault::new("backups.kind").at("kind").with("kind", kind)));

@@ -68,8 +68,9 @@ impl Routes {
         request: &Request,
     ) -> Result<Answer<Free>> {
         let revision = conditions::expected_one(request.headers())?;
+        let attempt = conditions::attempt(request, sent.bytes())?;
         let collections = &by.exchange.state.collections;
-        let described = collections.alter(&by.caller, &collection, sent.data()?, revision).await?;
+        let described = collections.alter(&by.caller, &collection, sent.data()?, revision, attempt).await?;
         answer(&by, &described)
     }
 

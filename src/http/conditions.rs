@@ -74,6 +74,14 @@ pub fn attempt<'a>(request: &'a Request, body: &'a [u8]) -> Result<Option<Attemp
     Ok(Some(Attempt { method: request.method().as_str(), path: request.uri().path(), key, body }))
 }
 
+/// Where no answer can be kept for a retry, who counts on one is told.
+pub fn no_attempt(request: &Request) -> Result<()> {
+    match request.headers().contains_key("idempotency-key") {
+        true => Err(Error::Unreadable(Fault::new("http.idempotency_unkept").at("Idempotency-Key"))),
+        false => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     base::fault::Fault,
-    domain::{json, projection::Projection, sort::Sort},
     services::{
         Error, Result,
         documents::{Item, Search, Written, page_size},
@@ -187,7 +186,7 @@ impl Routes {
             limit: limit.0.map(|rows| page_size(rows.into())).transpose().map_err(Error::Invalid)?,
             cursor: cursor.0,
             total: total.0.unwrap_or_default(),
-            ..read(filter.0.as_deref(), sort.0.as_deref(), fields.0.as_deref())?
+            ..Search::of_url(filter.0.as_deref(), sort.0.as_deref(), fields.0.as_deref())?
         };
         let found = by.exchange.state.documents.find(&by.caller, &collection, &search).await?;
         Answer::page(&by.exchange, &found)
@@ -210,7 +209,7 @@ impl Routes {
         /// MongoDB's filter language, as JSON
         filter: Query<Option<String>>,
     ) -> Result<Answer<Count>> {
-        let search = read(filter.0.as_deref(), None, None)?;
+        let search = Search::of_url(filter.0.as_deref(), None, None)?;
         let (count, _) = by.exchange.state.documents.count(&by.caller, &collection, &search).await?;
         Answer::value(&by.exchange, &Count { count })
     }
@@ -230,7 +229,7 @@ impl Routes {
     ) -> Result<Answer<Explanation>> {
         let search = Search {
             limit: limit.0.map(|rows| page_size(rows.into())).transpose().map_err(Error::Invalid)?,
-            ..read(filter.0.as_deref(), sort.0.as_deref(), None)?
+            ..Search::of_url(filter.0.as_deref(), sort.0.as_deref(), None)?
         };
         let found = by.exchange.state.documents.find(&by.caller, &collection, &search).await?;
         let explanation = Explanation {
@@ -278,36 +277,6 @@ fn location(collection: &str, id: &str) -> String {
         })
         .collect();
     format!("/api/v1/collections/{collection}/documents/{id}")
-}
-
-/// The parts of a query a URL carries; sort and fields as text, or as JSON when they open a brace.
-pub fn read(filter: Option<&str>, sort: Option<&str>, fields: Option<&str>) -> Result<Search> {
-    let json = |name: &str, text: &str| {
-        json::parse(text.as_bytes(), json::Limits::default())
-            .map_err(|error| Error::from(error).map_fault(|fault| under(fault, name)))
-    };
-    let mut search = Search::default();
-    if let Some(filter) = filter {
-        search.filter = json("filter", filter)?;
-    }
-    if let Some(sort) = sort {
-        search.sort = match sort.trim_start().starts_with('{') {
-            true => Sort::parse(&json("sort", sort)?).map_err(Error::Invalid)?,
-            false => Sort::parse_text(sort).map_err(Error::Invalid)?,
-        };
-    }
-    if let Some(fields) = fields {
-        search.fields = match fields.trim_start().starts_with('{') {
-            true => Projection::parse(&json("fields", fields)?).map_err(Error::Invalid)?,
-            false => Projection::parse_text(fields).map_err(Error::Invalid)?,
-        };
-    }
-    Ok(search)
-}
-
-fn under(fault: Fault, name: &str) -> Fault {
-    let path = if fault.path.is_empty() { name.to_owned() } else { format!("{name}.{}", fault.path) };
-    fault.at(path)
 }
 
 #[cfg(test)]

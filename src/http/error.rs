@@ -30,7 +30,7 @@ pub struct Told {
     pub code: &'static str,
     pub fault: Fault,
     retry_after: Option<u64>,
-    /// `safety` or `integrity`: what sort of conflict, for tools.
+    /// `safety` or `integrity`: what sort of refusal or failure, for tools.
     kind: Option<&'static str>,
     /// For the log alone.
     cause: Option<String>,
@@ -94,6 +94,7 @@ pub fn tell(error: &Error) -> Told {
             ..plain(StatusCode::INSUFFICIENT_STORAGE, "STORAGE_FULL", "http.storage_full")
         },
         Error::Unavailable(why) => Told { cause: Some(why.clone()), ..unavailable() },
+        Error::Corrupt(what) => Told { kind: Some("integrity"), cause: Some(what.clone()), ..internal() },
         Error::Internal(cause) => Told { cause: Some(chain(&**cause)), ..internal() },
     }
 }

@@ -1,10 +1,11 @@
 //! The routes by which operators keep the people of the instance.
 
-use super::{auth::Person, body::Sent, envelope::Answer, proof::By, spec::Tag};
+use super::{auth::Person, body::Sent, conditions, envelope::Answer, proof::By, spec::Tag};
 use crate::{
     base::fault::Fault,
     services::{Error, Result, access::Role, identities::Status},
 };
+use poem::Request;
 use poem_openapi::{Object, OpenApi, param::Path};
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -38,13 +39,14 @@ struct NewStatus {
 impl Routes {
     /// Add a person
     #[oai(path = "/", method = "post", operation_id = "addIdentity")]
-    async fn add(&self, by: By, sent: Sent<NewPerson>) -> Result<Answer<Person, 201>> {
+    async fn add(&self, by: By, sent: Sent<NewPerson>, request: &Request) -> Result<Answer<Person, 201>> {
+        let attempt = conditions::attempt(request, sent.bytes())?;
         let NewPerson { email, password, roles } = sent.read()?;
         let password = Zeroizing::new(password);
         let unknown = |name: &str| Error::Invalid(Fault::new("identities.role").at("roles").with("role", name));
         let roles = roles.iter().map(|name| Role::from_name(name).ok_or_else(|| unknown(name)));
         let roles = roles.collect::<Result<Vec<_>>>()?;
-        let identity = by.exchange.state.identities.add(&by.caller, &email, password, roles).await?;
+        let identity = by.exchange.state.identities.add_once(&by.caller, &email, password, roles, attempt).await?;
         Answer::value(&by.exchange, &Person::from(&identity))
     }
 
@@ -57,7 +59,14 @@ impl Routes {
 
     /// Set a person's password and end their sessions; `who` is an id or an email
     #[oai(path = "/:who/password", method = "put", operation_id = "changePassword")]
-    async fn password(&self, by: By, who: Path<String>, sent: Sent<NewPassword>) -> Result<Answer<Person>> {
+    async fn password(
+        &self,
+        by: By,
+        who: Path<String>,
+        sent: Sent<NewPassword>,
+        request: &Request,
+    ) -> Result<Answer<Person>> {
+        conditions::no_attempt(request)?;
         let NewPassword { password } = sent.read()?;
         let identities = &by.exchange.state.identities;
         let identity = identities.change_password(&by.caller, &who, Zeroizing::new(password)).await?;

@@ -1,7 +1,7 @@
 //! Documents by the line: NDJSON in and out, never wholly in memory.
 
 use super::{
-    documents::read,
+    conditions,
     envelope::Answer,
     error,
     exchange::{Exchange, text},
@@ -14,7 +14,7 @@ use crate::{
     services::{
         Error, Result,
         access::Caller,
-        documents::{Import, Lines, Progress},
+        documents::{Import, Lines, Progress, Search},
     },
 };
 use bytes::Bytes;
@@ -72,6 +72,8 @@ impl Routes {
         lines: Raw,
         request: &Request,
     ) -> Result<Reported> {
+        // Many commits, and a stream of answers: `skip` is how an import goes on.
+        conditions::no_attempt(request)?;
         let upload = Upload {
             exchange: by.exchange.clone(),
             caller: by.caller,
@@ -98,7 +100,7 @@ impl Routes {
         /// MongoDB's filter language, as JSON
         filter: Query<Option<String>>,
     ) -> Result<Exported> {
-        let search = read(filter.0.as_deref(), None, None)?;
+        let search = Search::of_url(filter.0.as_deref(), None, None)?;
         let state = &by.exchange.state;
         let lines = state.documents.export(&by.caller, &collection, &search, by.exchange.canonical).await?;
         Ok(Exported(ndjson(download(&by.exchange, lines))))
@@ -227,17 +229,25 @@ impl<S: Stream<Item = io::Result<Bytes>>> Running<'_, S> {
                 None => lines.extend(std::mem::replace(&mut self.splitter, Splitter::new(0)).finish()),
             }
             for line in lines.into_iter().filter(|line| line.number > self.upload.skip) {
-                self.import.take(line).await?;
+                if self.import.take(line) {
+                    self.write().await?;
+                }
             }
             if chunk.is_none() {
                 self.ended = true;
-                self.import.finish().await?;
+                self.write().await?;
             }
             if self.ended || self.import.progress() != self.told {
                 return Ok(Some(self.step()));
             }
         }
         Ok(None)
+    }
+
+    /// An import may outlast the right it began with, and the token: both are asked for anew.
+    async fn write(&mut self) -> Result<()> {
+        let caller = self.upload.exchange.state.identities.renew(&self.upload.caller).await?;
+        self.import.write(&caller).await
     }
 
     fn step(&mut self) -> Step {

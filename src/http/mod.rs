@@ -58,9 +58,9 @@ pub struct Limits {
     pub batch: usize,
     /// Bytes of one line of an import.
     pub line: usize,
-    /// From a request's head to its answer's; streams are bound by their silence instead.
+    /// From a request's head to its answer's; streams and backups are bound by silence instead.
     pub request: Duration,
-    /// The longest an export waits for its reader.
+    /// The longest an export waits for its reader, an import for its next bytes.
     pub silence: Duration,
 }
 

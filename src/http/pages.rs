@@ -16,6 +16,8 @@ use poem::{
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
+/// What every page takes.
+pub const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD");
 const SPECIFICATION: &str = "/api/v1/openapi.json";
 
 /// Whether a path under the API's prefix is a page's.

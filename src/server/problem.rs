@@ -144,6 +144,7 @@ impl From<services::Error> for Problem {
             Error::Damaged(fault) => return Self::new(Kind::Integrity, fault.clone()),
             Error::NotFound(fault) => return Self::new(Kind::NotFound, fault.clone()),
             Error::Unavailable(_) | Error::Full | Error::RateLimit { .. } => Kind::Unavailable,
+            Error::Corrupt(_) => Kind::Integrity,
             _ => Kind::Failed,
         };
         Self::new(kind, Fault::new("instance.store").with("why", error))

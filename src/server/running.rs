@@ -96,7 +96,7 @@ pub fn start_ops(doors: &mut Doors, senses: &Senses) -> Stopper {
     let stopper = Stopper::default();
     if let Some(listener) = doors.open("ops") {
         let router = http::ops::router(senses.health.clone(), senses.metrics.clone());
-        let app = App::new(router, senses.metrics.clone(), Duration::from_secs(10));
+        let app = App::new(router, senses.metrics.clone());
         let limits = Limits { connections: 64, per_address: 64, ..Limits::default() };
         serve(&stopper.stop(), "ops", listener, None, app, limits, senses);
     }
@@ -136,7 +136,7 @@ impl Running {
             .map_err(|fault| Problem::new(Kind::Failed, fault))?;
         stop.spawn(control.run(stop.clone()));
         if let Some(listener) = doors.open("http") {
-            let redirect = App::new(http::redirect::router(names, https.port()), senses.metrics.clone(), limits.head);
+            let redirect = App::new(http::redirect::router(names, https.port()), senses.metrics.clone());
             serve(&stop, "http", listener, None, redirect, limits.clone(), &senses);
         }
         if let Some(listener) = doors.open("https") {

@@ -46,7 +46,7 @@ fn target(config: &Config, environment: Environment) -> Finding {
         return Finding::warning(CHECK, Fault::new("objects.no_folder").at(folder.display().to_string()));
     }
     let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
-    let same = device(&folder) == device(&config.instance.data_dir);
+    let same = !folder.exists() || device(&folder) == device(&config.instance.data_dir);
     if same && environment != Environment::Development {
         return Finding::warning(CHECK, Fault::new("preconditions.same_disk").at(folder.display().to_string()));
     }

@@ -108,7 +108,6 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
 pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper) -> App {
     let server = &config.server;
     let mib = |count: u64| usize::try_from(count << 20).unwrap_or(usize::MAX);
-    let request = Duration::from_secs(server.request_seconds);
     let store = opened.documents.clone();
     let limits = documents::Limits {
         document_bytes: mib(server.document_mib),
@@ -128,13 +127,12 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
             body: mib(server.body_mib),
             batch: mib(server.body_mib),
             line: mib(server.document_mib * 2),
-            request,
+            request: Duration::from_secs(server.request_seconds),
             ..http::Limits::default()
         },
         tasks: stopper.stop().tasks(),
     };
-    // The routes keep their own time and say so in the caller's language; this is for what they do not see.
-    App::new(http::router(state), senses.metrics.clone(), request + Duration::from_secs(10))
+    App::new(http::router(state), senses.metrics.clone())
 }
 
 fn told(signal: &str) -> Result<(), Problem> {

@@ -39,6 +39,9 @@ pub enum Error {
     /// What was given or stored fails its own integrity checks.
     #[error("damaged: {0}")]
     Damaged(Fault),
+    /// The store met pages that fail its checks: what it found is for the log alone.
+    #[error("corrupt: {0}")]
+    Corrupt(String),
     #[error("unavailable: {0}")]
     Unavailable(String),
     /// A bug or a fault beneath: its cause is for the log alone.
@@ -96,7 +99,8 @@ impl From<ports::Error> for Error {
             ports::Error::Rejected(fault) => Self::Invalid(fault),
             ports::Error::Unavailable(why) => Self::Unavailable(why),
             ports::Error::Full(_) => Self::Full,
-            other @ (ports::Error::Corrupt(_) | ports::Error::Backend(_)) => Self::Internal(Box::new(other)),
+            ports::Error::Corrupt(what) => Self::Corrupt(what),
+            other @ ports::Error::Backend(_) => Self::Internal(Box::new(other)),
         }
     }
 }

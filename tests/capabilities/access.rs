@@ -95,6 +95,20 @@ async fn without_proof_or_with_a_foreign_one_nothing_but_the_public() {
 }
 
 #[tokio::test]
+async fn little_is_read_from_who_has_no_proof() {
+    let house = House::open().await;
+    for operation in operations().iter().filter(|operation| operation.content.is_some()) {
+        let body = format!("{{\"data\":{{\"email\":\"{}\"}}}}", "x".repeat(17 << 10));
+        let sent = Request::builder().method(operation.method.clone()).uri_str(&operation.path);
+        let answer = house.call(sent.content_type("application/json").body(body)).await;
+        match PUBLIC.contains(&operation.name.as_str()) {
+            true => answer.refused(413, "PAYLOAD_TOO_LARGE", "http.body_size"),
+            false => answer.refused(401, "AUTH_UNAUTHORIZED", "http.unauthorized"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn acting_for_an_organization_wants_a_membership() {
     let house = House::open().await;
     let answer = house.ask(Method::GET, "/api/v1/collections", &[("x-organization-id", "org")], None).await;

@@ -8,6 +8,13 @@ use poem::{
 use serde_json::json;
 
 impl House {
+    async fn keyed(&self, method: Method, path: &str, kind: &str, data: serde_json::Value) -> crate::house::Answer {
+        let request = Request::builder().method(method).uri_str(path).content_type(kind);
+        let request = request.header("authorization", format!("Bearer {}", self.token));
+        let request = request.header("idempotency-key", "k-1");
+        self.call(request.body(json!({ "data": data }).to_string())).await
+    }
+
     async fn with_token(&self, method: Method, path: &str, token: &str) -> crate::house::Answer {
         let request =
             Request::builder().method(method).uri_str(path).header("authorization", format!("Bearer {token}"));
@@ -97,4 +104,42 @@ async fn operators_keep_the_people() {
         "CONFLICT",
         "identities.last_administrator",
     );
+    // An administrator disabled already is not the last one that is active.
+    let other = json!({ "email": "c@example.org", "password": PASSWORD, "roles": ["admin"] });
+    house.post(PEOPLE, other).await.ok(201);
+    for _ in 0..2 {
+        house.put(&format!("{PEOPLE}/c@example.org/status"), json!({ "status": "disabled" })).await.ok(200);
+    }
+}
+
+#[tokio::test]
+async fn a_person_is_added_once_however_often_it_is_tried() {
+    let house = House::open().await;
+    const PEOPLE: &str = "/api/v1/admin/identities";
+    let add = async |password: &str| {
+        let person = json!({ "data": { "email": "ana@example.org", "password": password } });
+        house.ask(Method::POST, PEOPLE, &[("idempotency-key", "k-1")], Some(person)).await
+    };
+    let first = add(PASSWORD).await.ok(201).data();
+    assert_eq!(add(PASSWORD).await.ok(201).data(), first);
+    add("une autre longue phrase").await.refused(409, "CONFLICT", "documents.idempotency_reused");
+    let again = json!({ "email": "ana@example.org", "password": PASSWORD });
+    house.post(PEOPLE, again).await.refused(409, "CONFLICT", "identities.email_taken");
+}
+
+#[tokio::test]
+async fn where_no_answer_is_kept_a_retry_is_told_so() {
+    let house = House::open().await;
+    house.collection(json!({ "name": "places" })).await;
+    let (plain, lines) = ("application/json", "application/x-ndjson");
+    let password = format!("/api/v1/admin/identities/{EMAIL}/password");
+    for (method, path, kind, data) in [
+        (Method::POST, "/api/v1/admin/backups", plain, json!({})),
+        (Method::POST, "/api/v1/collections/places/import", lines, json!({})),
+        (Method::PUT, password.as_str(), plain, json!({ "password": PASSWORD })),
+    ] {
+        let answer = house.keyed(method, path, kind, data).await;
+        answer.refused(400, "VALIDATION_ERROR", "http.idempotency_unkept");
+    }
+    assert_eq!(house.get("/api/v1/admin/backups").await.data(), json!([]));
 }

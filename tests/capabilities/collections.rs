@@ -47,6 +47,11 @@ async fn a_collection_lives() {
         (&Value::Null, &json!(2), &json!("confidential"))
     );
     assert_eq!(altered["indexes"].as_array().unwrap().len(), 1);
+    for _ in 0..2 {
+        let (key, change) = ([("idempotency-key", "k-1")], json!({ "data": { "classes": null } }));
+        let once = house.ask(Method::PATCH, &format!("{ALL}/places"), &key, Some(change)).await.ok(200).data();
+        assert_eq!(once["_rev"], 3, "a retry altered again");
+    }
 
     house.delete(&format!("{ALL}/places")).await.ok(200);
     house.get(&format!("{ALL}/places")).await.refused(404, "RESOURCE_NOT_FOUND", "collections.unknown");

@@ -41,6 +41,12 @@ async fn what_is_not_there_or_not_taken() {
     let mut allowed: Vec<_> = answer.header("allow").split(", ").collect();
     allowed.sort_unstable();
     assert_eq!(allowed, ["GET", "POST"]);
+    for page in ["/", "/docs", "/readyz", "/api/v1/openapi.json"] {
+        let answer = house.delete(page).await;
+        answer.refused(405, "METHOD_NOT_ALLOWED", "http.method");
+        assert_eq!(answer.header("allow"), "GET, HEAD", "{page}");
+        house.ask(Method::HEAD, page, &[], None).await.ok(200);
+    }
     let xml = house.ask(Method::GET, "/api/v1/meta", &[("accept", "text/xml")], None).await;
     xml.refused(406, "NOT_ACCEPTABLE", "http.acceptable");
     house.ask(Method::GET, "/api/v1/meta", &[("accept", "text/html, */*;q=0.1")], None).await.ok(200);
@@ -229,12 +235,15 @@ impl Documents for Failing {
 
 /// What a request of the machine's own user gets from a store that fails.
 async fn failing(error: fn() -> Error, after: Duration) -> Answer {
+    local(Request::builder().uri_str(format!("{PLACES}/x")).finish(), error, after).await
+}
+
+async fn local(mut request: Request, error: fn() -> Error, after: Duration) -> Answer {
     let (stamp, keyring) = house::keys();
     let limits = Limits { request: Duration::from_millis(200), ..Limits::default() };
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(Failing(error, after));
     let router = http::router(house::state(store, &stamp, &keyring, folder.path(), limits));
-    let mut request = Request::builder().uri_str(format!("{PLACES}/x")).finish();
     request.extensions_mut().insert(http::peer::LocalPeer { uid: 0, pid: None });
     let mut response = router.get_response(request).await;
     let text = response.take_body().into_string().await.unwrap();
@@ -246,6 +255,7 @@ async fn a_failure_never_shows_its_cause() {
     let broken = failing(|| Error::Corrupt(SECRET.to_owned()), Duration::ZERO).await;
     broken.refused(500, "INTERNAL_ERROR", "http.internal");
     assert!(!broken.text.contains("secret"), "{}", broken.text);
+    assert_eq!(broken.json()["error"]["details"]["kind"], "integrity");
     assert_eq!(broken.json()["meta"]["traceId"], broken.header("x-trace-id"));
     let away = failing(|| Error::Unavailable(SECRET.to_owned()), Duration::ZERO).await;
     away.refused(503, "UNAVAILABLE", "http.unavailable");
@@ -264,6 +274,22 @@ async fn a_panic_is_answered() {
 #[tokio::test]
 async fn an_answer_that_takes_too_long_is_given_up() {
     let answer = failing(|| Error::Full(String::new()), Duration::from_secs(30)).await;
+    answer.refused(503, "UNAVAILABLE", "http.unavailable");
+}
+
+#[tokio::test]
+async fn a_backup_takes_as_long_as_it_takes() {
+    let request = Request::builder().method(Method::POST).uri_str("/api/v1/admin/backups");
+    let request = request.content_type("application/json").body(json!({ "data": {} }).to_string());
+    let answer = local(request, || Error::Full(String::new()), Duration::from_millis(600)).await;
+    answer.refused(507, "STORAGE_FULL", "http.storage_full");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up() {
+    let body = Body::from_bytes_stream(futures_util::stream::pending::<std::io::Result<Vec<u8>>>());
+    let request = Request::builder().method(Method::POST).uri_str(PLACES).content_type("application/json").body(body);
+    let answer = local(request, || Error::Full(String::new()), Duration::ZERO).await;
     answer.refused(503, "UNAVAILABLE", "http.unavailable");
 }
 

@@ -1,17 +1,24 @@
 //! Import and export: lines in, lines out, a report of what was not written.
 
-use crate::house::{Answer, House};
+use crate::house::{Answer, House, PASSWORD};
+use debrouille_appliance::http::Limits;
 use poem::{Body, Request, http::Method};
 use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::timeout;
 
 const IMPORT: &str = "/api/v1/collections/places/import";
 const EXPORT: &str = "/api/v1/collections/places/export";
 
 async fn send(house: &House, query: &str, accept: &str, body: impl Into<Body>) -> Answer {
+    send_as(house, &house.token, query, accept, body).await
+}
+
+async fn send_as(house: &House, token: &str, query: &str, accept: &str, body: impl Into<Body>) -> Answer {
     let request = Request::builder()
         .method(Method::POST)
         .uri_str(format!("{IMPORT}{query}"))
-        .header("authorization", format!("Bearer {}", house.token))
+        .header("authorization", format!("Bearer {token}"))
         .header("accept", accept)
         .header("x-locale", "en")
         .content_type("application/x-ndjson")
@@ -105,6 +112,96 @@ async fn a_cut_import_keeps_what_it_reported_and_says_where_it_stands() {
     assert_eq!(answer.json()["error"]["details"]["params"]["line"], "500");
     let total = house.get(&format!("{path}?limit=1&total=true")).await.json()["meta"]["page"]["total"].clone();
     assert_eq!(total, 500);
+}
+
+/// Some lines, then nothing more: what a client that vanished looks like.
+fn vanished(lines: usize) -> Body {
+    let lines: String = (0..lines).map(|n| format!("{}\n", json!({ "n": n }))).collect();
+    let lines = futures_util::stream::iter([Ok::<_, std::io::Error>(lines.into_bytes())]);
+    Body::from_bytes_stream(futures_util::StreamExt::chain(lines, futures_util::stream::pending()))
+}
+
+#[tokio::test]
+async fn an_import_that_falls_silent_ends() {
+    let house = House::with(Limits { silence: Duration::from_millis(300), ..Limits::default() }).await;
+    house.collection(json!({ "name": "places" })).await;
+    let ended = async |accept| timeout(Duration::from_secs(20), send(&house, "", accept, vanished(600))).await.unwrap();
+    let whole = ended("application/json").await;
+    whole.refused(400, "VALIDATION_ERROR", "http.body_cut");
+    let streamed = ended("application/x-ndjson").await.ok(200);
+    let last = rows(&streamed.text).pop().unwrap();
+    assert_eq!(last["error"]["details"]["rule"], "http.body_cut", "{}", streamed.text);
+    assert_eq!(last["error"]["details"]["params"]["line"], "500");
+}
+
+/// A streamed import into which something happens once its first chunk is written. The last line of its report.
+async fn interrupted(house: &House, token: &str, happens: impl Future<Output = ()>) -> Value {
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel::<std::io::Result<String>>();
+    let body = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        let chunk = receiver.recv().await?;
+        Some((chunk, receiver))
+    });
+    let lines = |from: usize| (from..from + 500).map(|n| format!("{}\n", json!({ "n": n }))).collect::<String>();
+    sender.send(Ok(lines(0))).unwrap();
+    let import = send_as(house, token, "", "application/x-ndjson", Body::from_bytes_stream(body));
+    let meanwhile = async {
+        while house.get("/api/v1/collections/places/count").await.data()["count"] != 500 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        happens.await;
+        sender.send(Ok(lines(500))).unwrap();
+        drop(sender);
+    };
+    let (answer, ()) = tokio::join!(import, meanwhile);
+    rows(&answer.ok(200).text).pop().unwrap()
+}
+
+#[tokio::test]
+async fn an_import_ends_with_the_right_it_began_with() {
+    let house = House::open().await;
+    house.collection(json!({ "name": "places" })).await;
+    let person = json!({ "email": "b@example.org", "password": PASSWORD, "roles": ["admin"] });
+    house.post("/api/v1/admin/identities", person).await.ok(201);
+    let token = house.login("b@example.org", PASSWORD).await.data()["accessToken"].as_str().unwrap().to_owned();
+    let last = interrupted(&house, &token, async {
+        house.put("/api/v1/admin/identities/b@example.org/status", json!({ "status": "disabled" })).await.ok(200);
+    });
+    let last = last.await;
+    assert_eq!(last["error"]["code"], "AUTH_INVALID_TOKEN", "{last}");
+    assert_eq!(house.get("/api/v1/collections/places/count").await.data()["count"], 500);
+}
+
+#[tokio::test]
+async fn an_import_follows_the_schema_as_it_changes() {
+    let house = House::open().await;
+    house.collection(json!({ "name": "places" })).await;
+    let last = interrupted(&house, &house.token, async {
+        let schema = json!({ "properties": { "n": { "type": "string" } } });
+        house.patch("/api/v1/collections/places", json!({ "schema": schema })).await.ok(200);
+    });
+    let last = last.await;
+    assert_eq!((&last["created"], &last["failed"], &last["done"]), (&json!(500), &json!(500), &json!(true)), "{last}");
+}
+
+#[tokio::test]
+async fn lines_that_take_more_as_bson_are_written_in_parts() {
+    let house = House::open().await;
+    house.collection(json!({ "name": "places" })).await;
+    // Under 4 MiB as text, over 20 as BSON.
+    let line = format!("{{\"a\":[{}]}}\n", vec!["1"; 80_000].join(","));
+    let report = import(&house, "", &line.repeat(24)).await;
+    assert_eq!((&report["created"], &report["failed"], &report["line"]), (&json!(24), &json!(0), &json!(24)));
+}
+
+#[tokio::test]
+async fn a_report_says_no_more_than_what_is_on_disk() {
+    let house = House::open().await;
+    house.collection(json!({ "name": "places" })).await;
+    let cut = Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+    let body = Body::from_bytes_stream(futures_util::stream::iter([Ok(b"{\"n\":1}\n{\n".to_vec()), cut]));
+    let reports = rows(&send(&house, "", "application/x-ndjson", body).await.ok(200).text);
+    assert_eq!((&reports[0]["failed"], &reports[0]["line"]), (&json!(1), &json!(0)), "line 1 is not written yet");
+    assert_eq!(reports.last().unwrap()["error"]["details"]["params"]["line"], "0");
 }
 
 #[tokio::test]

@@ -47,6 +47,33 @@ fn init_makes_an_instance_once() {
 }
 
 #[test]
+fn the_password_of_an_instance_that_is_made_is_told() {
+    let folder = || Instance { folder: tempfile::tempdir().unwrap() };
+    let init = ["init", "--environment", "development", "--hostname", "localhost"];
+    // A configuration that cannot be written is found out first.
+    let instance = folder();
+    let mut command = crate::appliance(instance.folder.path());
+    let output = crate::run(command.args(["--config", "/proc/absent/a.toml", "--data-dir", "data"]).args(init));
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(!instance.data().exists(), "made all the same");
+    // It may lie in the data directory itself, which must be empty before.
+    let mut command = crate::appliance(instance.folder.path());
+    let output = crate::run(command.args(["--config", "data/a.toml", "--data-dir", "data"]).args(init));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(instance.data().join("a.toml").exists());
+
+    // An answer that goes nowhere is not the last word.
+    let instance = folder();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = instance.command(&init).stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    let password = said.split_whitespace().find(|word| word.trim_end_matches('.').len() == 24);
+    assert!(password.is_some(), "{said}");
+}
+
+#[test]
 fn no_instance_is_not_found() {
     let instance = Instance { folder: tempfile::tempdir().unwrap() };
     let output = crate::run(crate::appliance(instance.folder.path()).args([
@@ -94,6 +121,8 @@ fn documents_come_in_and_go_out() {
         ]);
         let ids: Vec<&str> = found.as_array().unwrap().iter().map(|place| place["_id"].as_str().unwrap()).collect();
         assert_eq!(ids, ["p01199", "p01198", "p01197"]);
+        let sorted = ["query", "places", "--limit", "1", "--sort", "{\"population\": -1}"];
+        assert_eq!(instance.answer(&sorted)[0]["_id"], "p01199");
         let explained = instance.answer(&["query", "places", "--filter", "{\"population\": 7}", "--explain"]);
         assert_eq!(explained["documentsExamined"], 1, "{explained}");
 
@@ -117,6 +146,29 @@ fn documents_come_in_and_go_out() {
         assert_eq!(instance.answer(&["collection", "drop", "copies", "--yes"])["dropped"], true);
         instance.failure(&["collection", "describe", "copies"], 4);
     });
+}
+
+#[test]
+fn what_is_written_for_the_operator_is_theirs_alone() {
+    use std::os::unix::fs::{MetadataExt, symlink};
+    let instance = Instance::new();
+    instance.answer(&["collection", "create", "places"]);
+    instance.write("places.ndjson", &format!("{}{{\n", places(3)));
+    instance.write("precious", "mine");
+    for link in ["out.ndjson.partial", "errors.ndjson"] {
+        symlink(instance.path("precious"), instance.path(link)).unwrap();
+    }
+    instance.failure(&["import", "places", "places.ndjson", "--errors", "errors.ndjson"], 1);
+    instance.failure(&["import", "places", "places.ndjson", "--errors", "report.ndjson"], 1);
+    instance.answer(&["export", "places", "-o", "out.ndjson"]);
+    assert_eq!(instance.read("precious"), "mine", "a link was followed");
+    for name in ["out.ndjson", "report.ndjson"] {
+        assert!(!instance.read(name).is_empty());
+        assert_eq!(instance.path(name).metadata().unwrap().mode() & 0o777, 0o600, "{name}");
+    }
+    let partial = std::fs::read_dir(instance.folder.path()).unwrap().flatten();
+    let partial: Vec<_> = partial.map(|entry| entry.file_name()).filter(|name| *name != "out.ndjson.partial").collect();
+    assert!(partial.iter().all(|name| !name.to_string_lossy().ends_with(".partial")), "{partial:?}");
 }
 
 #[test]
@@ -160,7 +212,8 @@ fn standard_input_is_imported_and_an_interrupted_file_resumed() {
     instance.write("many.ndjson", &places(30_000));
     let mut child = instance.command(&["import", "many", "many.ndjson"]).spawn().unwrap();
     let marks = instance.data().join("imports");
-    wait("a first chunk is noted", || std::fs::read_dir(&marks).is_ok_and(|mut marks| marks.next().is_some()));
+    let noted = |mark: std::fs::DirEntry| mark.path().extension().is_some_and(|kind| kind == "json");
+    wait("a first chunk is noted", || std::fs::read_dir(&marks).is_ok_and(|marks| marks.flatten().any(noted)));
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success(), "it had ended before it was killed");
     let resumed = instance.run(&["import", "many", "many.ndjson", "--resume", "--upsert", "--json"]);
@@ -170,6 +223,28 @@ fn standard_input_is_imported_and_an_interrupted_file_resumed() {
     assert_eq!(done["lines"], 30_000);
     assert_eq!(instance.answer(&["collection", "describe", "many"])["documents"], 30_000);
     assert_eq!(std::fs::read_dir(&marks).unwrap().count(), 0, "nothing is left to resume");
+}
+
+#[test]
+fn an_import_outlasts_the_rest_of_its_connection() {
+    let instance = Instance::new();
+    let text = instance.read("appliance.toml").replace("[server]\n", "[server]\nidle_seconds = 1\n");
+    instance.write("appliance.toml", &text);
+    let server = instance.serve();
+    instance.answer(&["collection", "create", "places"]);
+    let mut import = instance.command(&["import", "places"]).stdin(Stdio::piped()).spawn().unwrap();
+    let places = places(1200);
+    let (first, rest) = places.split_at(places.len() / 2);
+    let mut stdin = import.stdin.take().unwrap();
+    stdin.write_all(first.as_bytes()).unwrap();
+    let documents = || instance.answer(&["collection", "describe", "places"])["documents"].clone();
+    wait("a first chunk is written", || documents() == 500);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    stdin.write_all(rest.as_bytes()).unwrap();
+    drop(stdin);
+    assert!(import.wait().unwrap().success());
+    assert_eq!(documents(), 1200);
+    server.stop();
 }
 
 #[test]

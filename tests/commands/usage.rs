@@ -41,6 +41,10 @@ fn wrong_usage_says_what_and_exits_2() {
             assert_eq!(output.status.code(), Some(2), "{arguments:?}");
             assert!(stderr(&output).contains(words), "{arguments:?}: {}", stderr(&output));
             assert_eq!(stdout(&output), "");
+            let output = run(appliance(folder.path()).env("DEBROUILLE_LANG", language).args(arguments).arg("--json"));
+            let document: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+            assert_eq!((output.status.code(), &document["error"]["exit"]), (Some(2), &2.into()));
+            assert!(document["error"]["messages"][0].as_str().unwrap().contains(words), "{document}");
         }
     }
 }

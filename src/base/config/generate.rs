@@ -83,8 +83,13 @@ fn property(setting: &Setting) -> Value {
         Kind::Integer(low, high) => json!({ "type": "integer", "minimum": low, "maximum": high }),
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Hosts | Kind::List => json!({ "type": "array", "items": { "type": "string" } }),
-        Kind::Choice(choices) => json!({ "type": "string", "enum": choices }),
-        Kind::Secret(bytes) => json!({ "type": "string", "minLength": bytes, "writeOnly": true }),
+        Kind::Choice(choices) => {
+            let unset = setting.default.is_empty().then_some(&"");
+            json!({ "type": "string", "enum": choices.iter().chain(unset).collect::<Vec<_>>() })
+        }
+        Kind::Secret(bytes) => {
+            json!({ "type": "string", "pattern": format!("^$|^[\\s\\S]{{{bytes},}}$"), "writeOnly": true })
+        }
         Kind::Place(served, _) => {
             json!({ "type": "string", "enum": served.iter().map(|scheme| format!("{scheme}:")).collect::<Vec<_>>() })
         }

@@ -52,7 +52,7 @@ pub struct Instance {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// Names the certificate carries; the first one is the target of redirects.
+    /// Names the certificate carries, and plain HTTP is redirected for.
     pub hostnames: Vec<String>,
     pub https: SocketAddr,
     pub http: Listener,
@@ -255,7 +255,12 @@ fn settle(given: &[Given], faults: &mut Vec<Fault>) -> Vec<Entry> {
         };
         let mut entry = Entry { setting, value: default, origin: Origin::Default };
         for one in given.iter().filter(|one| one.setting.key == setting.key) {
-            match value::read(setting, &one.raw, Some(&entry.value)) {
+            let read = match setting.default {
+                // As the generated example shows it.
+                "" if one.raw.is_empty() => Ok(Value::Null),
+                _ => value::read(setting, &one.raw, Some(&entry.value)),
+            };
+            match read {
                 Ok(value) => entry = Entry { setting, value, origin: one.origin.clone() },
                 Err(fault) => faults.push(fault.at(one.origin.to_string()).with("key", setting.key)),
             }

@@ -160,18 +160,20 @@ fn write_generated_files() {
     }
 }
 
+/// The example with every setting uncommented.
+fn uncommented() -> String {
+    let lines = generate::example();
+    let lines = lines.lines().map(|line| match line.strip_prefix('#') {
+        Some(setting) if !setting.starts_with(' ') => format!("{setting}\n"),
+        _ => format!("{line}\n"),
+    });
+    lines.collect()
+}
+
 #[test]
 fn the_example_is_the_defaults() {
     let folder = tempfile::tempdir().unwrap();
-    // Uncommented, the example says what the defaults say.
-    let text: String = generate::example()
-        .lines()
-        .map(|line| match line.strip_prefix('#') {
-            Some(setting) if !setting.starts_with(' ') && !setting.ends_with("= \"\"") => format!("{setting}\n"),
-            _ => format!("{line}\n"),
-        })
-        .collect();
-    let config = Config::load(&inputs(folder.path(), &text, "", &[])).unwrap();
+    let config = Config::load(&inputs(folder.path(), &uncommented(), "", &[])).unwrap();
     for (entry, default) in config.entries.iter().zip(Config::of(&[]).unwrap().entries) {
         assert_eq!(entry.value, default.value, "{}", entry.setting.key);
     }
@@ -181,8 +183,10 @@ fn the_example_is_the_defaults() {
 fn the_schema_accepts_the_example_and_refuses_what_the_reader_refuses() {
     let validator = jsonschema::validator_for(&generate::schema()).unwrap();
     let json = |text: &str| serde_json::to_value(toml::from_str::<toml::Table>(text).unwrap()).unwrap();
-    assert!(validator.is_valid(&json(&generate::example())));
+    assert!(validator.is_valid(&json(&uncommented())));
     assert!(validator.is_valid(&json("[server]\npage_rows = 10\nhttps = \"0.0.0.0:1\"")));
     assert!(!validator.is_valid(&json("[server]\npage_rows = 5000")));
+    assert!(!validator.is_valid(&json("[identity]\njwt_secret = \"short\"")));
+    assert!(!validator.is_valid(&json("[log]\nformat = \"\"")));
     assert!(!validator.is_valid(&json("[server]\nhttsp = \"x\"")));
 }

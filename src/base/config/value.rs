@@ -14,6 +14,16 @@ pub enum Raw {
     Toml(toml_edit::Value),
 }
 
+impl Raw {
+    /// Nothing between the quotes.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Word(word) => word.is_empty(),
+            Self::Toml(value) => value.as_str() == Some(""),
+        }
+    }
+}
+
 /// Reads `raw` for `setting`. `below` is the value it replaces (a port alone keeps its address).
 pub fn read(setting: &Setting, raw: &Raw, below: Option<&Value>) -> Result<Value, Fault> {
     match raw {

@@ -8,7 +8,7 @@ use crate::{
 use sha2::{Digest, Sha256};
 use std::io::{BufRead, BufReader, Read};
 
-/// A request of this size is one commit of the server's.
+/// A request of this size is one commit of the server's, a few where documents take more as BSON.
 const LINES: u64 = 500;
 const BYTES: usize = 4 << 20;
 /// The longest line sent at all: a document of 16 MiB takes more as text.

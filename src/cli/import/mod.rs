@@ -10,7 +10,7 @@ use super::{
     failure::{Code, Failure, unreadable, unwritable},
     output::Progress,
 };
-use crate::base::fault::Fault;
+use crate::base::{fault::Fault, files};
 use bytes::Bytes;
 use chunks::{Chunk, Chunks};
 use http_body_util::BodyExt;
@@ -160,10 +160,8 @@ impl<'a> Report<'a> {
         let file = match &arguments.errors {
             None => None,
             Some(path) => {
-                let mut options = std::fs::OpenOptions::new();
                 // A resumed import adds to the report of the one it continues.
-                options.create(true).write(true).append(arguments.resume).truncate(!arguments.resume);
-                let file = options.open(path).map_err(|error| unwritable(path.display(), error))?;
+                let file = files::private(path, arguments.resume).map_err(|error| unwritable(path.display(), error))?;
                 Some((path.clone(), BufWriter::new(file)))
             }
         };

@@ -1,14 +1,15 @@
-//! What every request passes on its way in and every answer on its way out, in one endpoint.
+//! What every request passes on its way in and every answer on its way out, in one endpoint. Time is kept here and
+//! nowhere else: a whole answer has so long; what is long by nature is bound by the silence of its body.
 
 mod headers;
 mod routes;
 
 use super::{State, error, exchange::Exchange};
 use crate::services::Error;
-use futures_util::FutureExt;
-use poem::{Endpoint, Request, Response, Result, http::StatusCode};
+use futures_util::{FutureExt, TryStreamExt, stream};
+use poem::{Body, Endpoint, Request, Response, Result, http::StatusCode};
 use routes::Routes;
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tracing::Instrument;
 
@@ -23,11 +24,15 @@ impl Gates {
     }
 
     /// A panic, a late answer and every error become envelopes; nothing is left for poem to word.
-    async fn answer(&self, request: Request, exchange: &Exchange) -> Response {
+    async fn answer(&self, mut request: Request, exchange: &Exchange) -> Response {
         if !headers::acceptable(&request) {
             return error::answer(&StatusCode::NOT_ACCEPTABLE.into(), exchange);
         }
         let long = routes::is_long(&request);
+        if long {
+            let body = request.take_body();
+            request.set_body(unsilent(body, self.state.limits.silence));
+        }
         let call = AssertUnwindSafe(self.routes.call(request)).catch_unwind();
         let answered = match long {
             true => Ok(call.await),
@@ -42,6 +47,17 @@ impl Gates {
             Err(error) => self.routes.refused(&error, error::answer(&error, exchange)),
         }
     }
+}
+
+/// A body that fails once nothing of it has come for so long, even after the head of the answer has left.
+fn unsilent(body: Body, silence: Duration) -> Body {
+    let chunks = Box::pin(body.into_bytes_stream());
+    Body::from_bytes_stream(stream::try_unfold(chunks, move |mut chunks| async move {
+        match timeout(silence, chunks.try_next()).await {
+            Ok(chunk) => Ok(chunk?.map(|chunk| (chunk, chunks))),
+            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        }
+    }))
 }
 
 impl Endpoint for Gates {

@@ -39,10 +39,9 @@ impl Routes {
     /// Keeps with a refusal what is known of its route, for the metrics and for `Allow` (RFC 9110, 15.5.6).
     pub fn refused(&self, error: &poem::Error, mut response: Response) -> Response {
         let Some(pattern) = error.data::<PathPattern>() else { return response };
-        if error.is::<MethodNotAllowedError>()
-            && let Some((_, allow)) = self.known.get(&pattern.0)
-        {
-            response.headers_mut().insert(header::ALLOW, allow.clone());
+        if error.is::<MethodNotAllowedError>() {
+            let known = self.known.get(&pattern.0).map(|(_, allow)| allow.clone());
+            response.headers_mut().insert(header::ALLOW, known.unwrap_or(pages::METHODS));
         }
         response.set_data(pattern.clone());
         response
@@ -59,8 +58,9 @@ impl Routes {
 
 /// What takes as long as it takes: streams end when their client does, a backup when all is written and checked.
 pub fn is_long(request: &Request) -> bool {
-    let path = request.uri().path();
-    path.ends_with("/import") || path.ends_with("/export") || path.starts_with("/api/v1/admin/backups")
+    let path = request.uri().path().strip_prefix("/api/v1/").unwrap_or_default();
+    let parts: Vec<_> = path.split('/').collect();
+    matches!(*parts, ["admin", "backups", ..] | ["collections", _, "import" | "export"])
 }
 
 /// `/a/{b}/{c}` as poem-openapi registers it: `/a/:param0/:param1`.
@@ -74,4 +74,20 @@ fn pattern(path: &str) -> String {
         false => part.to_owned(),
     });
     parts.collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_streams_and_backups_are_long() {
+        let long = |path: &str| is_long(&Request::builder().uri_str(format!("/api/v1/{path}")).finish());
+        for path in ["admin/backups", "admin/backups/verify", "collections/c/import", "collections/c/export"] {
+            assert!(long(path), "{path}");
+        }
+        for path in ["collections/c/documents/import", "collections/export", "admin/identities", ""] {
+            assert!(!long(path), "{path}");
+        }
+    }
 }

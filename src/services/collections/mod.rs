@@ -78,12 +78,14 @@ impl Collections {
         name: &str,
         change: &RawDocument,
         rev: Option<i64>,
+        attempt: Option<Attempt<'_>>,
     ) -> Result<Described> {
         let now = self.describe(caller, name).await?;
         let altered = checked(name, &merged(&now.definition, change)?)?;
         // Altering what was read: another change in between must not be lost.
         let expect = Expect::Revision(rev.unwrap_or(now.revision));
-        self.commit(caller, name, expect, Change::Put(altered.document()), None).await?;
+        let receipt = attempt.map(|attempt| attempt.receipt(caller, self.clock.now()));
+        self.commit(caller, name, expect, Change::Put(altered.document()), receipt).await?;
         self.describe(caller, name).await
     }
 

@@ -103,7 +103,9 @@ pub(super) fn refusal(error: ports::Error) -> Error {
     match error {
         ports::Error::Rejected(fault) if fault.key == HIDDEN => Error::NotFound(fault),
         ports::Error::Rejected(fault) if fault.key == OUTSIDE => Error::Forbidden,
-        ports::Error::Rejected(fault) if fault.key == "documents.too_large" => Error::TooLarge(fault),
+        ports::Error::Rejected(fault) if ["documents.too_large", "documents.batch_bytes"].contains(&fault.key) => {
+            Error::TooLarge(fault)
+        }
         other => other.into(),
     }
 }
@@ -149,6 +151,7 @@ mod tests {
         assert!(matches!(refused(HIDDEN), Error::NotFound(_)));
         assert!(matches!(refused(OUTSIDE), Error::Forbidden));
         assert!(matches!(refused("documents.too_large"), Error::TooLarge(_)));
+        assert!(matches!(refused("documents.batch_bytes"), Error::TooLarge(_)));
         assert!(matches!(refused("schema.type"), Error::Invalid(_)));
     }
 }

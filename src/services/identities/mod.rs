@@ -4,8 +4,9 @@ pub mod password;
 
 use super::{
     Error, Result,
-    access::{self, Action, Caller, Resource, Role},
-    sessions::Sessions,
+    access::{self, Action, Caller, Resource, Role, Subject},
+    documents::Attempt,
+    sessions::{SESSIONS, Session, Sessions},
 };
 use crate::{
     base::{
@@ -14,7 +15,7 @@ use crate::{
         random,
     },
     domain::{filter::Filter, sort::Sort, update::Update},
-    ports::documents::{Batch, Change, Documents, Expect, Operation, Query},
+    ports::documents::{Batch, Change, Documents, Expect, Operation, Query, Receipt},
 };
 use bson::rawdoc;
 use password::Passwords;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 pub const IDENTITIES: &str = "system.identities";
+const REUSED: &str = "documents.idempotency_reused";
 
 /// A person, as kept. The password's hash never leaves this floor.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -89,24 +91,50 @@ impl Identities {
         password: Zeroizing<String>,
         roles: Vec<Role>,
     ) -> Result<Identity> {
+        self.add_once(caller, email, password, roles, None).await
+    }
+
+    /// Adds a person; a retry of the same attempt answers the first one's. A receipt's fast hash must not cover the
+    /// password: the retry proves it against the hash kept.
+    pub async fn add_once(
+        &self,
+        caller: &Caller,
+        email: &str,
+        password: Zeroizing<String>,
+        roles: Vec<Role>,
+        attempt: Option<Attempt<'_>>,
+    ) -> Result<Identity> {
         access::decide(caller, Action::Manage, Resource::Module("identities"))?;
         let now = self.clock.now();
-        let password = self.passwords.hash(password, roles.contains(&Role::Admin)).await?;
+        let hash = self.passwords.hash(password.clone(), roles.contains(&Role::Admin)).await?;
         let identity = Identity {
             id: random::id(now),
             kind: Kind::Person,
             email: normalise(email)?,
             roles,
             status: Status::Active,
-            password: Some(password),
+            password: Some(hash),
             tokens_from: Timestamp::default(),
         };
         let document = bson::serialize_to_raw_document_buf(&identity).map_err(|error| Error::Internal(error.into()))?;
-        match self.commit(caller, &identity.id, Expect::Absent, Change::Put(document)).await {
-            Err(Error::Conflict(_)) => {
+        let body = format!("{} {:?}", identity.email, identity.roles);
+        let receipt = attempt.map(|attempt| Attempt { body: body.as_bytes(), ..attempt }.receipt(caller, now));
+        match self.commit(caller, &identity.id, Expect::Absent, Change::Put(document), receipt).await {
+            Ok(None) => Ok(identity),
+            Ok(Some(first)) => self.again(&first, password).await,
+            Err(Error::Conflict(fault)) if fault.key != REUSED => {
                 Err(Error::Conflict(Fault::new("identities.email_taken").at("email").with("email", identity.email)))
             }
-            other => other.map(|()| identity),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The person an earlier attempt added, to who gives the same password.
+    async fn again(&self, first: &str, password: Zeroizing<String>) -> Result<Identity> {
+        let identity = self.require(first).await?;
+        match self.passwords.verify(password, identity.password.clone()).await? {
+            true => Ok(identity),
+            false => Err(Error::Conflict(Fault::new(REUSED))),
         }
     }
 
@@ -139,7 +167,8 @@ impl Identities {
     pub async fn set_status(&self, caller: &Caller, who: &str, status: Status) -> Result<Identity> {
         access::decide(caller, Action::Manage, Resource::Module("identities"))?;
         let identity = self.require(who).await?;
-        if status == Status::Disabled && identity.roles.contains(&Role::Admin) && self.last_administrator().await? {
+        let counts = identity.status == Status::Active && identity.roles.contains(&Role::Admin);
+        if status == Status::Disabled && counts && self.last_administrator().await? {
             return Err(Error::Conflict(Fault::new("identities.last_administrator").with("email", identity.email)));
         }
         self.change(caller, identity, rawdoc! { "status": status.name() }).await
@@ -157,6 +186,22 @@ impl Identities {
             Some(identity) if right && identity.status == Status::Active => Ok(identity),
             _ => Err(Error::Unauthorized),
         }
+    }
+
+    /// The caller as of now, for what lasts longer than a request: nobody any more once disabled or logged out, and
+    /// with the roles of today.
+    pub async fn renew(&self, caller: &Caller) -> Result<Caller> {
+        let Subject::Identity { id, session, .. } = &caller.subject else { return Ok(caller.clone()) };
+        let ended = || Error::InvalidProof("session ended");
+        let identity = read(&self.documents.get(IDENTITIES, id).await?.ok_or_else(ended)?)?;
+        let kept = self.documents.get(SESSIONS, session).await?.ok_or_else(ended)?;
+        let kept: Session =
+            bson::deserialize_from_slice(kept.as_bytes()).map_err(|error| Error::Internal(error.into()))?;
+        if identity.status != Status::Active || kept.ended {
+            return Err(ended());
+        }
+        let subject = Subject::Identity { id: identity.id, session: kept.id, roles: identity.roles };
+        Ok(Caller { subject, ..caller.clone() })
     }
 
     async fn last_administrator(&self) -> Result<bool> {
@@ -184,17 +229,26 @@ impl Identities {
         let from = self.clock.now();
         set.append(bson::cstr!("tokensFrom"), from.0);
         let update = Update::parse(&rawdoc! { "$set": set }).map_err(Error::Invalid)?;
-        self.commit(caller, &identity.id, Expect::Present, Change::Update(update)).await?;
+        self.commit(caller, &identity.id, Expect::Present, Change::Update(update), None).await?;
         self.sessions.end_all(caller, &identity.id, from).await?;
         self.require(&identity.id).await
     }
 
-    async fn commit(&self, caller: &Caller, id: &str, expect: Expect, change: Change) -> Result<()> {
+    /// The id an earlier attempt with this receipt wrote; `None`: written now.
+    async fn commit(
+        &self,
+        caller: &Caller,
+        id: &str,
+        expect: Expect,
+        change: Change,
+        receipt: Option<Receipt>,
+    ) -> Result<Option<String>> {
         let operation = Operation { collection: IDENTITIES.to_owned(), id: id.to_owned(), expect, change };
         let (time, origin) = (self.clock.now(), caller.origin());
-        let batch = Batch { time, origin, operations: vec![operation], check: None, receipt: None };
-        self.documents.commit(batch).await?;
-        Ok(())
+        let batch = Batch { time, origin, operations: vec![operation], check: None, receipt };
+        let committed = self.documents.commit(batch).await?;
+        let first = committed.outcomes.into_iter().next().map(|outcome| outcome.id);
+        Ok(first.filter(|_| committed.replayed))
     }
 }
 

@@ -33,8 +33,15 @@ async fn the_url_and_the_body_ask_the_same() {
         "filter": { "country": "CD", "population": { "$gte": 5 } },
         "sort": { "population": -1, "name": 1 }, "limit": 5, "fields": { "name": 1 },
     });
-    let by_body = house.post(QUERY, asked).await.ok(200);
+    let by_body = house.post(QUERY, asked.clone()).await.ok(200);
     assert_eq!(by_url.data(), by_body.data());
+    let (mut as_text, json) = (asked, r#"{"population":-1,"name":1}"#);
+    (as_text["sort"], as_text["fields"]) = (json.into(), r#"{"name":1}"#.into());
+    assert_eq!(by_url.data(), house.post(QUERY, as_text).await.ok(200).data());
+    assert_eq!(
+        by_url.data(),
+        house.get(&format!("{path}?filter={filter}&sort={json}&limit=5&fields=name")).await.data()
+    );
     assert_eq!(by_url.data().as_array().unwrap().len(), 5);
     assert_eq!(by_url.data()[0], json!({ "_id": "p036", "name": "town 36" }));
     assert_eq!(by_url.json()["meta"]["page"]["limit"], 5);
@@ -121,6 +128,8 @@ async fn a_wrong_query_is_told_what_is_wrong() {
     body(json!({ "limit": "x" })).await.refused(422, "VALIDATION_ERROR", "search.type");
     body(json!({ "limit": -3 })).await.refused(422, "VALIDATION_ERROR", "search.page");
     body(json!({ "sort": "a,-a" })).await.refused(422, "VALIDATION_ERROR", "query.sort_twice");
+    let cut = body(json!({ "sort": "{\"a\":" })).await;
+    assert_eq!((cut.refusal().0, cut.refusal().2.as_str()), (400, "json.truncated"));
     for place in ["nowhere", "Places", "a.b"] {
         let answer = house.get(&format!("/api/v1/collections/{place}/count")).await;
         answer.refused(404, "RESOURCE_NOT_FOUND", "collections.unknown");
