@@ -33,13 +33,13 @@ impl Exchange {
             request.headers_mut().remove(name);
         }
         let headers = request.headers();
+        let drawn = random::array::<24>();
+        let (trace, span) = drawn.split_at(16);
         let given = text(headers, "x-request-id").and_then(|id| uuid::Uuid::try_parse(id).ok());
         let exchange = Arc::new(Self {
             request: given.map_or_else(|| random::id(state.clock.now()), |id| id.to_string()),
-            trace: text(headers, "traceparent")
-                .and_then(parent_trace)
-                .unwrap_or_else(|| hex::encode(random::array::<16>())),
-            span: hex::encode(random::array::<8>()),
+            trace: text(headers, "traceparent").and_then(parent_trace).unwrap_or_else(|| hex::encode(trace)),
+            span: hex::encode(span),
             language: language(headers),
             canonical: text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("ejson=canonical")),
             state: state.clone(),

@@ -86,6 +86,20 @@ async fn an_import_upserts_and_goes_on_where_it_stood() {
 }
 
 #[tokio::test]
+async fn an_import_replaces_more_than_a_batch_may_touch() {
+    let house = House::open().await;
+    house.collection(json!({ "name": "places" })).await;
+    let lines = |text: &str| {
+        let line = |n: u32| json!({ "_id": format!("p{n}"), "text": text }).to_string();
+        (0..24).map(line).collect::<Vec<_>>().join("\n")
+    };
+    let report = import(&house, "", &lines(&"x".repeat(900_000))).await;
+    assert_eq!((&report["created"], &report["failed"]), (&json!(24), &json!(0)));
+    let report = import(&house, "?upsert=true", &lines("small")).await;
+    assert_eq!((&report["updated"], &report["failed"], &report["line"]), (&json!(24), &json!(0), &json!(24)));
+}
+
+#[tokio::test]
 async fn a_streamed_import_reports_each_chunk() {
     let house = House::open().await;
     house.collection(json!({ "name": "places" })).await;

@@ -168,6 +168,12 @@ impl Import<'_> {
                             let (line, _) = drafts.remove(place);
                             self.fail(line, refusal(error));
                         }
+                        // What the lines replace weighs too, and only the store sees it.
+                        None if drafts.len() > 1 && too_heavy(&error) => {
+                            let rest = drafts.split_off(drafts.len() / 2);
+                            Box::pin(self.commit(caller, drafts)).await?;
+                            drafts = rest;
+                        }
                         None => return Err(refusal(error)),
                     }
                 }
@@ -175,6 +181,10 @@ impl Import<'_> {
         }
         Ok(())
     }
+}
+
+fn too_heavy(error: &ports::Error) -> bool {
+    matches!(error, ports::Error::Rejected(fault) if fault.key == "documents.batch_bytes")
 }
 
 fn read(line: &Line) -> Result<RawDocumentBuf> {
