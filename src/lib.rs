@@ -18,5 +18,5 @@ pub mod jobs;
 pub mod ports;
 pub mod server;
 pub mod services;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -3,21 +3,10 @@
 
 use super::*;
 use crate::ports::documents::Retention;
-use std::process::Command;
 
 #[test]
 fn a_full_disk_bars_writes_and_not_the_way_out() {
-    let folder = tempfile::tempdir().unwrap();
-    let script = "mount -t tmpfs -o size=80m none \"$1\" && cd \"$1\" && \
-                  exec \"$2\" --exact --ignored backends::documents::embedded::tests::full::within";
-    let answer = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
-        .arg(folder.path())
-        .arg(std::env::current_exe().unwrap())
-        .output()
-        .expect("util-linux has unshare");
-    let output = String::from_utf8_lossy(&answer.stdout).into_owned() + &String::from_utf8_lossy(&answer.stderr);
-    assert!(answer.status.success() && output.contains("1 passed"), "{output}");
+    crate::testing::on_small_disk("backends::documents::embedded::tests::full::within");
 }
 
 #[tokio::test]

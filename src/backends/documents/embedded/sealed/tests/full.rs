@@ -1,22 +1,11 @@
 //! A disk that is really full: a small tmpfs in a mount namespace of its own.
 
 use super::*;
-use std::process::Command;
 
 /// 80 MiB: the reserve's 32, the log's 2, and some 40 for documents.
 #[test]
 fn a_full_disk_is_met_before_redb_sees_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let script = "mount -t tmpfs -o size=80m none \"$1\" && cd \"$1\" && \
-                  exec \"$2\" --exact --ignored backends::documents::embedded::sealed::tests::full::within";
-    let answer = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
-        .arg(folder.path())
-        .arg(std::env::current_exe().unwrap())
-        .output()
-        .expect("util-linux has unshare");
-    let output = String::from_utf8_lossy(&answer.stdout).into_owned() + &String::from_utf8_lossy(&answer.stderr);
-    assert!(answer.status.success() && output.contains("1 passed"), "{output}");
+    crate::testing::on_small_disk("backends::documents::embedded::sealed::tests::full::within");
 }
 
 #[test]
