@@ -23,7 +23,7 @@ mod user;
 mod version;
 mod words;
 
-use crate::base::config::process_environment;
+use crate::base::{config::process_environment, process::forbid_core_dumps};
 use clap::{FromArgMatches, Parser, Subcommand};
 use context::Context;
 use failure::{Code, Failure};
@@ -81,6 +81,10 @@ enum Command {
 
 /// Parses, dispatches, answers the exit code.
 pub fn main() -> ExitCode {
+    // Servers and commands alike hold keys; where it is refused, the system's own limit stands.
+    if let Err(error) = forbid_core_dumps() {
+        eprintln!("core: {error}");
+    }
     let environment = process_environment();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let language = words::language(&arguments, &environment);

@@ -64,6 +64,9 @@ fn logs_name_the_request_and_keep_secrets() {
     let login: serde_json::Value = serde_json::from_str(&login).unwrap();
     let token = login["data"]["accessToken"].as_str().unwrap_or_else(|| panic!("{login}")).to_owned();
     let refresh = login["data"]["refreshToken"].as_str().unwrap().to_owned();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.process())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_ascii_whitespace().nth(4), Some("1"), "a core dump would hold keys: {core}");
     server.signal(Signal::TERM);
     let mut server = server;
     assert!(server.wait().success());
