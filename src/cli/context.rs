@@ -66,6 +66,18 @@ impl Context {
         })
     }
 
+    /// How this instance is spoken to, for people to copy.
+    pub fn command(&self) -> String {
+        let mut words = "debrouille-appliance".to_owned();
+        if self.file_named {
+            words.push_str(&format!(" --config {}", self.file.display()));
+        }
+        if let Some(folder) = &self.data_dir {
+            words.push_str(&format!(" --data-dir {}", folder.display()));
+        }
+        words
+    }
+
     pub fn words(&self, fault: &Fault) -> String {
         render(self.language, fault)
     }

@@ -11,10 +11,12 @@ use crate::{
     services::health::{Finding, Level},
 };
 use serde_json::{Value, json};
-use std::os::unix::net::UnixStream;
+use std::{os::unix::net::UnixStream, time::Duration};
 
 /// What only a stopped instance can be asked: a running one holds its own addresses.
 const WHEN_STOPPED: &str = "addresses";
+/// A server that takes longer to answer is not up.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub async fn run(context: &Context) -> Result<(), Failure> {
     let findings = match context.load(Vec::new(), context.file_named) {
@@ -54,8 +56,8 @@ async fn running(context: &Context, config: &Config) -> Finding {
         Ok::<_, Failure>(status == "up")
     };
     let socket = socket.display().to_string();
-    match up.await {
-        Ok(true) => {
+    match tokio::time::timeout(PATIENCE, up).await {
+        Ok(Ok(true)) => {
             let fault = Some(Fault::new("cli.doctor.running").at(socket));
             Finding { check: CHECK, level: Level::Ok, fault }
         }

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     base::{
         clock::SystemClock,
-        config::{Config, Origin},
+        config::{Config, Entry, Kind, Origin},
         environment::Environment,
         fault::Fault,
         files, random,
@@ -51,6 +51,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     let password = arguments.admin_password_file.as_deref().map(user::from_file).transpose()?;
     let wanted = Init { environment, hostnames: config.server.hostnames.clone(), email: email.clone(), password };
     check_place(&context.file, &config.instance.data_dir)?;
+    agrees(context, &config)?;
     let made = init(&config, Arc::new(SystemClock), wanted).await.map_err(super::serve::failure)?;
     let written = write_configuration(context, &config);
     // The password is kept nowhere else: it is told whatever became of the configuration.
@@ -96,12 +97,28 @@ fn tell(
         document["adminPassword"] = password.as_str().into();
     }
     words.extend(password.clone());
-    words.push(Fault::new("cli.init.next"));
+    words.push(Fault::new("cli.init.next").with("command", context.command()));
     let told = context.answer(&document, || words.iter().map(|fault| context.words(fault) + "\n").collect());
     if let (Err(_), Some(password)) = (&told, password) {
         eprintln!("{}", context.words(&password));
     }
     told
+}
+
+/// A file that is there is kept: what was asked for must be what it says, or it would be lost without a word.
+fn agrees(context: &Context, config: &Config) -> Result<(), Failure> {
+    if !context.file.exists() {
+        return Ok(());
+    }
+    let kept = context.config(Vec::new())?;
+    let differs = |(asked, kept): &(&Entry, &Entry)| asked.value != kept.value;
+    let names: Vec<_> =
+        config.entries.iter().zip(&kept.entries).filter(differs).map(|(asked, _)| asked.setting.key).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let fault = Fault::new("cli.init.differs").at(context.file.display().to_string());
+    Err(Failure::new(Code::Refused, fault.with("names", names.join(", "))))
 }
 
 /// Whether the configuration will find its place, before anything is made. Within the data directory, which must be
@@ -143,6 +160,11 @@ fn text(config: &Config) -> String {
             serde_json::Value::Array(words) => words.iter().filter_map(serde_json::Value::as_str).collect(),
             serde_json::Value::Number(number) => number.as_i64().unwrap_or_default().into(),
             serde_json::Value::Bool(flag) => (*flag).into(),
+            // Whoever reads the file stands elsewhere.
+            other if entry.setting.kind == Kind::Path => {
+                let path = other.as_str().unwrap_or_default();
+                std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string()).into()
+            }
             other => other.as_str().unwrap_or_default().into(),
         };
         let table = document.entry(section).or_insert_with(toml_edit::table);

@@ -12,8 +12,11 @@ use std::process::ExitCode;
 pub fn report(language: Language, json: bool, error: &clap::Error) -> ExitCode {
     let words = match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            print!("{}", error.render());
-            return ExitCode::SUCCESS;
+            // A reader that has seen enough is no fault.
+            return match output::write(error.render().to_string().as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(failure) => ExitCode::from(failure.code as u8),
+            };
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.render().to_string(),
         _ => words(language, error),

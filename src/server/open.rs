@@ -7,13 +7,13 @@ use super::{
 use crate::{
     backends::{
         documents::embedded::{
-            Embedded, Options, Place,
+            self, Embedded, Options, Place,
             sealed::{DataKeys, KEY},
         },
         objects::folder::Folder,
     },
     base::{clock::SharedClock, config::Config, fault::Fault, files},
-    ports::documents::Documents,
+    ports::{self, documents::Documents},
     services::{
         self,
         backups::Backups,
@@ -52,6 +52,22 @@ pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem
     instance::furnish(&*opened.documents, opened.clock.now()).await?;
     opened.sessions.recall().await?;
     Ok(opened)
+}
+
+/// Reads the whole store of an instance nobody serves, changing nothing. `None`: somebody holds it.
+pub async fn inspect(config: &Config, stamp: &Stamp, keyring: &Keyring) -> Option<Result<(), Problem>> {
+    let path = database(config);
+    if !path.exists() {
+        let fault = Fault::new("instance.database_lost").at(path.display().to_string());
+        return Some(Err(Problem::new(Kind::Integrity, fault)));
+    }
+    let place = place(config, stamp, keyring);
+    let read = tokio::task::spawn_blocking(move || embedded::inspect(place)).await;
+    match read {
+        Ok(Err(ports::Error::Rejected(fault))) if fault.key == "sealed.locked" => None,
+        Ok(read) => Some(read.map_err(Problem::from)),
+        Err(error) => Some(Err(Problem::new(Kind::Failed, Fault::new("instance.store").with("why", error)))),
+    }
 }
 
 /// The store of the data directory, made when it is not there.

@@ -66,12 +66,23 @@ impl Judged {
 /// Everything, the addresses included: what `doctor` shows of an instance that does not run.
 pub async fn all(config: &Config, now: Timestamp) -> Vec<Finding> {
     let mut findings = instance(config, now).await.findings;
+    findings.extend(store(config).await);
     findings.push(addresses(config));
     findings.push(host_names(&config.server.hostnames).await);
     findings
 }
 
-/// All but the addresses, which start-up takes for good right away.
+/// Read to its last page, if nobody serves it and its keys are there.
+async fn store(config: &Config) -> Option<Finding> {
+    let stamp = Stamp::read(&config.instance.data_dir, config.instance.environment).ok()?;
+    let keyring = keyring(config, &stamp).await.ok()?;
+    match open::inspect(config, &stamp, &keyring).await? {
+        Ok(()) => Some(Finding::ok(health::STORE)),
+        Err(problem) => Some(Finding::failure(health::STORE, problem.fault)),
+    }
+}
+
+/// All but the addresses and the store, which start-up takes for good right away.
 pub async fn instance(config: &Config, now: Timestamp) -> Judged {
     let data = &config.instance.data_dir;
     let mut judged = Judged::default();

@@ -52,13 +52,13 @@ fn every_fault_comes_at_once_with_its_place_and_what_to_do() {
     let french = run("fr");
     let lines: Vec<&str> = french.lines().collect();
     assert_eq!(lines.len(), 4, "{french}");
-    assert!(lines[0].starts_with("a.toml:2 : réglage « httsp » inconnu dans [server]"), "{french}");
+    assert!(lines[0].starts_with("a.toml:2 : réglage « httsp » inconnu dans [server]"), "{french}");
     assert!(
-        lines[1].starts_with("a.toml:3 : server.page_rows vaut 5000 ; il doit être compris entre 1 et 1000"),
+        lines[1].starts_with("a.toml:3 : server.page_rows vaut 5000 ; il doit être compris entre 1 et 1000"),
         "{french}"
     );
-    assert!(lines[2].starts_with("env REDIS_URL : storage.cache désigne un service"), "{french}");
-    assert!(lines[3].starts_with("env JWT_SECRET : identity.jwt_secret porte encore une valeur d'exemple"), "{french}");
+    assert!(lines[2].starts_with("env REDIS_URL : storage.cache désigne un service"), "{french}");
+    assert!(lines[3].starts_with("env JWT_SECRET : identity.jwt_secret porte encore une valeur d'exemple"), "{french}");
     assert!(!french.contains("hunter2") && !french.contains("changeme"), "{french}");
     assert!(run("en").contains("a.toml:3: server.page_rows is 5000; it must lie between 1 and 1000."));
 }

@@ -11,7 +11,7 @@ fn help_is_french_unless_the_environment_says_english() {
         stdout(&output)
     };
     let french = of(&[], &["--help"]);
-    assert!(french.contains("Utilisation : ") && french.contains("Codes de sortie :"), "{french}");
+    assert!(french.contains("Utilisation : ") && french.contains("Codes de sortie :"), "{french}");
     let english = of(&[("LANG", "en_GB.UTF-8")], &["--help"]);
     assert!(english.contains("Usage: ") && english.contains("Exit codes:"), "{english}");
     for word in ["Usage:", "Commands:", "Options:", "Print help", "default:", "possible values"] {
@@ -28,12 +28,12 @@ fn help_is_french_unless_the_environment_says_english() {
 fn wrong_usage_says_what_and_exits_2() {
     let folder = tempfile::tempdir().unwrap();
     for (arguments, french, english) in [
-        (&["config", "sho"][..], "La commande « sho » n'existe pas.", "Command \"sho\" does not exist."),
-        (&["doctor", "--fast"], "« --fast » est inconnu", "\"--fast\" is unknown"),
-        (&["init", "--hostname", "a"], "Il manque : --environment", "Missing: --environment"),
-        (&["init", "--environment", "test", "--hostname", "a"], "ne peut valoir « test »", "cannot be \"test\""),
-        (&["import"], "Il manque :", "Missing:"),
-        (&["query", "c", "--limit", "many"], "ne peut valoir « many »", "cannot be \"many\""),
+        (&["config", "sho"][..], "La commande « sho » n'existe pas.", "Command \"sho\" does not exist."),
+        (&["doctor", "--fast"], "« --fast » est inconnu", "\"--fast\" is unknown"),
+        (&["init", "--hostname", "a"], "Il manque : --environment", "Missing: --environment"),
+        (&["init", "--environment", "test", "--hostname", "a"], "ne peut valoir « test »", "cannot be \"test\""),
+        (&["import"], "Il manque :", "Missing:"),
+        (&["query", "c", "--limit", "many"], "ne peut valoir « many »", "cannot be \"many\""),
         (&["query", "c", "--limit"], "Il manque une valeur à --limit", "A value is missing for --limit"),
     ] {
         for (language, words) in [("fr", french), ("en", english)] {
@@ -54,7 +54,7 @@ fn no_command_shows_the_help_and_exits_2() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(&mut appliance(folder.path()));
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("Utilisation : "), "{}", stderr(&output));
+    assert!(stderr(&output).contains("Utilisation : "), "{}", stderr(&output));
 }
 
 #[test]

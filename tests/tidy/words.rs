@@ -94,8 +94,13 @@ fn parameters(words: &str) -> BTreeSet<&str> {
 /// Names with a colon of their own.
 const SCHEMES: &[&str] = &["embedded:", "memory:", "folder:"];
 
-/// French puts a space before `: ; ! ?` and quotes with « ».
+/// French puts a space before `: ; ! ?` that does not break, and quotes with « ».
 fn typography(fr: &str) -> Option<String> {
+    if let Some(broken) = [" :", " ;", " !", " ?", " »", "« "].iter().find(|broken| fr.contains(**broken)) {
+        return Some(format!(
+            "the space of `{broken}` would break: U+00A0 with `:` and quotes, U+202F with the others"
+        ));
+    }
     // What is between braces is a parameter, or JSON.
     let words: String = fr
         .split('{')
@@ -124,7 +129,7 @@ mod tests {
         super::check(&sample(&files)).into_iter().map(|complaint| complaint.what).collect()
     }
 
-    const GOOD: &str = "[\"a.b\"]\nfr = \"{path} : « {x} »\"\nen = \"{path}: {x}\"\n";
+    const GOOD: &str = "[\"a.b\"]\nfr = \"{path} : « {x} »\"\nen = \"{path}: {x}\"\n";
 
     #[test]
     fn both_languages_say_the_same() {
@@ -136,6 +141,7 @@ mod tests {
             "[\"a.b\"]\nfr = \"{x}\"\nen = \"{y}\"\n",
             "[\"a.b\"]\nfr = \"Ah: x\"\nen = \"Ah: x\"\n",
             "[\"a.b\"]\nfr = '\"{x}\"'\nen = '{x}'\n",
+            "[\"a.b\"]\nfr = 'Ah : x'\nen = 'Ah: x'\n",
         ] {
             assert_eq!(complaints(bad, code).len(), 1, "{bad}");
         }

@@ -75,9 +75,6 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     }
     drop(progress);
     report.close()?;
-    if let Some(path) = &mark_path {
-        resume::forget(path)?;
-    }
     client.close().await?;
     summary(context, &arguments, &mark)
 }

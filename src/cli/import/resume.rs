@@ -1,4 +1,5 @@
-//! How far an import went: a small file in the data directory, named after the collection and the file imported.
+//! How far an import went, kept when it ended too, so that nothing is imported twice: a small file in the data
+//! directory, named after the collection and the file imported.
 
 use super::Counted;
 use crate::{
@@ -59,11 +60,4 @@ pub fn write(path: &Path, mark: &Mark) -> Result<(), Failure> {
     }
     let bytes = serde_json::to_vec(mark).map_err(|error| unwritable(path.display(), error))?;
     files::replace(path, &bytes).map_err(failed)
-}
-
-pub fn forget(path: &Path) -> Result<(), Failure> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritable(path.display(), error)),
-        _ => Ok(()),
-    }
 }

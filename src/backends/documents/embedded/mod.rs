@@ -21,7 +21,7 @@ mod tests;
 mod view;
 mod writer;
 
-pub use store::Place;
+pub use store::{Place, inspect};
 
 use crate::{
     base::{clock::SharedClock, fault::Fault},
@@ -122,6 +122,14 @@ impl Embedded {
         self.sealed.as_ref()
     }
 
+    /// After a damaged page redb says of everything that it cannot be had now; it will not be had later either.
+    fn told(&self, error: Error) -> Error {
+        match (error, self.sealed.as_ref().and_then(sealed::Sealed::damaged)) {
+            (Error::Unavailable(_), Some(page)) => Error::Corrupt(sealed::Error::Page { page }.to_string()),
+            (error, _) => error,
+        }
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<T> {
         let (answer, answered) = oneshot::channel();
         self.queue.try_send(command(answer)).map_err(|error| {
@@ -182,21 +190,22 @@ fn weigh(batch: &Batch) -> Result<()> {
 impl Documents for Embedded {
     async fn commit(&self, batch: Batch) -> Result<Committed> {
         weigh(&batch)?;
-        self.ask(|answer| Command::Commit { batch: Box::new(batch), answer }).await
+        self.ask(|answer| Command::Commit { batch: Box::new(batch), answer }).await.map_err(|error| self.told(error))
     }
 
     async fn get(&self, collection: &str, id: &str) -> Result<Option<RawDocumentBuf>> {
-        let view = self.shared.view()?;
-        view.catalog.get(collection).map_or(Ok(None), |held| view.get(held, id))
+        let view = self.shared.view().map_err(|error| self.told(error))?;
+        let found = view.catalog.get(collection).map_or(Ok(None), |held| view.get(held, id));
+        found.map_err(|error| self.told(error))
     }
 
     async fn find(&self, query: Query) -> Result<Page> {
         let (collection, filter) = (query.collection.clone(), Arc::clone(&query.filter));
-        self.read(collection, filter, move |reader| reader.find(&query)).await
+        self.read(collection, filter, move |reader| reader.find(&query)).await.map_err(|error| self.told(error))
     }
 
     async fn count(&self, collection: &str, filter: Arc<Filter>) -> Result<(u64, Explain)> {
-        self.read(collection.to_owned(), filter, |reader| reader.count()).await
+        self.read(collection.to_owned(), filter, |reader| reader.count()).await.map_err(|error| self.told(error))
     }
 
     async fn describe(&self, collection: &str) -> Result<Option<Collection>> {

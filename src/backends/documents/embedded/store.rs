@@ -98,10 +98,7 @@ impl Store {
         let until = self.sealed.as_ref().filter(|sealed| sealed.broken().is_some()).map(Sealed::acknowledged);
         self.database = None;
         self.sealed = None;
-        let sealed = Sealed::open_read_overlay(&place.path, place.keys, &place.stamp, until).map_err(refused)?;
-        let database = build(self.cache, sealed.clone()).map_err(failed)?;
-        sealed.opened();
-        let state = load(&database)?;
+        let (database, sealed, state) = read_only(place, self.cache, until)?;
         (self.database, self.sealed) = (Some(database), Some(sealed));
         Ok(state)
     }
@@ -109,6 +106,24 @@ impl Store {
     pub fn close(&mut self) -> Result<()> {
         self.sealed = None;
         self.database.take().map_or(Ok(()), |database| database.close().map_err(failed))
+    }
+}
+
+fn read_only(place: Place, cache: usize, until: Option<u64>) -> Result<(Database, Sealed, State)> {
+    let sealed = Sealed::open_read_overlay(&place.path, place.keys, &place.stamp, until).map_err(refused)?;
+    let database = build(cache, sealed.clone()).map_err(failed)?;
+    sealed.opened();
+    let state = load(&database)?;
+    Ok((database, sealed, state))
+}
+
+/// Opens a store nobody holds, reads all of it and changes nothing. The first damaged page is an error.
+pub fn inspect(place: Place) -> Result<()> {
+    let (_database, sealed, _) = read_only(place, 8 << 20, None)?;
+    let found = sealed.scrub(0..u64::MAX).map_err(refused)?;
+    match found.wrong.first().filter(|_| !found.unswept) {
+        Some(page) => Err(refused(super::sealed::Error::Page { page: *page })),
+        None => Ok(()),
     }
 }
 
