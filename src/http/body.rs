@@ -19,7 +19,8 @@ use poem_openapi::{
     types::Type,
 };
 use serde::de::DeserializeOwned;
-use std::marker::PhantomData;
+use std::{marker::PhantomData, sync::Arc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of a body read before any proof.
 const UNPROVEN: usize = 16 << 10;
@@ -28,6 +29,8 @@ const UNPROVEN: usize = 16 << 10;
 pub struct Sent<T> {
     envelope: RawDocumentBuf,
     bytes: Bytes,
+    /// Given back when the request is answered.
+    _room: Option<OwnedSemaphorePermit>,
     data: PhantomData<fn() -> T>,
 }
 
@@ -81,10 +84,11 @@ impl<'a, T: Type> ApiExtractor<'a> for Sent<T> {
         if !request.content_type().is_some_and(is_json) {
             return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE.into());
         }
-        let bytes = whole(request, body.take()?, most(request.uri().path(), &exchange.state.limits)).await?;
+        let most = most(request.uri().path(), &exchange.state.limits);
+        let (bytes, room) = whole(request, body.take()?, most, &exchange.state.bodies).await?;
         let envelope = json::parse(&bytes, json::Limits::default()).map_err(Error::from)?;
         check(&envelope)?;
-        Ok(Self { envelope, bytes, data: PhantomData })
+        Ok(Self { envelope, bytes, _room: room, data: PhantomData })
     }
 }
 
@@ -115,23 +119,56 @@ fn is_json(content_type: &str) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn whole(request: &Request, body: Body, limit: usize) -> Result<Bytes> {
+/// Room for large bodies, all requests together, in KiB: without it a few hundred slow uploads would take all memory.
+/// A body is counted several times, for it is larger as BSON. Small ones are not counted: they never wait.
+pub struct Room(Arc<Semaphore>);
+
+const ROOM: usize = 256 * 1024;
+const SMALL: usize = 64 * 1024;
+const TIMES: usize = 4;
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(ROOM)))
+    }
+}
+
+impl Room {
+    /// Waits its turn, as long as the request may take.
+    async fn take(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>> {
+        if bytes <= SMALL {
+            return Ok(None);
+        }
+        let wanted = (bytes / 1024 * TIMES).min(ROOM);
+        let taken = self.0.clone().acquire_many_owned(u32::try_from(wanted).unwrap_or(u32::MAX)).await;
+        taken.map(Some).map_err(|error| Error::Internal(Box::new(error)))
+    }
+}
+
+type Held = (Bytes, Option<OwnedSemaphorePermit>);
+
+async fn whole(request: &Request, body: Body, limit: usize, bodies: &Room) -> Result<Held> {
     let too_large = || Error::TooLarge(Fault::new("http.body_size").with("limit", limit));
     let cut = |error: std::io::Error| Error::Unreadable(Fault::new("http.body_cut").with("reason", error.kind()));
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if length.is_some_and(|length: usize| length > limit) {
         return Err(too_large());
     }
+    let mut room = bodies.take(length.unwrap_or_default()).await?;
     let mut chunks = Box::pin(body.into_bytes_stream());
-    let Some(first) = chunks.try_next().await.map_err(cut)? else { return Ok(Bytes::new()) };
+    let Some(first) = chunks.try_next().await.map_err(cut)? else { return Ok((Bytes::new(), room)) };
     if length == Some(first.len()) {
-        return Ok(first);
+        return Ok((first, room));
     }
     let mut whole = BytesMut::from(first);
     while whole.len() <= limit {
+        // Of a length not said before.
+        if room.is_none() && whole.len() > SMALL {
+            room = bodies.take(limit).await?;
+        }
         match chunks.try_next().await.map_err(cut)? {
             Some(chunk) => whole.extend_from_slice(&chunk),
-            None => return Ok(whole.freeze()),
+            None => return Ok((whole.freeze(), room)),
         }
     }
     Err(too_large())

@@ -1,6 +1,5 @@
 //! `If-Match` and `If-None-Match` (RFC 9110, 13.1), in revisions; the idempotency key.
 
-use super::exchange::text;
 use crate::{
     base::fault::Fault,
     services::{
@@ -15,9 +14,8 @@ const LONGEST_KEY: usize = 255;
 
 /// What a write assumes.
 pub fn expected(headers: &HeaderMap) -> Result<Match> {
-    let if_match = text(headers, "if-match").map(str::trim);
-    let if_none = text(headers, "if-none-match").map(str::trim);
-    match (if_match, if_none) {
+    let (if_match, if_none) = (tags(headers, "if-match")?, tags(headers, "if-none-match")?);
+    match (if_match.as_deref(), if_none.as_deref()) {
         (None, None) => Ok(Match::Any),
         (Some("*"), None) => Ok(Match::Present),
         (Some(tags), None) => Ok(Match::Revisions(revisions(tags, "If-Match", false)?)),
@@ -40,7 +38,7 @@ pub fn expected_one(headers: &HeaderMap) -> Result<Option<i64>> {
 
 /// Whether the caller already has this revision.
 pub fn has(headers: &HeaderMap, revision: Option<i64>) -> Result<bool> {
-    match text(headers, "if-none-match").map(str::trim) {
+    match tags(headers, "if-none-match")?.as_deref() {
         None => Ok(false),
         Some("*") => Ok(true),
         Some(tags) => {
@@ -48,6 +46,17 @@ pub fn has(headers: &HeaderMap, revision: Option<i64>) -> Result<bool> {
             Ok(revision.is_some_and(|revision| held.contains(&revision)))
         }
     }
+}
+
+/// A condition's tags, of all its lines (RFC 9110, 5.3). One that cannot be read must not count as none.
+fn tags(headers: &HeaderMap, name: &'static str) -> Result<Option<String>> {
+    let lines = headers
+        .get_all(name)
+        .iter()
+        .map(|line| line.to_str().map(str::trim))
+        .collect::<std::result::Result<Vec<_>, _>>();
+    let lines = lines.map_err(|_| Error::Unreadable(Fault::new("http.condition").at(name)))?;
+    Ok((!lines.is_empty()).then(|| lines.join(", ")))
 }
 
 /// `"3", "4"`. A weak tag counts only where weak comparison is asked for; one that is no revision of ours never holds.
@@ -103,6 +112,11 @@ mod tests {
         assert_eq!(of("if-match", "\"3\", \"12\""), Some(Match::Revisions(vec![3, 12])));
         assert_eq!(of("if-match", "W/\"3\""), Some(Match::Revisions(vec![])));
         assert_eq!(of("if-match", "\"other\""), Some(Match::Revisions(vec![])));
+        let mut odd = headers("if-match", "\"99\"");
+        odd.append("if-match", HeaderValue::from_static("\"3\""));
+        assert_eq!(expected(&odd).ok(), Some(Match::Revisions(vec![99, 3])));
+        odd.append("if-match", HeaderValue::from_bytes(b"\"\xe9\"").unwrap());
+        assert!(expected(&odd).is_err(), "what cannot be read was taken for no condition");
         for bad in ["3", "\"3", "", "\"3\" \"4\""] {
             assert_ne!(of("if-match", bad), Some(Match::Revisions(vec![3])), "{bad}");
         }

@@ -22,6 +22,7 @@ pub mod redirect;
 pub mod serve;
 mod spec;
 
+pub use body::Room;
 pub use spec::openapi;
 
 use crate::{
@@ -48,6 +49,7 @@ pub struct State {
     pub limits: Limits,
     /// Streams that outlive their handler; the drain waits for them.
     pub tasks: TaskTracker,
+    pub bodies: Room,
 }
 
 #[derive(Debug, Clone, Copy)]

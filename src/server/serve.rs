@@ -131,6 +131,7 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
             ..http::Limits::default()
         },
         tasks: stopper.stop().tasks(),
+        bodies: http::Room::default(),
     };
     App::new(http::router(state), senses.metrics.clone())
 }

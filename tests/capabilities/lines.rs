@@ -100,6 +100,24 @@ async fn an_import_replaces_more_than_a_batch_may_touch() {
 }
 
 #[tokio::test]
+async fn a_line_the_store_refuses_is_reported_and_the_rest_goes_on() {
+    let house = House::open().await;
+    house.collection(json!({ "name": "places", "indexes": ["key", "list"] })).await;
+    let lines = [
+        json!({ "_id": "a", "key": 1 }),
+        json!({ "_id": "b", "text": "x".repeat(1_100_000) }),
+        json!({ "_id": "c", "key": "k".repeat(2000) }),
+        json!({ "_id": "d", "list": (0..1500).collect::<Vec<_>>() }),
+        json!({ "_id": "e", "key": 2 }),
+    ];
+    let text = lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let report = import(&house, "", &text).await;
+    assert_eq!((&report["created"], &report["failed"], &report["line"]), (&json!(2), &json!(3), &json!(5)), "{report}");
+    let faulty: Vec<_> = report["errors"].as_array().unwrap().iter().map(|error| error["line"].clone()).collect();
+    assert!([2, 3, 4].iter().all(|line| faulty.contains(&json!(line))), "{report}");
+}
+
+#[tokio::test]
 async fn a_streamed_import_reports_each_chunk() {
     let house = House::open().await;
     house.collection(json!({ "name": "places" })).await;

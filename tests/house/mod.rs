@@ -120,6 +120,7 @@ pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &P
         environment: stamp.environment,
         limits,
         tasks: TaskTracker::new(),
+        bodies: http::Room::default(),
     }
 }
 

@@ -15,6 +15,9 @@ pub(crate) use parse::tests;
 use super::path::Path;
 use bson::{RawBson, spec::ElementType};
 
+/// Conditions of a filter, at most: each costs time at every document looked at.
+pub const MAX_CONDITIONS: usize = 1000;
+
 /// A condition on a document.
 #[derive(Debug, Clone)]
 pub enum Filter {
@@ -68,6 +71,14 @@ impl Filter {
         Self::And(Vec::new())
     }
 
+    /// How many conditions it is made of, a list of values counting as one.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::And(parts) | Self::Or(parts) | Self::Nor(parts) => 1 + parts.iter().map(Self::size).sum::<usize>(),
+            Self::Field(_, test) => test.size(),
+        }
+    }
+
     /// The one `$near` of the filter: unless the query names an order, its documents come nearest first
     /// ([`Near::distance`]), then by `_id`.
     pub fn near(&self) -> Option<(&Path, &Near)> {
@@ -75,6 +86,18 @@ impl Filter {
             Self::And(parts) => parts.iter().find_map(Self::near),
             Self::Field(path, Test::Near(near)) => Some((path, near)),
             _ => None,
+        }
+    }
+}
+
+impl Test {
+    fn size(&self) -> usize {
+        match self {
+            Self::Not(test) => 1 + test.size(),
+            Self::All(tests) | Self::ElementValue(tests) => 1 + tests.iter().map(Self::size).sum::<usize>(),
+            Self::Element(filter) => 1 + filter.size(),
+            Self::In { patterns, .. } => 1 + patterns.len(),
+            _ => 1,
         }
     }
 }

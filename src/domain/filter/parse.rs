@@ -1,6 +1,8 @@
 //! From a document to the filter tree. What is not understood is refused by name and place, never ignored.
 
-use super::{Filter, Near, Pattern, Point, Polygon, Shape, Test, geo, matches::NUMBERS, pattern::MAX_PATTERNS};
+use super::{
+    Filter, MAX_CONDITIONS, Near, Pattern, Point, Polygon, Shape, Test, geo, matches::NUMBERS, pattern::MAX_PATTERNS,
+};
 use crate::{
     base::fault::Fault,
     domain::{
@@ -22,6 +24,9 @@ impl Filter {
     pub fn parse_beside(document: &RawDocument, patterns: &Cell<usize>) -> Result<Self, Fault> {
         limits::nesting(document)?;
         let filter = conditions(document, &Place { outer: None, name: "", patterns })?;
+        if filter.size() > MAX_CONDITIONS {
+            return Err(Fault::new("query.conditions").with("limit", MAX_CONDITIONS));
+        }
         match nears(&filter) {
             0 => Ok(filter),
             1 if filter.near().is_some() => Ok(filter),
@@ -515,6 +520,22 @@ pub(crate) mod tests {
         let mut patterns = bson::RawArrayBuf::new();
         (0..count).for_each(|n| patterns.push(RawBson::from(pattern(n))));
         patterns
+    }
+
+    #[test]
+    fn conditions_are_counted_and_a_list_is_one() {
+        let any = |count: i32| {
+            let mut branches = bson::RawArrayBuf::new();
+            (0..count).for_each(|n| branches.push(rawdoc! { "a": n }));
+            rawdoc! { "$or": branches }
+        };
+        assert_eq!(Filter::parse(&any(999)).map(|filter| filter.size()).ok(), Some(1000));
+        assert_eq!(fault(&any(1000)).0, "query.conditions");
+        let list = bson::RawArrayBuf::from_iter(0..5000);
+        assert_eq!(Filter::parse(&rawdoc! { "a": { "$in": list } }).map(|filter| filter.size()).ok(), Some(1));
+        let pull = |count| crate::domain::update::Update::parse(&rawdoc! { "$pull": { "list": any(count) } });
+        assert!(pull(49).is_ok());
+        assert_eq!(pull(50).map(|_| ()).map_err(|fault| fault.key), Err("query.conditions"));
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::{
 use bson::{Bson, RawBsonRef, RawDocument, RawDocumentBuf};
 use std::{cell::Cell, collections::btree_map::Entry};
 
+/// Conditions of a `$pull`, at most: while it looks at every element of an array, nobody else writes.
+const MAX_PULL: usize = 50;
+
 impl Update {
     /// `{"$set": {…}, "$inc": {…}}`. The system's fields are refused, and so are two changes of one place.
     pub fn parse(document: &RawDocument) -> Result<Self, Fault> {
@@ -202,6 +205,11 @@ fn pull(operand: RawBsonRef<'_>, at: &str, patterns: &Cell<usize>) -> Result<Pul
         RawBsonRef::RegularExpression(_) => Pull::Values(wrapped(operand)?),
         value => Pull::Equal(value.into()),
     };
+    if let Pull::Values(filter) | Pull::Documents(filter) = &pull
+        && filter.size() > MAX_PULL
+    {
+        return Err(Fault::new("query.conditions").with("limit", MAX_PULL));
+    }
     match &pull {
         Pull::Documents(filter) | Pull::Values(filter) if filter.near().is_some() => {
             Err(about("query.unknown_operator", "$near", at))

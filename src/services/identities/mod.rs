@@ -76,11 +76,13 @@ pub struct Identities {
     clock: SharedClock,
     passwords: Passwords,
     sessions: Arc<Sessions>,
+    /// Two administrators who disable each other at once are looked at one after the other.
+    deciding: tokio::sync::Mutex<()>,
 }
 
 impl Identities {
     pub fn new(documents: Arc<dyn Documents>, clock: SharedClock, sessions: Arc<Sessions>) -> Self {
-        Self { documents, clock, passwords: Passwords::new(), sessions }
+        Self { documents, clock, passwords: Passwords::new(), sessions, deciding: tokio::sync::Mutex::default() }
     }
 
     /// Adds a person.
@@ -166,6 +168,7 @@ impl Identities {
     /// Ends every session and lets nobody in under this identity until it is active again.
     pub async fn set_status(&self, caller: &Caller, who: &str, status: Status) -> Result<Identity> {
         access::decide(caller, Action::Manage, Resource::Module("identities"))?;
+        let _deciding = self.deciding.lock().await;
         let identity = self.require(who).await?;
         let counts = identity.status == Status::Active && identity.roles.contains(&Role::Admin);
         if status == Status::Disabled && counts && self.last_administrator().await? {

@@ -249,10 +249,10 @@ impl Sessions {
 
     async fn end_now(&self, caller: &Caller, sessions: &[String]) -> Result<()> {
         let now = self.clock.now();
-        let end = |session: &String| set(SESSIONS, session, Expect::Present, &rawdoc! { "ended": true });
-        self.commit(caller, now, sessions.iter().map(end).collect::<Result<_>>()?).await?;
+        // At once and whatever the disk says; a restart recalls what was written.
         sessions.iter().for_each(|session| self.remember(session.clone(), now));
-        Ok(())
+        let end = |session: &String| set(SESSIONS, session, Expect::Present, &rawdoc! { "ended": true });
+        self.commit(caller, now, sessions.iter().map(end).collect::<Result<_>>()?).await
     }
 
     fn remember(&self, name: String, from: Timestamp) {

@@ -241,3 +241,13 @@ async fn sessions_long_over_are_let_go_and_no_other() {
         assert_eq!(bench.documents.describe(name).await.unwrap().unwrap().documents, 0, "{name}");
     }
 }
+
+#[tokio::test]
+async fn two_administrators_cannot_disable_each_other_at_once() {
+    let bench = bench().await;
+    bench.add("second@example.cd", vec![Role::Admin]).await;
+    let caller = Caller::system();
+    let disable = |who| bench.identities.set_status(&caller, who, Status::Disabled);
+    let both = futures_util::join!(disable("admin@example.cd"), disable("second@example.cd"));
+    assert!(both.0.is_ok() != both.1.is_ok(), "{both:?}");
+}

@@ -21,6 +21,21 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// Names the operation at fault; that a batch is too large is no one operation's.
+    pub fn of(self, operation: usize) -> Self {
+        match self {
+            Self::Batch(Error::Rejected(fault))
+                if fault.key != "documents.batch_bytes"
+                    && fault.params.iter().all(|(name, _)| *name != "operation") =>
+            {
+                Self::Batch(Error::Rejected(fault.with("operation", operation)))
+            }
+            other => other,
+        }
+    }
+}
+
 impl From<Conflict> for Refusal {
     fn from(conflict: Conflict) -> Self {
         Self::Batch(Error::Conflict(conflict))

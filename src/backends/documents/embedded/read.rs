@@ -38,7 +38,7 @@ use std::{
 
 /// Seconds a query may take.
 pub const SECONDS: i64 = 5;
-/// Work that may be done where waiting would hold others up: rows, and KiB of documents.
+/// Work that may be done where waiting would hold others up: rows, KiB of documents, and what a filter takes of each.
 pub const INLINE: u64 = 2000;
 /// Ids gathered from an index to be put in order; where there are more, the documents' own order is quicker.
 const GATHER: usize = 20_000;
@@ -79,6 +79,8 @@ pub struct Reader<'a> {
     deadline: Timestamp,
     /// Work it may still do.
     budget: Option<u64>,
+    /// What a row takes of it: the filter's conditions beyond the first few.
+    price: u64,
     explain: Explain,
 }
 
@@ -91,7 +93,8 @@ impl<'a> Reader<'a> {
         deadline: Timestamp,
         budget: Option<u64>,
     ) -> Self {
-        Self { view, held, filter, clock, deadline, budget, explain: Explain::default() }
+        let price = 1 + filter.size() as u64 / 8;
+        Self { view, held, filter, clock, deadline, budget, price, explain: Explain::default() }
     }
 
     pub fn find(mut self, query: &Query) -> Run<Page> {
@@ -152,7 +155,7 @@ impl<'a> Reader<'a> {
     /// Counts a row, and the document it brought, against the budget and the clock.
     fn tick(&mut self, bytes: usize) -> Run<()> {
         if let Some(budget) = &mut self.budget {
-            *budget = budget.checked_sub(1 + bytes as u64 / 1024).ok_or(Stop::Budget)?;
+            *budget = budget.checked_sub(self.price + bytes as u64 / 1024).ok_or(Stop::Budget)?;
         }
         if self.clock.now() > self.deadline {
             return Err(Fault::new("query.time").with("seconds", SECONDS).into());

@@ -70,7 +70,7 @@ pub fn check(work: &Work<'_>, batch: &Batch, max_document: usize) -> Result<(Com
     }
     let mut outcomes = Vec::with_capacity(batch.operations.len());
     for (place, operation) in batch.operations.iter().enumerate() {
-        outcomes.push(stage.operation(place, operation)?);
+        outcomes.push(stage.operation(place, operation).map_err(|refusal| refusal.of(place))?);
     }
     let sequence = Sequence(work.sequence + stage.staged.records.len() as u64);
     let committed = Committed { sequence, outcomes, replayed: false };

@@ -32,6 +32,13 @@ pub struct Store {
     sealed: Option<Sealed>,
 }
 
+/// Bytes that may still be written, and by what lets go of more than it takes.
+#[derive(Clone, Copy)]
+pub struct Space {
+    pub headroom: u64,
+    pub relief: u64,
+}
+
 /// What the engine carries from one transaction to the next.
 #[derive(Clone)]
 pub struct State {
@@ -73,10 +80,11 @@ impl Store {
         self.database.as_ref().ok_or_else(|| Error::Unavailable("the store is closed".to_owned()))
     }
 
-    /// Bytes that may still be written; far more than any commit takes where nobody counts.
-    pub fn headroom(&self) -> Result<u64> {
-        let headroom = self.sealed.as_ref().map(Sealed::headroom).transpose().map_err(refused)?;
-        Ok(headroom.unwrap_or(u64::MAX))
+    /// Far more than any commit takes where nobody counts.
+    pub fn space(&self) -> Result<Space> {
+        let Some(sealed) = &self.sealed else { return Ok(Space { headroom: u64::MAX, relief: u64::MAX }) };
+        let (headroom, relief) = (sealed.headroom().map_err(refused)?, sealed.relief().map_err(refused)?);
+        Ok(Space { headroom, relief })
     }
 
     pub fn sealed(&self) -> Option<&Sealed> {

@@ -5,7 +5,7 @@ use super::{
     fault::{Refusal, failed},
     journal, load,
     stage::{self, Work},
-    store::{State, Store},
+    store::{Space, State, Store},
     tables::Tables,
     view::{Snapshots, View},
 };
@@ -156,8 +156,8 @@ impl Writer {
     /// In as many transactions as their bytes take.
     fn commit(&mut self, mut group: Vec<Waiting>) {
         loop {
-            let answers = match self.headroom() {
-                Ok(headroom) => self.transact(&group, headroom).map_err(|error| self.broken(error)),
+            let answers = match self.space() {
+                Ok(space) => self.transact(&group, space).map_err(|error| self.broken(error)),
                 Err(why) => {
                     self.background = false;
                     Err(why)
@@ -181,15 +181,15 @@ impl Writer {
         }
     }
 
-    /// Bytes there are to write; an error where nothing may be written.
-    fn headroom(&self) -> Result<u64> {
+    /// What there is to write; an error where nothing may be written.
+    fn space(&self) -> Result<Space> {
         if let Some(why) = self.shared.read_only() {
             return Err(Error::Unavailable(why));
         }
         if self.loading {
             return Err(Error::Unavailable("a restore is under way".to_owned()));
         }
-        self.store.headroom()
+        self.store.space()
     }
 
     /// One transaction: each batch that holds, and a piece of the work in the background. Answers the first ones of
@@ -197,22 +197,22 @@ impl Writer {
     fn transact(
         &mut self,
         group: &[Waiting],
-        headroom: u64,
+        space: Space,
     ) -> std::result::Result<Vec<Result<Committed>>, redb::Error> {
         let Ok(database) = self.store.database() else { return Err(redb::Error::DatabaseClosed) };
         let transaction = database.begin_write()?;
         let (answers, changed, state, background) = {
             let mut work = Work::new(Tables::open(&transaction)?, &self.state);
             let (answers, mut changed) =
-                put_in(&mut work, group, self.max_document, |batch, bytes| self.room(headroom, batch, bytes))?;
+                put_in(&mut work, group, self.max_document, |batch, bytes| self.room(space, batch, bytes))?;
             if let Some(now) = group.iter().map(|waiting| waiting.batch.time).max() {
                 changed |= build::expire(&mut work, now)?;
             }
-            let background = self.background && advance(&mut work, headroom, self.reserve, &mut changed)?;
+            let background = self.background && advance(&mut work, space, self.reserve, &mut changed)?;
             if changed {
                 work.save_journal()?;
             }
-            let waits = headroom >= self.reserve && build::waiting(&work)?;
+            let waits = space.headroom >= self.reserve && build::waiting(&work)?;
             (answers, changed, work.state(), background || waits)
         };
         if changed {
@@ -228,9 +228,10 @@ impl Writer {
     }
 
     /// Whether a transaction of so many bytes may take one more batch. Their pages come to several times their bytes.
-    fn room(&self, headroom: u64, batch: &Batch, bytes: usize) -> Result<()> {
+    fn room(&self, space: Space, batch: &Batch, bytes: usize) -> Result<()> {
         let relieves = batch.operations.iter().all(|operation| matches!(operation.change, Change::Delete));
-        enough(headroom, if relieves { RELIEF } else { self.reserve } + 4 * bytes as u64)
+        let (free, kept) = if relieves { (space.relief, RELIEF) } else { (space.headroom, self.reserve) };
+        enough(free, kept + 4 * bytes as u64)
     }
 
     fn show(&self) -> std::result::Result<(), redb::Error> {
@@ -266,7 +267,7 @@ impl Writer {
         if let Some(why) = self.shared.read_only() {
             return Err(Error::Unavailable(why));
         }
-        enough(self.store.headroom()?, self.reserve + 4 * load::weight(part) as u64)?;
+        enough(self.store.space()?.headroom, self.reserve + 4 * load::weight(part) as u64)?;
         self.loading = true;
         match self.load_part(part) {
             Ok(()) => {}
@@ -279,7 +280,7 @@ impl Writer {
             while self.background {
                 self.commit(Vec::new());
             }
-            enough(self.headroom()?, self.reserve)?;
+            enough(self.space()?.headroom, self.reserve)?;
         }
         Ok(())
     }
@@ -298,7 +299,7 @@ impl Writer {
     }
 
     fn trim(&mut self, retention: &Retention) -> Result<u64> {
-        enough(self.headroom()?, RELIEF)?;
+        enough(self.space()?.relief, RELIEF)?;
         match self.trim_some(retention) {
             Ok(gone) => Ok(gone),
             Err(error) => Err(self.broken(error)),
@@ -375,15 +376,15 @@ fn put_in(
 /// more of it to be tried at once.
 fn advance(
     work: &mut Work<'_>,
-    headroom: u64,
+    space: Space,
     reserve: u64,
     changed: &mut bool,
 ) -> std::result::Result<bool, redb::Error> {
-    if headroom >= reserve {
+    if space.headroom >= reserve {
         *changed |= build::step(work)?;
         return Ok(false);
     }
-    let cleared = headroom >= RELIEF && build::clear(work)?;
+    let cleared = space.relief >= RELIEF && build::clear(work)?;
     *changed |= cleared;
     Ok(cleared)
 }

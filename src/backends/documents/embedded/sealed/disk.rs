@@ -30,6 +30,10 @@ pub(super) trait Disk: Send + Sync + fmt::Debug {
     fn headroom(&self) -> io::Result<u64> {
         Ok(u64::MAX)
     }
+    /// The same for what lets go of more than it takes: half the reserve may be drawn on.
+    fn relief(&self) -> io::Result<u64> {
+        self.headroom()
+    }
     /// Bytes it takes on the medium.
     fn stored(&self) -> io::Result<u64> {
         self.len()
@@ -226,6 +230,12 @@ impl Disk for FileDisk {
         }
         let system = fstatvfs(&self.file)?;
         Ok(system.f_bavail.saturating_mul(system.f_frsize))
+    }
+
+    fn relief(&self) -> io::Result<u64> {
+        let headroom = self.headroom()?;
+        let whole = self.space.as_ref().is_some_and(|space| space.lock().unwrap_or_else(PoisonError::into_inner).whole);
+        Ok(headroom + if whole { RESERVE / 2 } else { 0 })
     }
 
     fn stored(&self) -> io::Result<u64> {

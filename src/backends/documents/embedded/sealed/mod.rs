@@ -126,6 +126,11 @@ impl Sealed {
         Ok(self.0.disk.headroom()?)
     }
 
+    /// The same for what lets go of more than it takes.
+    pub fn relief(&self) -> Result<u64> {
+        Ok(self.0.disk.relief()?)
+    }
+
     /// Bytes the file takes on the medium.
     pub fn stored(&self) -> Result<u64> {
         Ok(self.0.disk.stored()?)

@@ -37,6 +37,10 @@ async fn within() {
     count += small;
     assert_eq!(store.statistics().await.expect("figures").read_only, None);
     assert!(store.get("c", "0000").await.expect("read").is_some());
+    // Another program takes the very last byte.
+    let mut filler = std::fs::File::create(folder.join("filler")).expect("a file");
+    while std::io::Write::write(&mut filler, &[1; 65_536]).is_ok_and(|written| written > 0) {}
+    assert_eq!(store.statistics().await.expect("figures").free_bytes, 0);
     store.commit(batch(vec![delete("c", "0000")])).await.expect("a deletion goes through");
     let all = Retention { older_than: Timestamp(i64::MAX), most_bytes: 0, keep_from: Timestamp(i64::MAX) };
     assert_eq!(store.trim(all).await.expect("the journal lets go"), count + 2);
@@ -44,6 +48,7 @@ async fn within() {
     let again = store.commit(batch(vec![put(COLLECTIONS, "d", rawdoc! {})])).await;
     assert!(matches!(again, Err(Error::Full(_))), "what is free within the file is not the disk's: {again:?}");
     store.close().await.expect("closed in good order");
+    std::fs::remove_file(folder.join("filler")).expect("removed");
     // Closing gave the free end of the file back.
     let store = on_disk(&folder);
     store.commit(batch(vec![put(COLLECTIONS, "d", rawdoc! {})])).await.expect("there is room again");
