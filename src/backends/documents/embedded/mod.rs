@@ -36,7 +36,7 @@ use crate::{
 };
 use bson::RawDocumentBuf;
 use read::{Reader, Stop};
-use std::sync::Arc;
+use std::{sync::Arc, thread::JoinHandle};
 use store::Store;
 use tokio::sync::{mpsc, oneshot};
 use writer::{Command, Shared, Writer};
@@ -78,6 +78,19 @@ pub struct Embedded {
     shared: Arc<Shared>,
     queue: mpsc::Sender<Command>,
     sealed: Option<sealed::Sealed>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// Dropped without [`Documents::close`], it closes all the same, and waits for it: nothing of it outlives it, the lock
+/// of its file the least.
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        // The writer ends when the last sender goes.
+        self.queue = mpsc::channel(1).0;
+        if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the writer panicked");
+        }
+    }
 }
 
 impl Embedded {
@@ -108,13 +121,12 @@ impl Embedded {
             loading: false,
         };
         let thread = std::thread::Builder::new().name("documents-writer".to_owned());
-        // It ends by itself when the queue closes; `close` waits for its last word.
-        thread.spawn(move || writer.run()).map_err(|error| Error::Backend(Box::new(error)))?;
+        let writer = thread.spawn(move || writer.run()).map_err(|error| Error::Backend(Box::new(error)))?;
         if let Some(sealed) = sealed.clone().filter(sealed::Sealed::unswept) {
             let thread = std::thread::Builder::new().name("documents-sweep".to_owned());
             thread.spawn(move || sweep(&sealed)).map_err(|error| Error::Backend(Box::new(error)))?;
         }
-        Ok(Self { shared, queue, sealed })
+        Ok(Self { shared, queue, sealed, writer: Some(writer) })
     }
 
     /// The file beneath, for scrubs, key changes and figures.
