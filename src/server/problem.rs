@@ -117,7 +117,10 @@ impl From<KeyringError> for Problem {
 impl From<ports::Error> for Problem {
     fn from(error: ports::Error) -> Self {
         let kind = match &error {
-            ports::Error::Corrupt(_) => Kind::Integrity,
+            ports::Error::Corrupt(what) => {
+                let what = what.trim_end_matches('.');
+                return Self::new(Kind::Integrity, Fault::new("instance.damaged").with("why", what));
+            }
             ports::Error::Unavailable(_) | ports::Error::Full(_) => Kind::Unavailable,
             // Somebody else has it open: not for ever.
             ports::Error::Rejected(fault) if fault.key == "sealed.locked" => {
