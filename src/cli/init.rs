@@ -111,7 +111,9 @@ fn agrees(context: &Context, config: &Config) -> Result<(), Failure> {
         return Ok(());
     }
     let kept = context.config(Vec::new())?;
-    let differs = |(asked, kept): &(&Entry, &Entry)| asked.value != kept.value;
+    // Of the environment a file may say nothing: the directory's own stamp decides.
+    let silent = |kept: &Entry| kept.setting.key == "instance.environment" && kept.value.is_null();
+    let differs = |(asked, kept): &(&Entry, &Entry)| asked.value != kept.value && !silent(kept);
     let names: Vec<_> =
         config.entries.iter().zip(&kept.entries).filter(differs).map(|(asked, _)| asked.setting.key).collect();
     if names.is_empty() {

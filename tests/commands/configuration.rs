@@ -81,3 +81,21 @@ fn example_and_schema_are_those_of_the_repository() {
         assert_eq!(stdout(&output), std::fs::read_to_string(root.join(file)).unwrap());
     }
 }
+
+#[test]
+fn init_keeps_a_file_only_if_it_says_what_was_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let init = |file: &str| {
+        std::fs::write(folder.path().join("a.toml"), file).unwrap();
+        let asked = ["init", "--environment", "development", "--hostname", "localhost"];
+        run(appliance(folder.path()).args(["--lang", "en", "--config", "a.toml", "--data-dir", "data"]).args(asked))
+    };
+    for other in ["[server]\nhostnames = [\"other.example\"]\n", "[instance]\nenvironment = \"staging\"\n"] {
+        let output = init(other);
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        assert!(!folder.path().join("data").exists(), "something was made all the same");
+    }
+    let output = init("[server]\npage_rows = 20\n");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(std::fs::read_to_string(folder.path().join("a.toml")).unwrap().contains("page_rows = 20"));
+}
