@@ -12,6 +12,7 @@ pub mod key;
 pub mod limits;
 pub mod path;
 pub mod plan;
+pub mod policy;
 pub mod projection;
 pub mod schema;
 pub mod sort;

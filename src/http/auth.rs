@@ -5,7 +5,7 @@ use crate::{
     http::exchange::text,
     services::{
         Result,
-        access::Subject,
+        access::{Proven, Subject},
         sessions::{Granted, Session},
     },
 };
@@ -110,7 +110,7 @@ impl Routes {
     #[oai(path = "/sessions", method = "get", operation_id = "listSessions")]
     async fn sessions(&self, by: By) -> Result<Answer<Vec<OpenSession>>> {
         let current = match &by.caller.subject {
-            Subject::Identity { session, .. } => session.as_str(),
+            Subject::Identity(Proven { session: Some(session), .. }) => session.as_str(),
             _ => "",
         };
         let sessions = by.exchange.state.sessions.list(&by.caller).await?;

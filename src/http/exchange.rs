@@ -49,7 +49,8 @@ impl Exchange {
     }
 
     pub fn caller(&self, subject: Subject) -> Caller {
-        Caller { subject, organization: None, request: self.request.clone(), trace: self.trace.clone() }
+        let (request, trace) = (self.request.clone(), self.trace.clone());
+        Caller { subject, organization: None, address: None, request, trace }
     }
 }
 

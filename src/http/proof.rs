@@ -6,7 +6,7 @@ use super::{
 };
 use crate::services::{
     Error,
-    access::{Caller, Subject},
+    access::{Caller, Proven, Subject},
 };
 use poem::{Request, RequestBody, Result};
 use poem_openapi::{
@@ -67,9 +67,6 @@ fn subject(request: &Request, exchange: &Exchange) -> std::result::Result<Subjec
         return Err(Error::Unauthorized);
     }
     let verified = exchange.state.sessions.verify(token.trim())?;
-    Ok(Subject::Identity {
-        id: verified.identity.clone(),
-        session: verified.session.clone(),
-        roles: verified.roles.clone(),
-    })
+    let (id, session) = (verified.identity.clone(), verified.session.clone());
+    Ok(Subject::Identity(Proven::session(id, session, verified.roles.clone())))
 }

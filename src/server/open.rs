@@ -16,6 +16,7 @@ use crate::{
     ports::{self, documents::Documents},
     services::{
         self,
+        access::Access,
         backups::Backups,
         identities::Identities,
         instance::{self, Stamp},
@@ -32,6 +33,7 @@ pub struct Opened {
     pub sessions: Arc<Sessions>,
     pub identities: Arc<Identities>,
     pub backups: Arc<Backups>,
+    pub access: Arc<Access>,
     pub clock: SharedClock,
 }
 
@@ -92,8 +94,9 @@ pub fn assemble(
 ) -> Result<Opened, Problem> {
     let documents: Arc<dyn Documents> = store;
     let keyring = Arc::new(keyring);
+    let access = Arc::new(Access::new(stamp.environment));
     let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
-    let identities = Arc::new(Identities::new(documents.clone(), clock.clone(), sessions.clone()));
+    let identities = Arc::new(Identities::new(documents.clone(), clock.clone(), sessions.clone(), access.clone()));
     let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
     if config.backup.target.is_none() {
@@ -102,8 +105,9 @@ pub fn assemble(
     // Its absence fails backups, not the service.
     let target = Arc::new(Folder::at(folder));
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
-    let backups = Backups::new(documents.clone(), target, stamp.clone(), keyring.clone(), recipients, clock.clone());
-    Ok(Opened { stamp, keyring, documents, sessions, identities, backups: Arc::new(backups), clock })
+    let (store, keys, time) = (documents.clone(), keyring.clone(), clock.clone());
+    let backups = Backups::new(store, target, stamp.clone(), keys, recipients, time, access.clone());
+    Ok(Opened { stamp, keyring, documents, sessions, identities, backups: Arc::new(backups), access, clock })
 }
 
 /// Where backups go.

@@ -115,8 +115,8 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         ..documents::Limits::default()
     };
     let state = http::State {
-        documents: Documents::new(store.clone(), senses.clock.clone(), limits),
-        collections: Collections::new(store, senses.clock.clone()),
+        documents: Documents::new(store.clone(), senses.clock.clone(), limits, opened.access.clone()),
+        collections: Collections::new(store, senses.clock.clone(), opened.access.clone()),
         identities: opened.identities.clone(),
         sessions: opened.sessions.clone(),
         backups: opened.backups.clone(),

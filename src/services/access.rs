@@ -1,8 +1,10 @@
 //! Right: may this caller do this? One decision, asked before every use case; the default is no.
 
 use super::{Error, Result};
-use crate::{domain::filter::Filter, ports::documents::Origin};
-use std::sync::Arc;
+use crate::{base::environment::Environment, domain::filter::Filter, ports::documents::Origin};
+use std::{net::IpAddr, sync::Arc};
+
+pub use crate::domain::policy::{Action, MemberRole, Membership, Resource, Restriction, Role};
 
 /// Who asks, as proven at the boundary.
 #[derive(Debug, Clone)]
@@ -10,6 +12,8 @@ pub struct Caller {
     pub subject: Subject,
     /// The organization acted for, when it is not the person itself.
     pub organization: Option<String>,
+    /// Where the request came from; `None` over the local socket.
+    pub address: Option<IpAddr>,
     pub request: String,
     pub trace: String,
 }
@@ -18,52 +22,26 @@ pub struct Caller {
 pub enum Subject {
     /// No proof was given.
     Anonymous,
-    /// A proven identity and its session.
-    Identity { id: String, session: String, roles: Vec<Role> },
+    Identity(Proven),
     /// The service's own user or root, over the local socket or with the data directory in hand.
-    Local { name: String },
+    Local {
+        name: String,
+    },
     /// The appliance itself (start-up, jobs).
     System,
 }
 
-/// Roles over the whole instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    Admin,
-    Operator,
-    Auditor,
-}
-
-impl Role {
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Admin, Self::Operator, Self::Auditor].into_iter().find(|role| role.name() == name)
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::Operator => "operator",
-            Self::Auditor => "auditor",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    View,
-    Create,
-    Update,
-    Delete,
-    Manage,
-}
-
-/// What the action touches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resource<'a> {
-    Collection(&'a str),
-    /// A part of the appliance: `backups`, `identities`, `collections`…
-    Module(&'a str),
+/// An identity that gave proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    pub id: String,
+    /// The session whose token was the proof; a key has none.
+    pub session: Option<String>,
+    pub roles: Vec<Role>,
+    /// The organizations the identity belongs to: only the one acted for, when there is one.
+    pub memberships: Arc<[Membership]>,
+    /// Narrows what the proof is good for.
+    pub restriction: Option<Arc<Restriction>>,
 }
 
 /// What was allowed, and of it which documents.
@@ -73,16 +51,24 @@ pub struct Grant {
     pub scope: Arc<Filter>,
 }
 
+impl Proven {
+    /// By a session's token, with nothing but instance roles.
+    pub fn session(id: String, session: String, roles: Vec<Role>) -> Self {
+        Self { id, session: Some(session), roles, memberships: Arc::default(), restriction: None }
+    }
+}
+
 impl Caller {
     pub fn system() -> Self {
-        Self { subject: Subject::System, organization: None, request: String::new(), trace: String::new() }
+        let (request, trace) = Default::default();
+        Self { subject: Subject::System, organization: None, address: None, request, trace }
     }
 
-    /// The identity that owns what it creates and is named in the journal.
+    /// Who is named in the journal.
     pub fn actor(&self) -> String {
         match &self.subject {
             Subject::Anonymous => "anonymous".to_owned(),
-            Subject::Identity { id, .. } => id.clone(),
+            Subject::Identity(proven) => proven.id.clone(),
             Subject::Local { name } => format!("local:{name}"),
             Subject::System => "system".to_owned(),
         }
@@ -93,18 +79,33 @@ impl Caller {
     }
 }
 
-/// The decision. Collections named `system.*` are out of reach of the document routes whoever asks.
-pub fn decide(caller: &Caller, _action: Action, resource: Resource<'_>) -> Result<Grant> {
-    if let Resource::Collection(name) = resource
-        && name.starts_with("system.")
-    {
-        return Err(Error::Forbidden);
+/// The engine: the policies in force and what they are judged with.
+pub struct Access {
+    #[allow(dead_code, reason = "policies of one environment come next")]
+    environment: Environment,
+}
+
+impl Access {
+    pub fn new(environment: Environment) -> Self {
+        Self { environment }
     }
-    let all = || Grant { scope: Arc::new(Filter::And(Vec::new())) };
-    match &caller.subject {
-        Subject::Local { .. } | Subject::System => Ok(all()),
-        Subject::Identity { roles, .. } if roles.contains(&Role::Admin) => Ok(all()),
-        Subject::Identity { .. } => Err(Error::Forbidden),
-        Subject::Anonymous => Err(Error::Unauthorized),
+
+    /// The decision. Collections named `system.*` are out of reach of the document routes whoever asks.
+    pub fn decide(&self, caller: &Caller, action: Action, resource: Resource<'_>) -> Result<Grant> {
+        if let Resource::Collection(name) = resource
+            && name.starts_with("system.")
+        {
+            return Err(Error::Forbidden);
+        }
+        let all = || Grant { scope: Arc::new(Filter::And(Vec::new())) };
+        match &caller.subject {
+            Subject::Local { .. } | Subject::System => Ok(all()),
+            Subject::Identity(proven) if !proven.restriction.as_ref().is_none_or(|r| r.allows(action, resource)) => {
+                Err(Error::Forbidden)
+            }
+            Subject::Identity(proven) if proven.roles.contains(&Role::Admin) => Ok(all()),
+            Subject::Identity(_) => Err(Error::Forbidden),
+            Subject::Anonymous => Err(Error::Unauthorized),
+        }
     }
 }

@@ -15,7 +15,7 @@ use debrouille_appliance::{
     http::{self, Limits, State},
     ports::documents::Documents as Store,
     services::{
-        access::{Caller, Role},
+        access::{Access, Caller, Role},
         backups::{Backups, Identity},
         collections::Collections,
         documents::{Documents, Limits as DocumentLimits},
@@ -103,16 +103,18 @@ pub fn keys() -> (Stamp, Keyring) {
 pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &Path, limits: Limits) -> State {
     let clock: SharedClock = Arc::new(SystemClock);
     let sessions = Arc::new(Sessions::new(store.clone(), clock.clone(), stamp, keyring));
+    let access = Arc::new(Access::new(stamp.environment));
     let recipients = [(); 2].map(|()| Identity::generate(Vec::new()).recipient().clone());
     let target = Arc::new(Folder::open(folder).unwrap());
     let keys = Arc::new(keyring.clone());
-    let backups = Backups::new(store.clone(), target, stamp.clone(), keys, recipients.to_vec(), clock.clone());
+    let (recipients, time) = (recipients.to_vec(), clock.clone());
+    let backups = Backups::new(store.clone(), target, stamp.clone(), keys, recipients, time, access.clone());
     let health = Arc::new(Health::default());
     health.enter(Phase::Serving);
     State {
-        documents: Documents::new(store.clone(), clock.clone(), DocumentLimits::default()),
-        collections: Collections::new(store.clone(), clock.clone()),
-        identities: Arc::new(Identities::new(store, clock.clone(), sessions.clone())),
+        documents: Documents::new(store.clone(), clock.clone(), DocumentLimits::default(), access.clone()),
+        collections: Collections::new(store.clone(), clock.clone(), access.clone()),
+        identities: Arc::new(Identities::new(store, clock.clone(), sessions.clone(), access)),
         sessions,
         backups: Arc::new(backups),
         health,

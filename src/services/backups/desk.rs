@@ -11,7 +11,7 @@ use crate::{
     ports::{documents::Documents, objects::Objects},
     services::{
         Error, Result,
-        access::{self, Action, Caller, Resource},
+        access::{Access, Action, Caller, Resource},
         instance::Stamp,
         keyring::Keyring,
     },
@@ -25,6 +25,7 @@ pub struct Backups {
     keyring: Arc<Keyring>,
     recipients: Vec<Recipient>,
     clock: SharedClock,
+    access: Arc<Access>,
     running: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -36,13 +37,14 @@ impl Backups {
         keyring: Arc<Keyring>,
         recipients: Vec<Recipient>,
         clock: SharedClock,
+        access: Arc<Access>,
     ) -> Self {
-        Self { documents, target, stamp, keyring, recipients, clock, running: Arc::default() }
+        Self { documents, target, stamp, keyring, recipients, clock, access, running: Arc::default() }
     }
 
     /// A full backup of this moment, read back and checked before it bears its name.
     pub async fn create(&self, caller: &Caller) -> Result<Created> {
-        access::decide(caller, Action::Create, Resource::Module("backups"))?;
+        self.access.decide(caller, Action::Create, Resource::Module("backups"))?;
         let Ok(running) = self.running.clone().try_lock_owned() else {
             return Err(Error::Conflict(Fault::new("backups.running")));
         };
@@ -59,20 +61,20 @@ impl Backups {
 
     /// Whom backups are sealed to, and the keys that sign them.
     pub fn keys(&self, caller: &Caller) -> Result<(Vec<Recipient>, Vec<Signer>)> {
-        access::decide(caller, Action::View, Resource::Module("backups"))?;
+        self.access.decide(caller, Action::View, Resource::Module("backups"))?;
         Ok((self.recipients.clone(), signers(&self.keyring)))
     }
 
     /// Every backup at the target, oldest first.
     pub async fn list(&self, caller: &Caller) -> Result<Vec<Listed>> {
-        access::decide(caller, Action::View, Resource::Module("backups"))?;
+        self.access.decide(caller, Action::View, Resource::Module("backups"))?;
         let target = self.target.clone();
         blocking(move || list(&*target)).await
     }
 
     /// Checks every byte of a backup, the newest by default, against this instance's own signature.
     pub async fn verify(&self, caller: &Caller, wanted: Option<String>) -> Result<Verified> {
-        access::decide(caller, Action::View, Resource::Module("backups"))?;
+        self.access.decide(caller, Action::View, Resource::Module("backups"))?;
         let (target, keyring) = (self.target.clone(), self.keyring.clone());
         blocking(move || {
             let name = locate(&*target, wanted.as_deref())?;

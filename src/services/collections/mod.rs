@@ -2,7 +2,7 @@
 
 use super::{
     Error, Result,
-    access::{self, Action, Caller, Resource},
+    access::{Access, Action, Caller, Resource},
     documents::Attempt,
 };
 use crate::{
@@ -23,6 +23,7 @@ use std::sync::Arc;
 pub struct Collections {
     store: Arc<dyn port::Documents>,
     clock: SharedClock,
+    access: Arc<Access>,
 }
 
 /// A collection as it is told to those who manage it.
@@ -35,8 +36,8 @@ pub struct Described {
 }
 
 impl Collections {
-    pub fn new(store: Arc<dyn port::Documents>, clock: SharedClock) -> Self {
-        Self { store, clock }
+    pub fn new(store: Arc<dyn port::Documents>, clock: SharedClock, access: Arc<Access>) -> Self {
+        Self { store, clock, access }
     }
 
     /// From `{name, schema?, indexes?, classes?, policies?}`.
@@ -46,7 +47,7 @@ impl Collections {
         definition: &RawDocument,
         attempt: Option<Attempt<'_>>,
     ) -> Result<Described> {
-        manage(caller)?;
+        self.manage(caller)?;
         let name = match definition.get("name").map_err(malformed).map_err(Error::Unreadable)? {
             Some(RawBsonRef::String(name)) => name.to_owned(),
             _ => return Err(Error::Invalid(Fault::new("collections.name").at("name").with("name", ""))),
@@ -60,13 +61,13 @@ impl Collections {
     }
 
     pub async fn list(&self, caller: &Caller) -> Result<Vec<Described>> {
-        manage(caller)?;
+        self.manage(caller)?;
         let all = self.store.collections().await?;
         all.into_iter().filter(|collection| check_name(&collection.name).is_ok()).map(described).collect()
     }
 
     pub async fn describe(&self, caller: &Caller, name: &str) -> Result<Described> {
-        manage(caller)?;
+        self.manage(caller)?;
         let found = if check_name(name).is_ok() { self.store.describe(name).await? } else { None };
         described(found.ok_or_else(|| unknown(name))?)
     }
@@ -91,10 +92,14 @@ impl Collections {
 
     /// With every document in it.
     pub async fn drop(&self, caller: &Caller, name: &str, rev: Option<i64>) -> Result<()> {
-        manage(caller)?;
+        self.manage(caller)?;
         check_name(name).map_err(|_| unknown(name))?;
         let expect = rev.map_or(Expect::Present, Expect::Revision);
         self.commit(caller, name, expect, Change::Delete, None).await
+    }
+
+    fn manage(&self, caller: &Caller) -> Result<()> {
+        self.access.decide(caller, Action::Manage, Resource::Module("collections")).map(|_| ())
     }
 
     async fn commit(
@@ -119,10 +124,6 @@ impl Collections {
             Err(other) => Err(other.into()),
         }
     }
-}
-
-fn manage(caller: &Caller) -> Result<()> {
-    access::decide(caller, Action::Manage, Resource::Module("collections")).map(|_| ())
 }
 
 fn unknown(name: &str) -> Error {

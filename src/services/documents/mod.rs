@@ -16,7 +16,7 @@ pub use import::{Import, LineFault, Progress};
 pub use search::{Found, Search, page_size};
 pub use write::{Attempt, Match, RECEIPT_SECONDS, Written};
 
-use super::Result;
+use super::{Result, access::Access};
 use crate::{base::clock::SharedClock, domain::limits, ports::documents as port};
 use rules::{Rules, RulesCache};
 use std::sync::Arc;
@@ -40,12 +40,13 @@ pub struct Documents {
     store: Arc<dyn port::Documents>,
     clock: SharedClock,
     limits: Limits,
+    access: Arc<Access>,
     rules: Arc<RulesCache>,
 }
 
 impl Documents {
-    pub fn new(store: Arc<dyn port::Documents>, clock: SharedClock, limits: Limits) -> Self {
-        Self { store, clock, limits, rules: Arc::default() }
+    pub fn new(store: Arc<dyn port::Documents>, clock: SharedClock, limits: Limits, access: Arc<Access>) -> Self {
+        Self { store, clock, limits, access, rules: Arc::default() }
     }
 
     async fn rules(&self, collection: &str) -> Result<Arc<Rules>> {

@@ -7,7 +7,7 @@ use crate::{
     ports::documents::{Explain, Query},
     services::{
         Error, Result,
-        access::{self, Action, Caller, Grant, Resource},
+        access::{Action, Caller, Grant, Resource},
     },
 };
 use bson::RawDocumentBuf;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 impl Documents {
     pub async fn get(&self, caller: &Caller, collection: &str, id: &str) -> Result<RawDocumentBuf> {
-        let grant = access::decide(caller, Action::View, Resource::Collection(collection))?;
+        let grant = self.access.decide(caller, Action::View, Resource::Collection(collection))?;
         let found = self.store.get(collection, id).await?;
         found
             .filter(|document| grant.scope.matches(document))
@@ -49,7 +49,7 @@ impl Documents {
 
     /// The right to read a collection that exists.
     pub(super) async fn view(&self, caller: &Caller, collection: &str) -> Result<Grant> {
-        let grant = access::decide(caller, Action::View, Resource::Collection(collection))?;
+        let grant = self.access.decide(caller, Action::View, Resource::Collection(collection))?;
         self.rules(collection).await?;
         Ok(grant)
     }

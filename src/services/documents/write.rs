@@ -17,7 +17,7 @@ use crate::{
     },
     services::{
         Error, Result,
-        access::{self, Action, Caller, Resource},
+        access::{Access, Action, Caller, Resource},
     },
 };
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
@@ -184,6 +184,7 @@ pub(super) struct Draft {
 
 /// A collection a caller writes to.
 pub(super) struct Target<'a> {
+    access: Arc<Access>,
     caller: &'a Caller,
     collection: &'a str,
     rules: Arc<Rules>,
@@ -198,15 +199,15 @@ impl Documents {
         collection: &'a str,
         action: Action,
     ) -> Result<Target<'a>> {
-        access::decide(caller, action, Resource::Collection(collection))?;
+        self.access.decide(caller, action, Resource::Collection(collection))?;
         let rules = self.rules(collection).await?;
-        Ok(Target { caller, collection, rules, now: self.clock.now() })
+        Ok(Target { access: self.access.clone(), caller, collection, rules, now: self.clock.now() })
     }
 }
 
 impl Target<'_> {
     fn scope(&self, action: Action) -> Result<Arc<Filter>> {
-        access::decide(self.caller, action, Resource::Collection(self.collection)).map(|grant| grant.scope)
+        self.access.decide(self.caller, action, Resource::Collection(self.collection)).map(|grant| grant.scope)
     }
 
     fn draft(

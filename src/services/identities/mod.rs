@@ -4,7 +4,7 @@ pub mod password;
 
 use super::{
     Error, Result,
-    access::{self, Action, Caller, Resource, Role, Subject},
+    access::{Access, Action, Caller, Proven, Resource, Role, Subject},
     documents::Attempt,
     sessions::{SESSIONS, Session, Sessions},
 };
@@ -76,13 +76,20 @@ pub struct Identities {
     clock: SharedClock,
     passwords: Passwords,
     sessions: Arc<Sessions>,
+    access: Arc<Access>,
     /// Two administrators who disable each other at once are looked at one after the other.
     deciding: tokio::sync::Mutex<()>,
 }
 
 impl Identities {
-    pub fn new(documents: Arc<dyn Documents>, clock: SharedClock, sessions: Arc<Sessions>) -> Self {
-        Self { documents, clock, passwords: Passwords::new(), sessions, deciding: tokio::sync::Mutex::default() }
+    pub fn new(
+        documents: Arc<dyn Documents>,
+        clock: SharedClock,
+        sessions: Arc<Sessions>,
+        access: Arc<Access>,
+    ) -> Self {
+        let passwords = Passwords::new();
+        Self { documents, clock, passwords, sessions, access, deciding: tokio::sync::Mutex::default() }
     }
 
     /// Adds a person.
@@ -106,7 +113,7 @@ impl Identities {
         roles: Vec<Role>,
         attempt: Option<Attempt<'_>>,
     ) -> Result<Identity> {
-        access::decide(caller, Action::Manage, Resource::Module("identities"))?;
+        self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
         let now = self.clock.now();
         let hash = self.passwords.hash(password.clone(), roles.contains(&Role::Admin)).await?;
         let identity = Identity {
@@ -141,7 +148,7 @@ impl Identities {
     }
 
     pub async fn list(&self, caller: &Caller) -> Result<Vec<Identity>> {
-        access::decide(caller, Action::View, Resource::Module("identities"))?;
+        self.access.decide(caller, Action::View, Resource::Module("identities"))?;
         let (filter, mut after, mut all) = (Arc::new(Filter::And(Vec::new())), None, Vec::new());
         loop {
             let (collection, filter) = (IDENTITIES.to_owned(), filter.clone());
@@ -159,7 +166,7 @@ impl Identities {
 
     /// Sets another password and ends every session.
     pub async fn change_password(&self, caller: &Caller, who: &str, password: Zeroizing<String>) -> Result<Identity> {
-        access::decide(caller, Action::Manage, Resource::Module("identities"))?;
+        self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
         let identity = self.require(who).await?;
         let hash = self.passwords.hash(password, identity.roles.contains(&Role::Admin)).await?;
         self.change(caller, identity, rawdoc! { "password": hash }).await
@@ -167,7 +174,7 @@ impl Identities {
 
     /// Ends every session and lets nobody in under this identity until it is active again.
     pub async fn set_status(&self, caller: &Caller, who: &str, status: Status) -> Result<Identity> {
-        access::decide(caller, Action::Manage, Resource::Module("identities"))?;
+        self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
         let _deciding = self.deciding.lock().await;
         let identity = self.require(who).await?;
         let counts = identity.status == Status::Active && identity.roles.contains(&Role::Admin);
@@ -194,16 +201,21 @@ impl Identities {
     /// The caller as of now, for what lasts longer than a request: nobody any more once disabled or logged out, and
     /// with the roles of today.
     pub async fn renew(&self, caller: &Caller) -> Result<Caller> {
-        let Subject::Identity { id, session, .. } = &caller.subject else { return Ok(caller.clone()) };
+        let Subject::Identity(proven) = &caller.subject else { return Ok(caller.clone()) };
         let ended = || Error::InvalidProof("session ended");
-        let identity = read(&self.documents.get(IDENTITIES, id).await?.ok_or_else(ended)?)?;
-        let kept = self.documents.get(SESSIONS, session).await?.ok_or_else(ended)?;
-        let kept: Session =
-            bson::deserialize_from_slice(kept.as_bytes()).map_err(|error| Error::Internal(error.into()))?;
-        if identity.status != Status::Active || kept.ended {
+        let identity = read(&self.documents.get(IDENTITIES, &proven.id).await?.ok_or_else(ended)?)?;
+        if identity.status != Status::Active {
             return Err(ended());
         }
-        let subject = Subject::Identity { id: identity.id, session: kept.id, roles: identity.roles };
+        if let Some(session) = &proven.session {
+            let kept = self.documents.get(SESSIONS, session).await?.ok_or_else(ended)?;
+            let kept: Session =
+                bson::deserialize_from_slice(kept.as_bytes()).map_err(|error| Error::Internal(error.into()))?;
+            if kept.ended {
+                return Err(ended());
+            }
+        }
+        let subject = Subject::Identity(Proven { roles: identity.roles, ..proven.clone() });
         Ok(Caller { subject, ..caller.clone() })
     }
 

@@ -6,7 +6,7 @@ pub use token::Verified;
 
 use super::{
     Error, Result,
-    access::{Caller, Subject},
+    access::{Caller, Proven, Subject},
     identities::{self, IDENTITIES, Identity, Status},
     instance::Stamp,
     keyring::Keyring,
@@ -295,12 +295,12 @@ impl Sessions {
     }
 }
 
-/// The caller's identity and session; the local operator has neither.
+/// The caller's identity and session; a key has no session, the local operator neither.
 fn own(caller: &Caller) -> Result<(&str, &str)> {
     match &caller.subject {
-        Subject::Identity { id, session, .. } => Ok((id, session)),
+        Subject::Identity(Proven { id, session: Some(session), .. }) => Ok((id, session)),
         Subject::Anonymous => Err(Error::Unauthorized),
-        Subject::Local { .. } | Subject::System => Err(Error::Forbidden),
+        Subject::Identity(_) | Subject::Local { .. } | Subject::System => Err(Error::Forbidden),
     }
 }
 

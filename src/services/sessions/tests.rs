@@ -7,7 +7,11 @@ use crate::{
         clock::{Clock, FixedClock},
         environment::Environment,
     },
-    services::{access::Role, identities::Identities, instance},
+    services::{
+        access::{Access, Proven, Role},
+        identities::Identities,
+        instance,
+    },
 };
 use std::sync::atomic::Ordering;
 use zeroize::Zeroizing;
@@ -32,7 +36,8 @@ async fn bench() -> Bench {
     let stamp = Stamp::new(Environment::Production, clock.now());
     let keyring = Keyring::generate((Zeroizing::default(), Vec::new()), clock.now());
     let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
-    let identities = Identities::new(documents.clone(), clock.clone(), sessions.clone());
+    let identities =
+        Identities::new(documents.clone(), clock.clone(), sessions.clone(), Arc::new(Access::new(stamp.environment)));
     let bench = Bench { clock, documents, stamp, keyring, sessions, identities };
     bench.add("admin@example.cd", vec![Role::Admin]).await;
     bench
@@ -55,7 +60,7 @@ impl Bench {
     fn caller(&self, access: &str) -> Caller {
         let verified = self.sessions.verify(access).unwrap();
         let (id, session, roles) = (verified.identity.clone(), verified.session.clone(), verified.roles.clone());
-        Caller { subject: Subject::Identity { id, session, roles }, ..Caller::system() }
+        Caller { subject: Subject::Identity(Proven::session(id, session, roles)), ..Caller::system() }
     }
 
     fn wait(&self, seconds: i64) {
