@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand; no rules, only words and tables.
 
+mod access;
 mod backup;
 mod client;
 mod collection;
@@ -14,6 +15,7 @@ mod init;
 mod man;
 mod openapi;
 mod output;
+mod policy;
 mod query;
 mod restore;
 mod serve;
@@ -68,6 +70,10 @@ enum Command {
     Query(query::Arguments),
     #[command(subcommand)]
     User(user::Command),
+    #[command(subcommand)]
+    Policy(policy::Command),
+    #[command(subcommand)]
+    Access(access::Command),
     #[command(subcommand)]
     Backup(backup::Command),
     Restore(restore::Arguments),
@@ -126,6 +132,8 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Export(arguments) => export::run(context, arguments).await,
         Command::Query(arguments) => query::run(context, arguments).await,
         Command::User(command) => user::run(context, command).await,
+        Command::Policy(command) => policy::run(context, command).await,
+        Command::Access(command) => access::run(context, command).await,
         Command::Backup(command) => backup::run(context, command).await,
         Command::Restore(arguments) => restore::run(context, arguments).await,
         Command::Tls(command) => tls::run(context, command),

@@ -97,7 +97,7 @@ impl Definition {
         Ok(definition)
     }
 
-    /// The catalogue's document, without its id.
+    /// The catalogue's document, without its id; policies are kept elsewhere.
     pub fn document(&self) -> RawDocumentBuf {
         let mut document = RawDocumentBuf::new();
         if let Some(schema) = &self.schema {
@@ -114,13 +114,6 @@ impl Definition {
                 append(&mut classes, path, class.name());
             }
             document.append(bson::cstr!("classes"), classes);
-        }
-        if !self.policies.is_empty() {
-            let mut policies = RawArrayBuf::new();
-            for policy in &self.policies {
-                policies.push(policy.clone());
-            }
-            document.append(bson::cstr!("policies"), policies);
         }
         document
     }
@@ -280,7 +273,6 @@ mod tests {
             "schema": { "type": "object", "required": ["name"] },
             "indexes": ["country,-population", { "keys": "code", "unique": true, "name": "codes" }],
             "classes": { "phone.mobile": "confidential" },
-            "policies": [{ "action": "VIEW", "roles": ["member"] }],
         };
         let definition = Definition::read("places", &given).unwrap();
         assert_eq!(definition.indexes.len(), 2);

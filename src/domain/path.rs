@@ -31,6 +31,11 @@ impl Path {
         &self.0
     }
 
+    /// What the other path leads to, from what this one leads to.
+    pub fn join(&self, other: &Self) -> Self {
+        Self([&self.0[..], &other.0].concat())
+    }
+
     /// Whether this is the other path, or leads to something holding what the other leads to.
     pub fn holds(&self, other: &Self) -> bool {
         other.0.starts_with(&self.0)

@@ -231,7 +231,7 @@ impl Routes {
             limit: limit.0.map(|rows| page_size(rows.into())).transpose().map_err(Error::Invalid)?,
             ..Search::of_url(filter.0.as_deref(), sort.0.as_deref(), None)?
         };
-        let found = by.exchange.state.documents.find(&by.caller, &collection, &search).await?;
+        let found = by.exchange.state.documents.explain(&by.caller, &collection, &search).await?;
         let explanation = Explanation {
             index: found.explain.index,
             keys_examined: found.explain.keys_examined,
@@ -258,10 +258,10 @@ impl Routes {
 
 /// The document as it stands after a write.
 fn answer<const STATUS: u16>(by: &By, collection: &str, written: Written) -> Result<Answer<Free, STATUS>> {
-    let Some(document) = &written.document else {
-        return Err(Error::Internal("a write answered without its document".into()));
-    };
-    let answer = Answer::document(&by.exchange, document)?.revision(written.revision);
+    // Who may write and not see is told that it is done, and no more.
+    let blind = || bson::rawdoc! { "_id": written.id.as_str(), "_rev": written.revision };
+    let document = written.document.clone().unwrap_or_else(blind);
+    let answer = Answer::document(&by.exchange, &document)?.revision(written.revision);
     Ok(match written.created {
         true => answer.status(StatusCode::CREATED).location(&location(collection, &written.id)),
         false => answer,

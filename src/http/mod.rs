@@ -17,6 +17,7 @@ mod meta;
 pub mod ops;
 mod pages;
 pub mod peer;
+mod policies;
 mod proof;
 pub mod redirect;
 pub mod serve;
@@ -29,7 +30,7 @@ use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
         backups::Backups, collections::Collections, documents::Documents, health::Health, identities::Identities,
-        sessions::Sessions,
+        policies::Policies, sessions::Sessions,
     },
 };
 use poem::{Endpoint, Response};
@@ -43,6 +44,7 @@ pub struct State {
     pub identities: Arc<Identities>,
     pub sessions: Arc<Sessions>,
     pub backups: Arc<Backups>,
+    pub policies: Arc<Policies>,
     pub health: Arc<Health>,
     pub clock: SharedClock,
     pub environment: Environment,

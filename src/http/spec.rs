@@ -1,6 +1,6 @@
 //! The API's own description: every operation, as OpenAPI.
 
-use super::{auth, backups, collections, documents, identities, lines, meta};
+use super::{auth, backups, collections, documents, identities, lines, meta, policies};
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 
@@ -12,6 +12,7 @@ type Apis = (
     lines::Routes,
     identities::Routes,
     backups::Routes,
+    policies::Routes,
 );
 pub type Service = OpenApiService<Apis, ()>;
 
@@ -25,6 +26,8 @@ pub enum Tag {
     Collections,
     /// Documents: one by one, by query, by the batch, by the line
     Documents,
+    /// Who may do what, and why
+    Access,
     /// For operators
     Administration,
 }
@@ -38,6 +41,7 @@ pub fn service() -> Service {
         lines::Routes,
         identities::Routes,
         backups::Routes,
+        policies::Routes,
     );
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")
 }

@@ -21,6 +21,7 @@ use crate::{
         identities::Identities,
         instance::{self, Stamp},
         keyring::{Key, Keyring, Purpose},
+        policies::Policies,
         sessions::Sessions,
     },
 };
@@ -34,6 +35,7 @@ pub struct Opened {
     pub identities: Arc<Identities>,
     pub backups: Arc<Backups>,
     pub access: Arc<Access>,
+    pub policies: Arc<Policies>,
     pub clock: SharedClock,
 }
 
@@ -52,6 +54,7 @@ pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem
     let store = store(config, &stamp, &keyring, &clock).await?;
     let opened = assemble(config, stamp, keyring, store, clock)?;
     instance::furnish(&*opened.documents, opened.clock.now()).await?;
+    opened.policies.load().await?;
     opened.sessions.recall().await?;
     Ok(opened)
 }
@@ -94,7 +97,9 @@ pub fn assemble(
 ) -> Result<Opened, Problem> {
     let documents: Arc<dyn Documents> = store;
     let keyring = Arc::new(keyring);
-    let access = Arc::new(Access::new(stamp.environment));
+    let access = Arc::new(Access::new(stamp.environment, clock.clone()));
+    let (store, time) = (documents.clone(), clock.clone());
+    let policies = Arc::new(Policies::new(store, time, stamp.environment, access.clone()));
     let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
     let identities = Arc::new(Identities::new(documents.clone(), clock.clone(), sessions.clone(), access.clone()));
     let folder = backup_folder(config);
@@ -107,7 +112,7 @@ pub fn assemble(
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
     let (store, keys, time) = (documents.clone(), keyring.clone(), clock.clone());
     let backups = Backups::new(store, target, stamp.clone(), keys, recipients, time, access.clone());
-    Ok(Opened { stamp, keyring, documents, sessions, identities, backups: Arc::new(backups), access, clock })
+    Ok(Opened { stamp, keyring, documents, sessions, identities, backups: Arc::new(backups), access, policies, clock })
 }
 
 /// Where backups go.

@@ -116,10 +116,11 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
     };
     let state = http::State {
         documents: Documents::new(store.clone(), senses.clock.clone(), limits, opened.access.clone()),
-        collections: Collections::new(store, senses.clock.clone(), opened.access.clone()),
+        collections: Collections::new(store, senses.clock.clone(), opened.access.clone(), opened.policies.clone()),
         identities: opened.identities.clone(),
         sessions: opened.sessions.clone(),
         backups: opened.backups.clone(),
+        policies: opened.policies.clone(),
         health: senses.health.clone(),
         clock: senses.clock.clone(),
         environment: opened.stamp.environment,

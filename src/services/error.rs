@@ -13,6 +13,9 @@ pub enum Error {
     /// Identified, not allowed.
     #[error("not allowed")]
     Forbidden,
+    /// Identified, not allowed this part of it, which is told.
+    #[error("not allowed: {0}")]
+    Barred(Fault),
     /// What was sent cannot be read (400).
     #[error("unreadable: {0}")]
     Unreadable(Fault),
@@ -54,6 +57,7 @@ impl Error {
     pub fn map_fault(self, change: impl FnOnce(Fault) -> Fault) -> Self {
         match self {
             Self::Unreadable(fault) => Self::Unreadable(change(fault)),
+            Self::Barred(fault) => Self::Barred(change(fault)),
             Self::Invalid(fault) => Self::Invalid(change(fault)),
             Self::NotFound(fault) => Self::NotFound(change(fault)),
             Self::Conflict(fault) => Self::Conflict(change(fault)),

@@ -5,6 +5,7 @@ use super::{
     Result as ServiceResult,
     access::Caller,
     identities::IDENTITIES,
+    policies::{POLICIES, founding},
     sessions::{REFRESHES, SESSIONS},
 };
 use crate::{
@@ -104,19 +105,24 @@ pub async fn furnish(documents: &dyn Documents, now: Timestamp) -> ServiceResult
         let indexes =
             |definition: &RawDocumentBuf| definition.get_array("indexes").map(|indexes| indexes.to_owned()).ok();
         let held = documents.describe(name).await?;
+        let new = held.is_none();
         // One of an earlier release gets the indexes it lacks.
         if held.is_some_and(|held| indexes(&held.definition) == indexes(&definition)) {
             continue;
         }
         let (collection, id) = (COLLECTIONS.to_owned(), name.to_owned());
-        let operation = Operation { collection, id, expect: Expect::Any, change: Change::Put(definition) };
+        let mut operations = vec![Operation { collection, id, expect: Expect::Any, change: Change::Put(definition) }];
+        // Once: an operator who takes one away does not find it back.
+        if name == POLICIES && new {
+            operations.extend(founding());
+        }
         let origin = Caller::system().origin();
-        documents.commit(Batch { time: now, origin, operations: vec![operation], check: None, receipt: None }).await?;
+        documents.commit(Batch { time: now, origin, operations, check: None, receipt: None }).await?;
     }
     Ok(())
 }
 
-fn own_collections() -> [(&'static str, RawDocumentBuf); 3] {
+fn own_collections() -> [(&'static str, RawDocumentBuf); 4] {
     [
         (
             IDENTITIES,
@@ -124,6 +130,7 @@ fn own_collections() -> [(&'static str, RawDocumentBuf); 3] {
         ),
         (SESSIONS, rawdoc! { "indexes": ["identity", "_updatedAt", "expires"] }),
         (REFRESHES, rawdoc! { "indexes": ["expires"] }),
+        (POLICIES, rawdoc! { "indexes": [] }),
     ]
 }
 

@@ -85,8 +85,9 @@ async fn operators_keep_the_people() {
     assert_eq!(house.get(PEOPLE).await.ok(200).data().as_array().unwrap().len(), 2);
     let ana = house.login("ana@example.org", "encore une longue phrase").await.ok(200).data();
     let token = ana["accessToken"].as_str().unwrap();
-    // Identified, and allowed nothing: no policy says otherwise.
-    house.with_token(Method::GET, PEOPLE, token).await.refused(403, "AUTH_FORBIDDEN", "http.forbidden");
+    // Identified, and allowed nothing but to see herself: no policy says otherwise.
+    let seen = house.with_token(Method::GET, PEOPLE, token).await.ok(200).data();
+    assert_eq!((seen.as_array().unwrap().len(), &seen[0]["_id"]), (1, &made["_id"]));
     house.with_token(Method::GET, "/api/v1/collections", token).await.refused(403, "AUTH_FORBIDDEN", "http.forbidden");
     house
         .put(&format!("{PEOPLE}/ana@example.org/password"), json!({ "password": "une autre longue phrase" }))

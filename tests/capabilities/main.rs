@@ -9,3 +9,4 @@ mod error;
 #[path = "../house/mod.rs"]
 mod house;
 mod lines;
+mod policies;

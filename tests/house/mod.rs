@@ -23,6 +23,7 @@ use debrouille_appliance::{
         identities::Identities,
         instance::{self, Stamp},
         keyring::{Keyring, Purpose},
+        policies::Policies,
         sessions::Sessions,
     },
 };
@@ -103,7 +104,8 @@ pub fn keys() -> (Stamp, Keyring) {
 pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &Path, limits: Limits) -> State {
     let clock: SharedClock = Arc::new(SystemClock);
     let sessions = Arc::new(Sessions::new(store.clone(), clock.clone(), stamp, keyring));
-    let access = Arc::new(Access::new(stamp.environment));
+    let access = Arc::new(Access::new(stamp.environment, clock.clone()));
+    let policies = Arc::new(Policies::new(store.clone(), clock.clone(), stamp.environment, access.clone()));
     let recipients = [(); 2].map(|()| Identity::generate(Vec::new()).recipient().clone());
     let target = Arc::new(Folder::open(folder).unwrap());
     let keys = Arc::new(keyring.clone());
@@ -113,8 +115,9 @@ pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &P
     health.enter(Phase::Serving);
     State {
         documents: Documents::new(store.clone(), clock.clone(), DocumentLimits::default(), access.clone()),
-        collections: Collections::new(store.clone(), clock.clone(), access.clone()),
+        collections: Collections::new(store.clone(), clock.clone(), access.clone(), policies.clone()),
         identities: Arc::new(Identities::new(store, clock.clone(), sessions.clone(), access)),
+        policies,
         sessions,
         backups: Arc::new(backups),
         health,
@@ -147,6 +150,7 @@ impl House {
         let backups = folder.path().join("backups");
         std::fs::create_dir(&backups).unwrap();
         let state = state(store, &stamp, &keyring, &backups, limits);
+        state.policies.load().await.unwrap();
         let password = Zeroizing::new(PASSWORD.to_owned());
         state.identities.add(&Caller::system(), EMAIL, password, vec![Role::Admin]).await.unwrap();
         let health = state.health.clone();
@@ -163,10 +167,13 @@ impl House {
         Answer { status, headers, text: String::from_utf8(body).unwrap() }
     }
 
-    /// A request of the administrator; headers as `name: value`.
+    /// A request of the administrator, unless a header says whose; headers as `name: value`.
     pub async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
         let mut request = Request::builder().method(method).uri_str(encode(path));
-        request = request.header("authorization", format!("Bearer {}", self.token)).header("accept-language", "en");
+        request = request.header("accept-language", "en");
+        if !headers.iter().any(|(name, _)| *name == "authorization") {
+            request = request.header("authorization", format!("Bearer {}", self.token));
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -79,6 +79,16 @@ impl Filter {
         }
     }
 
+    /// Whether a test of it names a path that is not among the allowed; the first such.
+    pub fn names(&self, allowed: &dyn Fn(&Path) -> bool) -> Result<(), Path> {
+        match self {
+            Self::And(parts) | Self::Or(parts) | Self::Nor(parts) => {
+                parts.iter().try_for_each(|part| part.names(allowed))
+            }
+            Self::Field(path, test) => test.names(path, allowed),
+        }
+    }
+
     /// The one `$near` of the filter: unless the query names an order, its documents come nearest first
     /// ([`Near::distance`]), then by `_id`.
     pub fn near(&self) -> Option<(&Path, &Near)> {
@@ -91,6 +101,19 @@ impl Filter {
 }
 
 impl Test {
+    fn names(&self, path: &Path, allowed: &dyn Fn(&Path) -> bool) -> Result<(), Path> {
+        match self {
+            Self::Not(test) => test.names(path, allowed),
+            Self::All(tests) => tests.iter().try_for_each(|test| test.names(path, allowed)),
+            // Of the elements it asks by their own names.
+            Self::Element(filter) if filter.size() > 1 || matches!(**filter, Filter::Field(..)) => {
+                filter.names(&|inner| allowed(&path.join(inner))).map_err(|inner| path.join(&inner))
+            }
+            _ if allowed(path) => Ok(()),
+            _ => Err(path.clone()),
+        }
+    }
+
     fn size(&self) -> usize {
         match self {
             Self::Not(test) => 1 + test.size(),

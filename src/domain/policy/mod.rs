@@ -1,6 +1,32 @@
 //! Rights as data: who may do what, to which documents and fields of them.
 
+mod decide;
+mod mask;
+mod read;
+mod scope;
+
+pub use decide::{Clause, Facts, PolicySet, Reason, Verdict, judge};
+pub use mask::{Mask, changed, shown};
+pub use read::{Policy, Target, first};
+pub use scope::Scope;
+
 use std::fmt;
+
+/// The parts of the appliance a policy may open.
+pub const MODULES: [&str; 10] = [
+    "access",
+    "audit",
+    "backups",
+    "collections",
+    "identities",
+    "invitations",
+    "memberships",
+    "organizations",
+    "policies",
+    "sessions",
+];
+/// Stands for every collection, or every module.
+pub const ANY: &str = "*";
 
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

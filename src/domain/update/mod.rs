@@ -31,6 +31,28 @@ enum Kind {
     Merge(Document),
 }
 
+impl Update {
+    /// The paths whose present value the change depends on: its outcome would tell of them.
+    pub fn depends_on(&self) -> Vec<Path> {
+        let Kind::Operators { fields, sources } = &self.0 else { return Vec::new() };
+        let mut paths = sources.clone();
+        depended(fields, None, &mut paths);
+        paths
+    }
+}
+
+fn depended(fields: &Fields, outer: Option<&Path>, paths: &mut Vec<Path>) {
+    for (name, node) in fields {
+        let Ok(path) = Path::parse(&name.0) else { continue };
+        let path = outer.map_or_else(|| path.clone(), |outer| outer.join(&path));
+        match node {
+            Node::Inner(inner) => depended(inner, Some(&path), paths),
+            Node::Leaf(Action::Set(_) | Action::Unset | Action::CurrentDate { .. } | Action::RenameTo(_)) => {}
+            Node::Leaf(_) => paths.push(path),
+        }
+    }
+}
+
 /// What happens to the fields of one document, in the order MongoDB creates missing ones.
 type Fields = BTreeMap<Name, Node>;
 

@@ -4,6 +4,7 @@ use super::{
     Error, Result,
     access::{Access, Action, Caller, Resource},
     documents::Attempt,
+    policies::{Changes, Policies},
 };
 use crate::{
     base::{clock::SharedClock, fault::Fault},
@@ -24,6 +25,7 @@ pub struct Collections {
     store: Arc<dyn port::Documents>,
     clock: SharedClock,
     access: Arc<Access>,
+    policies: Arc<Policies>,
 }
 
 /// A collection as it is told to those who manage it.
@@ -33,11 +35,17 @@ pub struct Described {
     pub revision: i64,
     pub documents: u64,
     pub indexes: Vec<IndexState>,
+    pub policies: Vec<RawDocumentBuf>,
 }
 
 impl Collections {
-    pub fn new(store: Arc<dyn port::Documents>, clock: SharedClock, access: Arc<Access>) -> Self {
-        Self { store, clock, access }
+    pub fn new(
+        store: Arc<dyn port::Documents>,
+        clock: SharedClock,
+        access: Arc<Access>,
+        policies: Arc<Policies>,
+    ) -> Self {
+        Self { store, clock, access, policies }
     }
 
     /// From `{name, schema?, indexes?, classes?, policies?}`.
@@ -47,7 +55,7 @@ impl Collections {
         definition: &RawDocument,
         attempt: Option<Attempt<'_>>,
     ) -> Result<Described> {
-        self.manage(caller)?;
+        self.may(caller, Action::Manage)?;
         let name = match definition.get("name").map_err(malformed).map_err(Error::Unreadable)? {
             Some(RawBsonRef::String(name)) => name.to_owned(),
             _ => return Err(Error::Invalid(Fault::new("collections.name").at("name").with("name", ""))),
@@ -56,20 +64,23 @@ impl Collections {
         let definition = checked(&name, definition)?;
         let change = Change::Put(definition.document());
         let receipt = attempt.map(|attempt| attempt.receipt(caller, self.clock.now()));
-        self.commit(caller, &name, Expect::Absent, change, receipt).await.map_err(|error| exists(error, &name))?;
+        let policies = self.policies.changes(caller, &name, &definition.policies).await?;
+        self.commit(caller, &name, Expect::Absent, change, receipt, Some(policies))
+            .await
+            .map_err(|error| exists(error, &name))?;
         self.describe(caller, &name).await
     }
 
     pub async fn list(&self, caller: &Caller) -> Result<Vec<Described>> {
-        self.manage(caller)?;
-        let all = self.store.collections().await?;
-        all.into_iter().filter(|collection| check_name(&collection.name).is_ok()).map(described).collect()
+        self.may(caller, Action::View)?;
+        let all = self.store.collections().await?.into_iter();
+        all.filter(|collection| check_name(&collection.name).is_ok()).map(|found| self.described(found)).collect()
     }
 
     pub async fn describe(&self, caller: &Caller, name: &str) -> Result<Described> {
-        self.manage(caller)?;
+        self.may(caller, Action::View)?;
         let found = if check_name(name).is_ok() { self.store.describe(name).await? } else { None };
-        described(found.ok_or_else(|| unknown(name))?)
+        self.described(found.ok_or_else(|| unknown(name))?)
     }
 
     /// What is given replaces what was there, field by field; null removes it.
@@ -81,25 +92,39 @@ impl Collections {
         rev: Option<i64>,
         attempt: Option<Attempt<'_>>,
     ) -> Result<Described> {
+        self.may(caller, Action::Manage)?;
         let now = self.describe(caller, name).await?;
         let altered = checked(name, &merged(&now.definition, change)?)?;
         // Altering what was read: another change in between must not be lost.
         let expect = Expect::Revision(rev.unwrap_or(now.revision));
         let receipt = attempt.map(|attempt| attempt.receipt(caller, self.clock.now()));
-        self.commit(caller, name, expect, Change::Put(altered.document()), receipt).await?;
+        let policies = match change.get("policies") {
+            Ok(Some(_)) => Some(self.policies.changes(caller, name, &altered.policies).await?),
+            _ => None,
+        };
+        self.commit(caller, name, expect, Change::Put(altered.document()), receipt, policies).await?;
         self.describe(caller, name).await
     }
 
-    /// With every document in it.
+    /// With every document in it, and its policies: another of the same name starts with nobody's rights.
     pub async fn drop(&self, caller: &Caller, name: &str, rev: Option<i64>) -> Result<()> {
-        self.manage(caller)?;
+        self.may(caller, Action::Manage)?;
         check_name(name).map_err(|_| unknown(name))?;
         let expect = rev.map_or(Expect::Present, Expect::Revision);
-        self.commit(caller, name, expect, Change::Delete, None).await
+        let policies = self.policies.changes(caller, name, &[]).await?;
+        self.commit(caller, name, expect, Change::Delete, None, Some(policies)).await
     }
 
-    fn manage(&self, caller: &Caller) -> Result<()> {
-        self.access.decide(caller, Action::Manage, Resource::Module("collections")).map(|_| ())
+    fn may(&self, caller: &Caller, action: Action) -> Result<()> {
+        self.access.decide(caller, action, Resource::Module("collections")).map(|_| ())
+    }
+
+    fn described(&self, collection: port::Collection) -> Result<Described> {
+        let port::Collection { name, definition, documents, indexes } = collection;
+        let revision = revision(&definition).unwrap_or_default();
+        let definition = Definition::read(&name, &definition).map_err(|fault| Error::Internal(Box::new(fault)))?;
+        let policies = self.policies.of(&name);
+        Ok(Described { definition, revision, documents, indexes, policies })
     }
 
     async fn commit(
@@ -109,17 +134,17 @@ impl Collections {
         expect: Expect,
         change: Change,
         receipt: Option<Receipt>,
+        mut policies: Option<Changes<'_>>,
     ) -> Result<()> {
-        let operation = Operation { collection: COLLECTIONS.to_owned(), id: name.to_owned(), expect, change };
-        let batch = Batch {
-            time: self.clock.now(),
-            origin: caller.origin(),
-            operations: vec![operation],
-            check: None,
-            receipt,
-        };
-        match self.store.commit(batch).await {
-            Ok(_) => Ok(()),
+        let collection = COLLECTIONS.to_owned();
+        let mut operations = vec![Operation { collection, id: name.to_owned(), expect, change }];
+        operations.extend(policies.iter_mut().flat_map(|changes| changes.operations.drain(..)));
+        let (time, origin) = (self.clock.now(), caller.origin());
+        match self.store.commit(Batch { time, origin, operations, check: None, receipt }).await {
+            Ok(_) => match policies {
+                Some(policies) => policies.adopt().await,
+                None => Ok(()),
+            },
             Err(crate::ports::Error::Conflict(Conflict::Missing { .. })) => Err(unknown(name)),
             Err(other) => Err(other.into()),
         }
@@ -164,13 +189,6 @@ fn merged(definition: &Definition, change: &RawDocument) -> Result<RawDocumentBu
     Ok(merged)
 }
 
-fn described(collection: port::Collection) -> Result<Described> {
-    let port::Collection { name, definition, documents, indexes } = collection;
-    let revision = revision(&definition).unwrap_or_default();
-    let definition = Definition::read(&name, &definition).map_err(|fault| Error::Internal(Box::new(fault)))?;
-    Ok(Described { definition, revision, documents, indexes })
-}
-
 impl Described {
     /// `ready`, `building` with its progress, or `failed` with the ids that collide.
     pub fn document(&self) -> RawDocumentBuf {
@@ -191,6 +209,9 @@ impl Described {
             indexes.push(index);
         }
         document.append(bson::cstr!("indexes"), indexes);
+        let mut policies = bson::RawArrayBuf::new();
+        self.policies.iter().for_each(|policy| policies.push(policy.clone()));
+        document.append(bson::cstr!("policies"), policies);
         document
     }
 }

@@ -1,10 +1,13 @@
 //! A collection as it stands at one moment, in lines of Extended JSON, while writes go on.
 
-use super::{Documents, Search, read::within};
+use super::{Documents, Search};
 use crate::{
-    domain::{filter::Filter, json},
+    domain::{filter::Filter, json, sort::Sort},
     ports::documents::Snapshot,
-    services::{Error, Result, access::Caller},
+    services::{
+        Error, Result,
+        access::{Access, Action, Caller, Resource},
+    },
 };
 use std::sync::Arc;
 
@@ -16,7 +19,10 @@ const CHUNK: usize = 500;
 pub struct Lines {
     snapshot: Arc<dyn Snapshot>,
     collection: String,
-    filter: Filter,
+    search: Filter,
+    /// Asked again for each chunk: a right that ends, ends an export.
+    access: Arc<Access>,
+    caller: Caller,
     canonical: bool,
     after: Option<String>,
     ended: bool,
@@ -24,10 +30,11 @@ pub struct Lines {
 
 impl Documents {
     pub async fn export(&self, caller: &Caller, collection: &str, search: &Search, canonical: bool) -> Result<Lines> {
-        let grant = self.view(caller, collection).await?;
-        let filter = within(&grant, search.filter()?);
+        let search = search.filter()?;
+        self.view(caller, collection).await?.narrow(search.clone(), &Sort::default())?;
         let snapshot = self.store.snapshot().await?;
-        Ok(Lines { snapshot, collection: collection.to_owned(), filter, canonical, after: None, ended: false })
+        let (access, caller, collection) = (self.access.clone(), caller.clone(), collection.to_owned());
+        Ok(Lines { snapshot, collection, search, access, caller, canonical, after: None, ended: false })
     }
 }
 
@@ -36,10 +43,12 @@ impl Lines {
         let documents = self.snapshot.documents(&self.collection, self.after.as_deref(), CHUNK)?;
         self.ended = documents.len() < CHUNK;
         let mut text = Vec::new();
-        for document in &documents {
-            if self.filter.matches(document) {
+        let grant = self.access.decide(&self.caller, Action::View, Resource::Collection(&self.collection))?;
+        let filter = grant.narrow(self.search.clone(), &Sort::default())?;
+        for document in documents.iter().filter(|document| filter.matches(document)) {
+            if let Some(document) = grant.show(document) {
                 let write = if self.canonical { json::write_canonical } else { json::write_relaxed };
-                write(document, &mut text).map_err(|fault| Error::Internal(Box::new(fault)))?;
+                write(&document, &mut text).map_err(|fault| Error::Internal(Box::new(fault)))?;
                 text.push(b'\n');
             }
         }

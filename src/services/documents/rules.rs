@@ -3,12 +3,12 @@
 
 use crate::{
     base::fault::Fault,
-    domain::{collection::Definition, filter::Filter, limits, schema::Schema},
+    domain::{collection::Definition, limits, schema::Schema},
     ports::{
         self,
         documents::{COLLECTIONS, Check, Documents},
     },
-    services::{Error, Result},
+    services::{Error, Result, access::Grant},
 };
 use bson::{RawDocument, RawDocumentBuf};
 use std::{
@@ -19,6 +19,8 @@ use std::{
 /// The keys by which a judgement says more than "invalid".
 const HIDDEN: &str = "documents.missing";
 const OUTSIDE: &str = "documents.outside";
+const READ_ONLY: &str = "documents.read_only";
+const FIELD: &str = "access.field_write";
 
 /// What a collection demands of its documents.
 pub(super) struct Rules {
@@ -51,14 +53,16 @@ impl RulesCache {
     }
 }
 
-/// One operation's judge. A scope that is absent is a right the caller has not.
+/// One operation's judge. A grant that is absent is a right the caller has not.
 #[derive(Clone)]
 pub(super) struct Judged {
     pub id: String,
     /// What may be made.
-    pub creates: Option<Arc<Filter>>,
+    pub creates: Option<Arc<Grant>>,
     /// What may be changed or deleted, before and after.
-    pub changes: Option<Arc<Filter>>,
+    pub changes: Option<Arc<Grant>>,
+    /// What may be seen: the rest is not there.
+    pub views: Option<Arc<Grant>>,
     pub rules: Arc<Rules>,
 }
 
@@ -80,21 +84,25 @@ impl Check for Judge {
 
 impl Judged {
     fn judge(&self, before: Option<&RawDocument>, after: Option<&RawDocument>) -> std::result::Result<(), Fault> {
-        let scope = if before.is_some() { &self.changes } else { &self.creates };
-        let hidden = || Fault::new(HIDDEN).with("id", &self.id);
-        let scope = scope.as_ref().ok_or_else(hidden)?;
-        if before.is_some_and(|before| !scope.matches(before)) {
-            return Err(hidden());
+        let grant = if before.is_some() { &self.changes } else { &self.creates };
+        let refused = |key| Fault::new(key).with("id", &self.id);
+        let grant = grant.as_ref().ok_or_else(|| refused(HIDDEN))?;
+        if let Some(before) = before.filter(|before| !grant.scope.matches(before)) {
+            let seen = self.views.as_ref().is_some_and(|views| views.scope.matches(before));
+            return Err(refused(if seen { READ_ONLY } else { HIDDEN }));
         }
         let Some(after) = after else { return Ok(()) };
+        if !grant.scope.matches(after) {
+            return Err(refused(OUTSIDE));
+        }
+        if let Some(path) = grant.bars_change(before, after) {
+            return Err(Fault::new(FIELD).at(path.clone()).with("field", path));
+        }
         limits::check(after, self.rules.document_bytes)?;
-        if let Some(schema) = &self.rules.schema {
-            schema.check(after)?;
+        match &self.rules.schema {
+            Some(schema) => schema.check(after),
+            None => Ok(()),
         }
-        if !scope.matches(after) {
-            return Err(Fault::new(OUTSIDE).with("id", &self.id));
-        }
-        Ok(())
     }
 }
 
@@ -102,7 +110,7 @@ impl Judged {
 pub(super) fn refusal(error: ports::Error) -> Error {
     match error {
         ports::Error::Rejected(fault) if fault.key == HIDDEN => Error::NotFound(fault),
-        ports::Error::Rejected(fault) if fault.key == OUTSIDE => Error::Forbidden,
+        ports::Error::Rejected(fault) if [OUTSIDE, READ_ONLY, FIELD].contains(&fault.key) => Error::Barred(fault),
         ports::Error::Rejected(fault) if ["documents.too_large", "documents.batch_bytes"].contains(&fault.key) => {
             Error::TooLarge(fault)
         }
@@ -113,12 +121,13 @@ pub(super) fn refusal(error: ports::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services::access::grant;
     use bson::rawdoc;
 
     fn judged(creates: bool) -> Judged {
-        let scope = Arc::new(Filter::parse(&rawdoc! { "team": "a" }).unwrap());
+        let scope = Arc::new(grant(&[(rawdoc! { "team": "a" }, rawdoc! { "write": ["team", "n"] })]));
         let rules = Arc::new(Rules { schema: None, document_bytes: limits::DOCUMENT });
-        Judged { id: "x".to_owned(), creates: creates.then(|| scope.clone()), changes: Some(scope), rules }
+        Judged { id: "x".to_owned(), creates: creates.then(|| scope.clone()), changes: Some(scope), views: None, rules }
     }
 
     #[test]
@@ -139,6 +148,28 @@ mod tests {
     }
 
     #[test]
+    fn a_write_touches_open_fields_alone() {
+        let judge = |before: Option<RawDocumentBuf>, after: RawDocumentBuf| {
+            judged(true).judge(before.as_deref(), Some(&after)).map_err(|fault| (fault.key, fault.path))
+        };
+        let barred = || Err((FIELD, "salary".to_owned()));
+        assert_eq!(judge(None, rawdoc! { "team": "a", "n": 1 }), Ok(()));
+        assert_eq!(judge(None, rawdoc! { "team": "a", "salary": 1 }), barred());
+        let before = || Some(rawdoc! { "team": "a", "salary": 1 });
+        assert_eq!(judge(before(), rawdoc! { "team": "a", "salary": 1, "n": 2 }), Ok(()));
+        assert_eq!(judge(before(), rawdoc! { "team": "a", "salary": 2 }), barred());
+        assert_eq!(judge(before(), rawdoc! { "team": "a" }), barred());
+    }
+
+    #[test]
+    fn what_is_seen_and_not_changed_is_said_to_be_so() {
+        let views = Arc::new(grant(&[(rawdoc! {}, rawdoc! {})]));
+        let judged = Judged { views: Some(views), ..judged(true) };
+        let theirs = rawdoc! { "team": "b" };
+        assert_eq!(judged.judge(Some(&theirs), Some(&theirs)).map_err(|fault| fault.key), Err(READ_ONLY));
+    }
+
+    #[test]
     fn who_may_only_change_makes_nothing() {
         let ours = rawdoc! { "team": "a" };
         assert_eq!(judged(false).judge(None, Some(&ours)).map_err(|fault| fault.key), Err(HIDDEN));
@@ -149,7 +180,8 @@ mod tests {
     fn refusals_say_no_more_than_they_should() {
         let refused = |key| refusal(ports::Error::Rejected(Fault::new(key)));
         assert!(matches!(refused(HIDDEN), Error::NotFound(_)));
-        assert!(matches!(refused(OUTSIDE), Error::Forbidden));
+        assert!(matches!(refused(OUTSIDE), Error::Barred(_)));
+        assert!(matches!(refused(FIELD), Error::Barred(_)));
         assert!(matches!(refused("documents.too_large"), Error::TooLarge(_)));
         assert!(matches!(refused("documents.batch_bytes"), Error::TooLarge(_)));
         assert!(matches!(refused("schema.type"), Error::Invalid(_)));

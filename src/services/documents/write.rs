@@ -8,7 +8,7 @@ use crate::{
     base::{clock::Timestamp, fault::Fault, random},
     domain::{
         document::{Content, SystemFields, check_id, check_name, malformed, revision},
-        filter::Filter,
+        path::Path,
         update::Update,
     },
     ports::{
@@ -17,12 +17,12 @@ use crate::{
     },
     services::{
         Error, Result,
-        access::{Access, Action, Caller, Resource},
+        access::{Action, Caller, Grant, Resource},
     },
 };
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 /// How long a retry gets the first answer, in seconds.
 pub const RECEIPT_SECONDS: i64 = 24 * 3600;
@@ -151,6 +151,7 @@ impl Documents {
     }
 
     async fn commit_one(&self, caller: &Caller, draft: Draft, attempt: Option<Attempt<'_>>) -> Result<Written> {
+        let collection = draft.operation.collection.clone();
         let committed = self.commit(caller, vec![draft], attempt).await.map_err(|error| {
             refusal(error).map_fault(|mut fault| {
                 fault.params.retain(|(name, _)| *name != "operation");
@@ -158,7 +159,14 @@ impl Documents {
             })
         })?;
         let outcome = committed.outcomes.into_iter().next();
-        outcome.map(Written::from).ok_or_else(|| Error::Internal("a commit without an outcome".into()))
+        let mut written =
+            outcome.map(Written::from).ok_or_else(|| Error::Internal("a commit without an outcome".into()))?;
+        // As the caller may see it now: a retry is answered long after, and who writes does not always read.
+        if let Some(document) = written.document.take() {
+            let views = self.access.decide(caller, Action::View, Resource::Collection(&collection));
+            written.document = views.ok().and_then(|views| views.show(&document).map(Cow::into_owned));
+        }
+        Ok(written)
     }
 
     pub(super) async fn commit(
@@ -182,13 +190,16 @@ pub(super) struct Draft {
     pub judged: Judged,
 }
 
-/// A collection a caller writes to.
+/// A collection a caller writes to, and what the caller may do there.
 pub(super) struct Target<'a> {
-    access: Arc<Access>,
     caller: &'a Caller,
     collection: &'a str,
     rules: Arc<Rules>,
     now: Timestamp,
+    views: Option<Arc<Grant>>,
+    creates: Option<Arc<Grant>>,
+    updates: Option<Arc<Grant>>,
+    deletes: Option<Arc<Grant>>,
 }
 
 impl Documents {
@@ -201,29 +212,36 @@ impl Documents {
     ) -> Result<Target<'a>> {
         self.access.decide(caller, action, Resource::Collection(collection))?;
         let rules = self.rules(collection).await?;
-        Ok(Target { access: self.access.clone(), caller, collection, rules, now: self.clock.now() })
+        let may = |action| self.access.decide(caller, action, Resource::Collection(collection)).ok().map(Arc::new);
+        Ok(Target {
+            caller,
+            collection,
+            rules,
+            now: self.clock.now(),
+            views: may(Action::View),
+            creates: may(Action::Create),
+            updates: may(Action::Update),
+            deletes: may(Action::Delete),
+        })
     }
 }
 
 impl Target<'_> {
-    fn scope(&self, action: Action) -> Result<Arc<Filter>> {
-        self.access.decide(self.caller, action, Resource::Collection(self.collection)).map(|grant| grant.scope)
-    }
-
     fn draft(
         &self,
         id: String,
         expect: Expect,
         change: Change,
-        creates: Option<Arc<Filter>>,
-        changes: Option<Arc<Filter>>,
+        creates: Option<Arc<Grant>>,
+        changes: Option<Arc<Grant>>,
     ) -> Draft {
-        let judged = Judged { id: id.clone(), creates, changes, rules: self.rules.clone() };
+        let (views, rules) = (self.views.clone(), self.rules.clone());
+        let judged = Judged { id: id.clone(), creates, changes, views, rules };
         Draft { operation: Operation { collection: self.collection.to_owned(), id, expect, change }, judged }
     }
 
     pub fn create(&self, document: &RawDocument, system: SystemFields) -> Result<Draft> {
-        let creates = self.scope(Action::Create)?;
+        let creates = self.creates.clone().ok_or(Error::Forbidden)?;
         let Content { id, body } = Content::read(document, system).map_err(Error::Invalid)?;
         let id = id.unwrap_or_else(|| random::id(self.now));
         let body = self.owned(body)?;
@@ -232,8 +250,12 @@ impl Target<'_> {
 
     /// `id` from the address, or the document's own.
     pub fn replace(&self, id: Option<&str>, document: &RawDocument, system: SystemFields) -> Result<Draft> {
-        let changes = self.scope(Action::Update)?;
-        let creates = self.scope(Action::Create).ok();
+        let changes = self.updates.clone().ok_or(Error::Forbidden)?;
+        let creates = self.creates.clone();
+        // What the caller may not write would be gone: a document is replaced whole.
+        if changes.masks_writes() {
+            return Err(Error::Barred(Fault::new("access.replace")));
+        }
         let content = Content::read(document, system).map_err(Error::Invalid)?;
         let id = match (id, content.id) {
             (Some(id), given) => {
@@ -248,13 +270,18 @@ impl Target<'_> {
     }
 
     pub fn patch(&self, id: &str, patch: &RawDocument) -> Result<Draft> {
-        let changes = self.scope(Action::Update)?;
+        let changes = self.updates.clone().ok_or(Error::Forbidden)?;
         let update = read_patch(&self.rules, id, patch).map_err(Error::Invalid)?;
+        // What comes of a hidden field would tell of it: under another name, or by how it took the change.
+        let reads = |path: &Path| self.views.as_ref().is_some_and(|views| views.reads(path));
+        if let Some(path) = update.depends_on().iter().find(|path| !reads(path)) {
+            return Err(Error::Barred(Fault::new("access.field_read").at(path.to_string()).with("field", path)));
+        }
         Ok(self.draft(id.to_owned(), Expect::Present, Change::Update(update), None, Some(changes)))
     }
 
     pub fn delete(&self, id: &str) -> Result<Draft> {
-        let changes = self.scope(Action::Delete)?;
+        let changes = self.deletes.clone().ok_or(Error::Forbidden)?;
         Ok(self.draft(id.to_owned(), Expect::Present, Change::Delete, None, Some(changes)))
     }
 
@@ -264,7 +291,7 @@ impl Target<'_> {
             Some(schema) => schema.dates(body).map_err(Error::Invalid)?,
             None => body,
         };
-        body.append(bson::cstr!("_owner"), self.caller.actor());
+        body.append(bson::cstr!("_owner"), self.caller.owner());
         if let Some(organization) = &self.caller.organization {
             body.append(bson::cstr!("_organization"), organization.as_str());
         }

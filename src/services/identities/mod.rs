@@ -148,8 +148,8 @@ impl Identities {
     }
 
     pub async fn list(&self, caller: &Caller) -> Result<Vec<Identity>> {
-        self.access.decide(caller, Action::View, Resource::Module("identities"))?;
-        let (filter, mut after, mut all) = (Arc::new(Filter::And(Vec::new())), None, Vec::new());
+        let grant = self.access.decide(caller, Action::View, Resource::Module("identities"))?;
+        let (filter, mut after, mut all) = (grant.scope, None, Vec::new());
         loop {
             let (collection, filter) = (IDENTITIES.to_owned(), filter.clone());
             let query = Query { collection, filter, sort: Sort::default(), limit: 1000, after };
@@ -225,18 +225,11 @@ impl Identities {
     }
 
     async fn require(&self, who: &str) -> Result<Identity> {
-        let found = match self.documents.get(IDENTITIES, who).await? {
-            Some(document) => Some(read(&document)?),
-            None => self.find(&who.trim().to_lowercase()).await?,
-        };
-        found.ok_or_else(|| Error::NotFound(Fault::new("identities.unknown").with("who", who)))
+        named(&*self.documents, who).await
     }
 
     async fn find(&self, email: &str) -> Result<Option<Identity>> {
-        let filter = Filter::parse(&rawdoc! { "email": email }).map_err(Error::Invalid)?;
-        let (collection, filter) = (IDENTITIES.to_owned(), Arc::new(filter));
-        let query = Query { collection, filter, sort: Sort::default(), limit: 1, after: None };
-        self.documents.find(query).await?.documents.first().map(|document| read(document)).transpose()
+        by_email(&*self.documents, email).await
     }
 
     /// Sets fields and, in the same write, the moment from which tokens count.
@@ -265,6 +258,22 @@ impl Identities {
         let first = committed.outcomes.into_iter().next().map(|outcome| outcome.id);
         Ok(first.filter(|_| committed.replayed))
     }
+}
+
+/// The identity with this id or e-mail.
+pub(super) async fn named(documents: &dyn Documents, who: &str) -> Result<Identity> {
+    let found = match documents.get(IDENTITIES, who).await? {
+        Some(document) => Some(read(&document)?),
+        None => by_email(documents, &who.trim().to_lowercase()).await?,
+    };
+    found.ok_or_else(|| Error::NotFound(Fault::new("identities.unknown").with("who", who)))
+}
+
+async fn by_email(documents: &dyn Documents, email: &str) -> Result<Option<Identity>> {
+    let filter = Filter::parse(&rawdoc! { "email": email }).map_err(Error::Invalid)?;
+    let (collection, filter) = (IDENTITIES.to_owned(), Arc::new(filter));
+    let query = Query { collection, filter, sort: Sort::default(), limit: 1, after: None };
+    documents.find(query).await?.documents.first().map(|document| read(document)).transpose()
 }
 
 pub(super) fn read(document: &bson::RawDocument) -> Result<Identity> {

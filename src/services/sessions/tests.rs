@@ -36,8 +36,12 @@ async fn bench() -> Bench {
     let stamp = Stamp::new(Environment::Production, clock.now());
     let keyring = Keyring::generate((Zeroizing::default(), Vec::new()), clock.now());
     let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
-    let identities =
-        Identities::new(documents.clone(), clock.clone(), sessions.clone(), Arc::new(Access::new(stamp.environment)));
+    let identities = Identities::new(
+        documents.clone(),
+        clock.clone(),
+        sessions.clone(),
+        Arc::new(Access::new(stamp.environment, clock.clone())),
+    );
     let bench = Bench { clock, documents, stamp, keyring, sessions, identities };
     bench.add("admin@example.cd", vec![Role::Admin]).await;
     bench

@@ -1,10 +1,26 @@
 //! Right: may this caller do this? One decision, asked before every use case; the default is no.
 
+mod grant;
+
+pub use grant::Grant;
+#[cfg(test)]
+pub(super) use grant::tests::grant;
+
 use super::{Error, Result};
-use crate::{base::environment::Environment, domain::filter::Filter, ports::documents::Origin};
-use std::{net::IpAddr, sync::Arc};
+use crate::{
+    base::{clock::SharedClock, environment::Environment},
+    domain::policy::{Facts, PolicySet},
+    ports::documents::Origin,
+};
+use std::{
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 pub use crate::domain::policy::{Action, MemberRole, Membership, Resource, Restriction, Role};
+
+/// What everyone is trusted, until trust is kept.
+const TRUST: u8 = 50;
 
 /// Who asks, as proven at the boundary.
 #[derive(Debug, Clone)]
@@ -44,13 +60,6 @@ pub struct Proven {
     pub restriction: Option<Arc<Restriction>>,
 }
 
-/// What was allowed, and of it which documents.
-#[derive(Debug, Clone)]
-pub struct Grant {
-    /// And-ed into every read, checked on both states of every write. `And([])` is everything.
-    pub scope: Arc<Filter>,
-}
-
 impl Proven {
     /// By a session's token, with nothing but instance roles.
     pub fn session(id: String, session: String, roles: Vec<Role>) -> Self {
@@ -74,6 +83,11 @@ impl Caller {
         }
     }
 
+    /// The identity acted for: it owns what is created.
+    pub fn owner(&self) -> String {
+        self.organization.clone().unwrap_or_else(|| self.actor())
+    }
+
     pub fn origin(&self) -> Origin {
         Origin { actor: self.actor(), request: self.request.clone(), trace: self.trace.clone() }
     }
@@ -81,13 +95,24 @@ impl Caller {
 
 /// The engine: the policies in force and what they are judged with.
 pub struct Access {
-    #[allow(dead_code, reason = "policies of one environment come next")]
     environment: Environment,
+    clock: SharedClock,
+    /// None, until they are read.
+    policies: RwLock<Arc<PolicySet>>,
 }
 
 impl Access {
-    pub fn new(environment: Environment) -> Self {
-        Self { environment }
+    pub fn new(environment: Environment, clock: SharedClock) -> Self {
+        Self { environment, clock, policies: RwLock::default() }
+    }
+
+    /// Replaces the policies in force, for every decision from here on.
+    pub(super) fn adopt(&self, policies: PolicySet) {
+        *self.policies.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policies);
+    }
+
+    pub(super) fn policies(&self) -> Arc<PolicySet> {
+        self.policies.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The decision. Collections named `system.*` are out of reach of the document routes whoever asks.
@@ -97,15 +122,29 @@ impl Access {
         {
             return Err(Error::Forbidden);
         }
-        let all = || Grant { scope: Arc::new(Filter::And(Vec::new())) };
         match &caller.subject {
-            Subject::Local { .. } | Subject::System => Ok(all()),
-            Subject::Identity(proven) if !proven.restriction.as_ref().is_none_or(|r| r.allows(action, resource)) => {
-                Err(Error::Forbidden)
+            Subject::Local { .. } | Subject::System => Ok(Grant::everything()),
+            Subject::Identity(proven) => {
+                Grant::new(self.policies().decide(&self.facts(proven), action, resource)).ok_or(Error::Forbidden)
             }
-            Subject::Identity(proven) if proven.roles.contains(&Role::Admin) => Ok(all()),
-            Subject::Identity(_) => Err(Error::Forbidden),
             Subject::Anonymous => Err(Error::Unauthorized),
+        }
+    }
+
+    /// How far an identity is trusted, 0 to 100.
+    pub fn trust(&self, _identity: &str) -> u8 {
+        TRUST
+    }
+
+    pub(super) fn facts<'a>(&self, proven: &'a Proven) -> Facts<'a> {
+        Facts {
+            identity: &proven.id,
+            roles: &proven.roles,
+            memberships: &proven.memberships,
+            restriction: proven.restriction.as_deref(),
+            trust: self.trust(&proven.id),
+            environment: self.environment,
+            now: self.clock.now(),
         }
     }
 }

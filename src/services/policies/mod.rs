@@ -1,0 +1,255 @@
+//! Policies: kept as documents, checked whole before they count, in force from the moment a change is answered.
+
+mod explain;
+
+pub use explain::{Asked, Explained, Said};
+
+use super::{
+    Error, Result,
+    access::{Access, Action, Caller, Resource, Role},
+};
+use crate::{
+    base::{clock::SharedClock, environment::Environment, fault::Fault},
+    domain::{
+        document::revision,
+        filter::Filter,
+        policy::{Facts, Policy, PolicySet, Target, first},
+        sort::Sort,
+    },
+    ports::documents::{Batch, Change, Documents, Expect, Operation, Query},
+};
+use bson::{RawDocument, RawDocumentBuf, cstr, rawdoc};
+use std::sync::Arc;
+
+pub const POLICIES: &str = "system.policies";
+/// Policies, at most: all are held in memory, and each about a collection is asked at every request to it.
+pub const MOST: usize = 1000;
+
+pub struct Policies {
+    documents: Arc<dyn Documents>,
+    clock: SharedClock,
+    environment: Environment,
+    access: Arc<Access>,
+    /// One change at a time: what each leaves behind is looked at whole.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// Changes of a collection's own policies, to commit with the collection's.
+pub(super) struct Changes<'a> {
+    pub operations: Vec<Operation>,
+    policies: &'a Policies,
+    _changing: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Changes<'_> {
+    /// Brings them into force, once committed.
+    pub async fn adopt(self) -> Result<()> {
+        self.policies.load().await
+    }
+}
+
+/// A policy as it is kept.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    pub name: String,
+    pub revision: i64,
+    /// With the server's own fields.
+    pub document: RawDocumentBuf,
+}
+
+impl Policies {
+    pub fn new(
+        documents: Arc<dyn Documents>,
+        clock: SharedClock,
+        environment: Environment,
+        access: Arc<Access>,
+    ) -> Self {
+        Self { documents, clock, environment, access, changing: tokio::sync::Mutex::default() }
+    }
+
+    /// Brings every kept policy into force. One that cannot be read stops the start: what it would have allowed or
+    /// not is unknown.
+    pub async fn load(&self) -> Result<()> {
+        let policies = self.kept().await?.iter().map(read).collect::<Result<Vec<_>>>()?;
+        self.access.adopt(PolicySet::new(policies));
+        Ok(())
+    }
+
+    pub async fn list(&self, caller: &Caller) -> Result<Vec<Kept>> {
+        self.access.decide(caller, Action::View, Resource::Module("policies"))?;
+        self.kept().await
+    }
+
+    pub async fn get(&self, caller: &Caller, name: &str) -> Result<Kept> {
+        self.access.decide(caller, Action::View, Resource::Module("policies"))?;
+        self.find(name).await?.ok_or_else(|| unknown(name))
+    }
+
+    /// Makes or replaces a policy; `rev`: the revision it must have.
+    pub async fn put(
+        &self,
+        caller: &Caller,
+        name: &str,
+        document: &RawDocument,
+        rev: Option<i64>,
+    ) -> Result<(Kept, bool)> {
+        self.access.decide(caller, Action::Manage, Resource::Module("policies"))?;
+        let policy = Policy::read(name, document).map_err(Error::Invalid)?;
+        let _changing = self.changing.lock().await;
+        let kept = self.kept().await?;
+        let made = !kept.iter().any(|kept| kept.name == name);
+        if made && kept.len() >= MOST {
+            return Err(Error::Conflict(Fault::new("policies.count").with("limit", MOST)));
+        }
+        let body = policy.body().to_owned();
+        self.stays_open(kept.iter().filter(|kept| kept.name != name), Some(policy))?;
+        let expect = rev.map_or(Expect::Any, Expect::Revision);
+        self.commit(caller, name, expect, Change::Put(body)).await?;
+        self.load().await?;
+        let kept = self.find(name).await?.ok_or_else(|| unknown(name))?;
+        Ok((kept, made))
+    }
+
+    pub async fn delete(&self, caller: &Caller, name: &str, rev: Option<i64>) -> Result<()> {
+        self.access.decide(caller, Action::Manage, Resource::Module("policies"))?;
+        let _changing = self.changing.lock().await;
+        let kept = self.kept().await?;
+        if !kept.iter().any(|kept| kept.name == name) {
+            return Err(unknown(name));
+        }
+        self.stays_open(kept.iter().filter(|kept| kept.name != name), None)?;
+        let expect = rev.map_or(Expect::Present, Expect::Revision);
+        self.commit(caller, name, expect, Change::Delete).await?;
+        self.load().await
+    }
+
+    /// The operations by which a collection comes to have these policies and no others of its own; they are held
+    /// until they are committed and taken in.
+    pub(super) async fn changes(
+        &self,
+        caller: &Caller,
+        collection: &str,
+        wanted: &[RawDocumentBuf],
+    ) -> Result<Changes<'_>> {
+        if !wanted.is_empty() {
+            self.access.decide(caller, Action::Manage, Resource::Module("policies"))?;
+        }
+        let changing = self.changing.lock().await;
+        let policies = wanted.iter().enumerate().map(|(place, document)| own(collection, place, document));
+        let policies = policies.collect::<Result<Vec<_>>>()?;
+        let kept = self.kept().await?;
+        let (mut operations, mut others) = (Vec::new(), 0);
+        for kept in &kept {
+            let is_own = read(kept)?.target == Target::Collection(collection.to_owned());
+            let stays = policies.iter().any(|policy| policy.name == kept.name);
+            match (is_own, stays) {
+                (true, false) => operations.push(operation(&kept.name, Expect::Any, Change::Delete)),
+                (false, true) => return Err(Error::Conflict(Fault::new("policies.taken").with("name", &kept.name))),
+                _ => others += usize::from(!is_own),
+            }
+        }
+        if others + policies.len() > MOST {
+            return Err(Error::Conflict(Fault::new("policies.count").with("limit", MOST)));
+        }
+        let put = |policy: &Policy| operation(&policy.name, Expect::Any, Change::Put(policy.body().to_owned()));
+        operations.extend(policies.iter().map(put));
+        Ok(Changes { operations, policies: self, _changing: changing })
+    }
+
+    /// A collection's own policies.
+    pub(super) fn of(&self, collection: &str) -> Vec<RawDocumentBuf> {
+        let policies = self.access.policies();
+        let about = policies.about(Resource::Collection(collection));
+        let own = about.filter(|policy| policy.target == Target::Collection(collection.to_owned()));
+        own.map(|policy| named(&policy.name, policy.body())).collect()
+    }
+
+    /// Refuses a change after which no administrator could change it back, in any environment or with little trust.
+    fn stays_open<'a>(&self, others: impl Iterator<Item = &'a Kept>, changed: Option<Policy>) -> Result<()> {
+        let mut policies = others.map(read).collect::<Result<Vec<_>>>()?;
+        policies.extend(changed);
+        let administrator = Facts {
+            identity: "",
+            roles: &[Role::Admin],
+            memberships: &[],
+            restriction: None,
+            trust: 0,
+            environment: self.environment,
+            now: self.clock.now(),
+        };
+        let clauses = PolicySet::new(policies).decide(&administrator, Action::Manage, Resource::Module("policies"));
+        match clauses.is_empty() {
+            true => Err(Error::Refused(Fault::new("policies.lockout"))),
+            false => Ok(()),
+        }
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<Kept>> {
+        if Policy::check_name(name).is_err() {
+            return Ok(None);
+        }
+        self.documents.get(POLICIES, name).await?.map(kept).transpose()
+    }
+
+    async fn kept(&self) -> Result<Vec<Kept>> {
+        let (collection, filter) = (POLICIES.to_owned(), Arc::new(Filter::all()));
+        let query = Query { collection, filter, sort: Sort::default(), limit: MOST + 1, after: None };
+        self.documents.find(query).await?.documents.into_iter().map(kept).collect()
+    }
+
+    async fn commit(&self, caller: &Caller, name: &str, expect: Expect, change: Change) -> Result<()> {
+        let (time, origin) = (self.clock.now(), caller.origin());
+        let operations = vec![operation(name, expect, change)];
+        self.documents.commit(Batch { time, origin, operations, check: None, receipt: None }).await?;
+        Ok(())
+    }
+}
+
+/// The documents an instance starts with.
+pub(super) fn founding() -> impl Iterator<Item = Operation> {
+    first().into_iter().map(|(name, document)| operation(name, Expect::Any, Change::Put(document)))
+}
+
+fn operation(name: &str, expect: Expect, change: Change) -> Operation {
+    Operation { collection: POLICIES.to_owned(), id: name.to_owned(), expect, change }
+}
+
+/// A policy given with its collection: it names no other, and is called by the collection's name when it has none.
+fn own(collection: &str, place: usize, document: &RawDocument) -> Result<Policy> {
+    let at = |fault: Fault| {
+        let path = format!("policies.{place}.{}", fault.path);
+        Error::Invalid(fault.at(path))
+    };
+    let given = document.get_str("name").ok();
+    let name = given.map_or_else(|| format!("{}-{place}", collection.replace('_', "-")), str::to_owned);
+    let mut whole = named(&name, document);
+    if document.get("collection").is_ok_and(|named| named.is_none()) {
+        whole.append(cstr!("collection"), collection);
+    }
+    let policy = Policy::read(&name, &whole).map_err(at)?;
+    match policy.target == Target::Collection(collection.to_owned()) {
+        true => Ok(policy),
+        false => Err(at(Fault::new("policies.elsewhere").at("collection").with("collection", collection))),
+    }
+}
+
+/// The document with its name first.
+fn named(name: &str, document: &RawDocument) -> RawDocumentBuf {
+    let mut named = rawdoc! { "name": name };
+    let fields = document.iter().map_while(std::result::Result::ok);
+    fields.filter(|(field, _)| field.as_str() != "name").for_each(|(field, value)| named.append(field, value));
+    named
+}
+
+fn kept(document: RawDocumentBuf) -> Result<Kept> {
+    let name = document.get_str("_id").map_err(|error| Error::Internal(Box::new(error)))?.to_owned();
+    Ok(Kept { name, revision: revision(&document).unwrap_or_default(), document })
+}
+
+fn read(kept: &Kept) -> Result<Policy> {
+    Policy::read(&kept.name, &kept.document).map_err(|fault| Error::Internal(Box::new(fault)))
+}
+
+fn unknown(name: &str) -> Error {
+    Error::NotFound(Fault::new("policies.unknown").with("name", name))
+}
