@@ -49,8 +49,8 @@ pub enum Command {
 #[group(skip)]
 pub struct Question {
     #[arg(long, value_name = "WHO")]
-    identity: Option<String>,
-    #[arg(long = "as", value_name = "JSON", conflicts_with = "identity")]
+    who: Option<String>,
+    #[arg(long = "as", value_name = "JSON", conflicts_with = "who")]
     supposed: Option<String>,
     #[arg(long, value_name = "ACTION")]
     action: String,
@@ -66,7 +66,7 @@ impl Question {
     pub fn json(&self) -> Result<Value, Failure> {
         let mut question = json!({ "action": self.action.to_uppercase() });
         let words = [
-            ("identity", &self.identity),
+            ("identity", &self.who),
             ("collection", &self.collection),
             ("module", &self.module),
             ("id", &self.id),
