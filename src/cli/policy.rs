@@ -65,12 +65,8 @@ pub struct Question {
 impl Question {
     pub fn json(&self) -> Result<Value, Failure> {
         let mut question = json!({ "action": self.action.to_uppercase() });
-        let words = [
-            ("identity", &self.who),
-            ("collection", &self.collection),
-            ("module", &self.module),
-            ("id", &self.id),
-        ];
+        let words =
+            [("identity", &self.who), ("collection", &self.collection), ("module", &self.module), ("id", &self.id)];
         for (name, value) in words {
             if let Some(value) = value {
                 question[name] = value.as_str().into();

@@ -10,3 +10,4 @@ mod error;
 mod house;
 mod lines;
 mod policies;
+mod visibility;
