@@ -1,6 +1,7 @@
 //! Poem routes, one file per resource; the gates, the envelope and the errors.
 
 pub mod activity;
+mod address;
 mod auth;
 mod backups;
 mod body;
@@ -21,6 +22,7 @@ mod proof;
 pub mod redirect;
 pub mod serve;
 mod spec;
+mod trust;
 
 pub use body::Room;
 pub use spec::openapi;
@@ -29,7 +31,7 @@ use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
         backups::Backups, collections::Collections, documents::Documents, health::Health, identities::Identities,
-        sessions::Sessions,
+        limits::Limiter, sessions::Sessions, trust::Trust,
     },
 };
 use poem::{Endpoint, Response};
@@ -43,6 +45,10 @@ pub struct State {
     pub identities: Arc<Identities>,
     pub sessions: Arc<Sessions>,
     pub backups: Arc<Backups>,
+    pub trust: Arc<Trust>,
+    pub limiter: Arc<Limiter>,
+    /// Whose word on where a request comes from is taken.
+    pub proxies: Vec<ipnet::IpNet>,
     pub health: Arc<Health>,
     pub clock: SharedClock,
     pub environment: Environment,

@@ -13,6 +13,7 @@ use crate::{
         objects::folder::Folder,
     },
     base::{clock::SharedClock, config::Config, fault::Fault, files},
+    domain::trust::Rules,
     ports::{self, documents::Documents},
     services::{
         self,
@@ -20,7 +21,10 @@ use crate::{
         identities::Identities,
         instance::{self, Stamp},
         keyring::{Key, Keyring, Purpose},
+        limits::{self, Limiter},
         sessions::Sessions,
+        throttle::Throttle,
+        trust::Trust,
     },
 };
 use std::{path::PathBuf, sync::Arc};
@@ -32,6 +36,8 @@ pub struct Opened {
     pub sessions: Arc<Sessions>,
     pub identities: Arc<Identities>,
     pub backups: Arc<Backups>,
+    pub trust: Arc<Trust>,
+    pub limiter: Arc<Limiter>,
     pub clock: SharedClock,
 }
 
@@ -51,6 +57,7 @@ pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem
     let opened = assemble(config, stamp, keyring, store, clock)?;
     instance::furnish(&*opened.documents, opened.clock.now()).await?;
     opened.sessions.recall().await?;
+    opened.trust.recall().await?;
     Ok(opened)
 }
 
@@ -92,8 +99,11 @@ pub fn assemble(
 ) -> Result<Opened, Problem> {
     let documents: Arc<dyn Documents> = store;
     let keyring = Arc::new(keyring);
-    let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
-    let identities = Arc::new(Identities::new(documents.clone(), clock.clone(), sessions.clone()));
+    let trust = Arc::new(Trust::new(documents.clone(), clock.clone(), rules(config)?));
+    let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring, trust.clone()));
+    let throttle = Arc::new(Throttle::new(clock.clone()));
+    let identities =
+        Arc::new(Identities::new(documents.clone(), clock.clone(), sessions.clone(), throttle, trust.clone()));
     let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
     if config.backup.target.is_none() {
@@ -103,7 +113,22 @@ pub fn assemble(
     let target = Arc::new(Folder::at(folder));
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
     let backups = Backups::new(documents.clone(), target, stamp.clone(), keyring.clone(), recipients, clock.clone());
-    Ok(Opened { stamp, keyring, documents, sessions, identities, backups: Arc::new(backups), clock })
+    let limiter = Arc::new(Limiter::new(clock.clone(), requests(config)?));
+    let backups = Arc::new(backups);
+    Ok(Opened { stamp, keyring, documents, sessions, identities, backups, trust, limiter, clock })
+}
+
+/// How trust moves, as configured.
+fn rules(config: &Config) -> Result<Rules, Problem> {
+    let trust = &config.trust;
+    Ok(Rules::new(trust.baseline, trust.half_life_days, &trust.weights).map_err(services::Error::Invalid)?)
+}
+
+/// How many requests callers may make, as configured.
+fn requests(config: &Config) -> Result<limits::Settings, Problem> {
+    let limits = &config.limits;
+    let settings = limits::Settings::new(limits.requests_per_minute, &limits.routes);
+    Ok(settings.map_err(services::Error::Invalid)?)
 }
 
 /// Where backups go.

@@ -2,7 +2,7 @@
 
 use super::{Error, Result};
 use crate::{domain::filter::Filter, ports::documents::Origin};
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 /// Who asks, as proven at the boundary.
 #[derive(Debug, Clone)]
@@ -12,6 +12,8 @@ pub struct Caller {
     pub organization: Option<String>,
     pub request: String,
     pub trace: String,
+    /// Where the request comes from; none over the local socket or from the appliance itself.
+    pub address: Option<IpAddr>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +77,8 @@ pub struct Grant {
 
 impl Caller {
     pub fn system() -> Self {
-        Self { subject: Subject::System, organization: None, request: String::new(), trace: String::new() }
+        let (request, trace) = (String::new(), String::new());
+        Self { subject: Subject::System, organization: None, request, trace, address: None }
     }
 
     /// The identity that owns what it creates and is named in the journal.
