@@ -46,6 +46,8 @@ impl Bucket {
         let missing = self.missing(now);
         let short = missing + rate.token() - rate.whole();
         if short > 0 {
+            // After a clock was set back, from here on.
+            self.0 = nanos(now).saturating_add(missing);
             return Standing { retry_after: Some(seconds(short)), ..standing(rate, missing) };
         }
         self.owe(rate, 1, now)

@@ -44,9 +44,9 @@ fn nearest(
     let mut hop = peer;
     // A list may come in several lines.
     for line in headers.get_all(name).iter().rev() {
-        let Ok(line) = line.to_str() else { return hop };
-        for word in line.rsplit(',') {
-            match read(word.trim()) {
+        // As bytes: what the client wrote on the left does not spoil what the proxy added.
+        for word in line.as_bytes().rsplit(|byte| *byte == b',') {
+            match std::str::from_utf8(word).ok().and_then(|word| read(word.trim())) {
                 Some(address) => hop = address.to_canonical(),
                 None => return hop,
             }

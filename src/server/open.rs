@@ -119,13 +119,13 @@ pub fn assemble(
 }
 
 /// How trust moves, as configured.
-fn rules(config: &Config) -> Result<Rules, Problem> {
+pub fn rules(config: &Config) -> Result<Rules, Problem> {
     let trust = &config.trust;
     Ok(Rules::new(trust.baseline, trust.half_life_days, &trust.weights).map_err(services::Error::Invalid)?)
 }
 
 /// How many requests callers may make, as configured.
-fn requests(config: &Config) -> Result<limits::Settings, Problem> {
+pub fn requests(config: &Config) -> Result<limits::Settings, Problem> {
     let limits = &config.limits;
     let settings = limits::Settings::new(limits.requests_per_minute, &limits.routes);
     Ok(settings.map_err(services::Error::Invalid)?)

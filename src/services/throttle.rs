@@ -193,10 +193,11 @@ impl Tally {
     fn judge(&mut self, rule: &Rule, now: Timestamp) -> Verdict {
         self.forgive(rule, now);
         let free = rule.allowed.saturating_sub(self.failures);
-        let wait = self.quiet.0.saturating_sub(now.0);
+        // A clock set back does not make it longer.
+        let wait = self.quiet.0.saturating_sub(now.0).min(rule.longest);
         if free == 0 && wait > 0 {
-            // A clock set back does not make it longer.
-            return Verdict::Refused(wait.min(rule.longest));
+            self.quiet = Timestamp(now.0.saturating_add(wait));
+            return Verdict::Refused(wait);
         }
         // After a delay, one at a time.
         match self.in_flight < free.max(1) {
@@ -383,6 +384,18 @@ mod tests {
         assert_eq!(fail(&throttle, "owner", HOME).await, 1);
         assert!(throttle.attempt("recovery", "owner", HOME.parse().ok()).await.is_ok());
         assert_ne!(throttle.key(&["a", "bc"]), throttle.key(&["ab", "c"]));
+    }
+
+    #[tokio::test]
+    async fn a_clock_set_back_locks_nobody_out() {
+        let (throttle, clock) = throttle();
+        for _ in 0..5 {
+            fail(&throttle, "owner", HOME).await;
+        }
+        clock.0.fetch_sub(86_400_000, Ordering::Relaxed);
+        assert!(fail(&throttle, "owner", HOME).await > 0);
+        wait(&clock, 900);
+        assert_eq!(fail(&throttle, "owner", HOME).await, 0);
     }
 
     #[tokio::test]

@@ -8,4 +8,7 @@ mod documents;
 mod error;
 #[path = "../house/mod.rs"]
 mod house;
+mod limits;
 mod lines;
+mod throttle;
+mod trust;
