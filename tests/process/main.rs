@@ -107,8 +107,10 @@ fn callers_are_limited_by_their_true_address() {
     assert_eq!(codes, ["200"; 4]);
     let codes: Vec<_> = (0..3).map(|n| ask(&server, &format!("1.1.1.{n}, 198.51.100.0"))).collect();
     assert_eq!(codes, ["200", "200", "429"]);
+    server.signal(Signal::TERM);
+    let mut server = server;
+    assert!(server.wait().success());
     let log = server.log();
-    server.stop();
     assert!(log.iter().any(|line| line["address"] == "198.51.100.0" && line["status"] == 429), "{log:?}");
 
     let mut command = instance.serve();
