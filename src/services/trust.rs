@@ -275,10 +275,13 @@ mod tests {
         trust.record("thief", Event::RefreshReplayed).await;
         trust.record("clumsy", Event::LoginFailed).await;
         assert_eq!([trust.level("thief"), trust.level("clumsy"), trust.level("other")], [30, 48, 50]);
-        trust.flush().await.unwrap();
         trust.note("late", Event::LoginFailed);
         let again = restarted(&trust).await;
-        assert_eq!([again.level("thief"), again.level("clumsy"), again.level("late")], [30, 48, 50]);
+        assert_eq!([again.level("thief"), again.level("clumsy"), again.level("late")], [30, 50, 50]);
+        trust.flush().await.unwrap();
+        let again = restarted(&trust).await;
+        assert_eq!([again.level("thief"), again.level("clumsy"), again.level("late")], [30, 48, 48]);
+        trust.note("other", Event::Denied);
         let sequence = trust.documents.statistics().await.unwrap().sequence;
         trust.flush().await.unwrap();
         trust.flush().await.unwrap();
