@@ -68,12 +68,14 @@ const FILES: &[&str] = &[
     include_str!("messages/instance.toml"),
     include_str!("messages/json.toml"),
     include_str!("messages/policies.toml"),
+    include_str!("messages/limits.toml"),
     include_str!("messages/preconditions.toml"),
     include_str!("messages/query.toml"),
     include_str!("messages/schema.toml"),
     include_str!("messages/sealed.toml"),
     include_str!("messages/server.toml"),
     include_str!("messages/telemetry.toml"),
+    include_str!("messages/trust.toml"),
     include_str!("messages/update.toml"),
 ];
 

@@ -1,5 +1,7 @@
 //! Pure types and pure decisions: no I/O, no clock, no randomness of their own.
 
+pub mod address;
+pub mod bucket;
 pub mod collection;
 pub mod cursor;
 pub mod decimal;
@@ -17,5 +19,6 @@ pub mod projection;
 pub mod schema;
 pub mod sort;
 pub mod stamp;
+pub mod trust;
 pub mod update;
 pub mod value;

@@ -250,6 +250,8 @@ impl Routes {
             Ok(Some(RawBsonRef::Array(operations))) => Item::read_all(operations)?,
             _ => return Err(Error::Invalid(Fault::new("batch.operations").at("operations"))),
         };
+        // A batch counts for one request, and one more for each ten operations.
+        by.exchange.charge(u32::try_from(items.len() / 10).unwrap_or(u32::MAX));
         let written = by.exchange.state.documents.batch(&by.caller, &items, attempt).await?;
         let results = written.into_iter().map(|written| State { _id: written.id, _rev: written.revision }).collect();
         Answer::value(&by.exchange, &Outcomes { results })

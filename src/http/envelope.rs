@@ -13,7 +13,7 @@ use poem::{
 };
 use poem_openapi::{
     ApiResponse,
-    registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
+    registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
     types::{Any, Type},
 };
 use serde::Serialize;
@@ -166,7 +166,7 @@ impl<T: Type, const STATUS: u16> ApiResponse for Answer<T, STATUS> {
                 status: Some(STATUS),
                 status_range: None,
                 content: vec![media],
-                headers: Vec::new(),
+                headers: headers(),
             }],
         }
     }
@@ -201,6 +201,25 @@ impl<T: Type, const STATUS: u16> ApiResponse for Also<T, STATUS> {
     fn register(registry: &mut Registry) {
         T::register(registry);
     }
+}
+
+/// What every answer says of the caller and its limit, for the reference.
+pub fn headers() -> Vec<MetaHeader> {
+    let words = [
+        ("X-RateLimit-Limit", "Requests a minute of this caller, on this route"),
+        ("X-RateLimit-Remaining", "Requests left now"),
+        ("X-RateLimit-Reset", "Seconds until all of them are"),
+        ("X-Identity-Id", "Who called, once proven"),
+        ("X-Trust-Level", "How far the caller is trusted, 0 to 100"),
+    ];
+    let header = |(name, description): (&str, &str)| MetaHeader {
+        name: name.to_owned(),
+        description: Some(description.to_owned()),
+        required: false,
+        deprecated: false,
+        schema: if name == "X-Identity-Id" { String::schema_ref() } else { u32::schema_ref() },
+    };
+    words.map(header).into()
 }
 
 /// A boolean with one value.

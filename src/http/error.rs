@@ -206,7 +206,7 @@ impl ApiResponse for Error {
                 status: None,
                 status_range: None,
                 content: vec![MetaMediaType { content_type: "application/json; charset=utf-8", schema }],
-                headers: Vec::new(),
+                headers: super::envelope::headers(),
             }],
         }
     }

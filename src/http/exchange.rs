@@ -1,15 +1,22 @@
 //! What is known of a request from its head: its ids, its language, the form of JSON it wants.
 
-use super::State;
+use super::{State, address};
 use crate::{
     base::{messages::Language, random},
-    services::access::{Caller, Subject},
+    domain::bucket::Standing,
+    services::{
+        access::{Caller, Subject},
+        limits::Counted,
+    },
 };
 use poem::{
     FromRequest, Request, RequestBody, Result,
     http::{HeaderMap, header},
 };
-use std::sync::Arc;
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 pub struct Exchange {
     pub state: Arc<State>,
@@ -21,6 +28,9 @@ pub struct Exchange {
     pub language: Language,
     /// Canonical Extended JSON was asked for.
     pub canonical: bool,
+    /// Where it comes from, proxies that are trusted left out; none over the control socket.
+    pub address: Option<IpAddr>,
+    counted: Mutex<Option<Counted>>,
 }
 
 /// Only the server says these of a caller; what comes from outside is dropped.
@@ -32,6 +42,7 @@ impl Exchange {
         for name in SAID_BY_THE_SERVER {
             request.headers_mut().remove(name);
         }
+        let address = address::of(request, &state.proxies);
         let headers = request.headers();
         let drawn = random::array::<24>();
         let (trace, span) = drawn.split_at(16);
@@ -42,6 +53,8 @@ impl Exchange {
             span: hex::encode(span),
             language: language(headers),
             canonical: text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("ejson=canonical")),
+            address,
+            counted: Mutex::default(),
             state: state.clone(),
         });
         request.extensions_mut().insert(exchange.clone());
@@ -50,7 +63,28 @@ impl Exchange {
 
     pub fn caller(&self, subject: Subject) -> Caller {
         let (request, trace) = (self.request.clone(), self.trace.clone());
-        Caller { subject, organization: None, address: None, request, trace }
+        Caller { subject, organization: None, request, trace, address: self.address }
+    }
+
+    /// How this request was counted against its caller's limit.
+    pub fn counted(&self, counted: Counted) {
+        *self.count() = Some(counted);
+    }
+
+    /// Counts it for more than one.
+    pub fn charge(&self, tokens: u32) {
+        if let Some(counted) = self.count().as_mut() {
+            self.state.limiter.charge(counted, tokens);
+        }
+    }
+
+    /// How the caller stands against its limit; `None`: nothing limits it.
+    pub fn standing(&self) -> Option<Standing> {
+        self.count().map(|counted| counted.standing)
+    }
+
+    fn count(&self) -> MutexGuard<'_, Option<Counted>> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Poem routes, one file per resource; the gates, the envelope and the errors.
 
 pub mod activity;
+mod address;
 mod auth;
 mod backups;
 mod body;
@@ -22,6 +23,7 @@ mod proof;
 pub mod redirect;
 pub mod serve;
 mod spec;
+mod trust;
 
 pub use body::Room;
 pub use spec::openapi;
@@ -29,8 +31,8 @@ pub use spec::openapi;
 use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
-        backups::Backups, collections::Collections, documents::Documents, health::Health, identities::Identities,
-        policies::Policies, sessions::Sessions,
+        access::Access, backups::Backups, collections::Collections, documents::Documents, health::Health,
+        identities::Identities, limits::Limiter, policies::Policies, sessions::Sessions, trust::Trust,
     },
 };
 use poem::{Endpoint, Response};
@@ -44,7 +46,12 @@ pub struct State {
     pub identities: Arc<Identities>,
     pub sessions: Arc<Sessions>,
     pub backups: Arc<Backups>,
+    pub access: Arc<Access>,
     pub policies: Arc<Policies>,
+    pub trust: Arc<Trust>,
+    pub limiter: Arc<Limiter>,
+    /// Whose word on where a request comes from is taken.
+    pub proxies: Vec<ipnet::IpNet>,
     pub health: Arc<Health>,
     pub clock: SharedClock,
     pub environment: Environment,

@@ -13,7 +13,7 @@ use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaSecurityScheme, Registry},
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Someone proven: a bearer of an access token, or a process of this machine over the control socket.
 pub struct By {
@@ -22,6 +22,31 @@ pub struct By {
 }
 
 const SCHEME: &str = "bearer";
+
+/// What a request proves, found out once, before anything is done for it.
+pub struct Proof {
+    pub subject: Option<Subject>,
+    /// Why it proves nothing; told to who needs a proof.
+    refusal: Mutex<Option<Error>>,
+}
+
+impl Proof {
+    /// Finds out, and leaves it with the request.
+    pub fn establish(request: &mut Request, exchange: &Exchange) -> Arc<Self> {
+        let (subject, refusal) = match subject(request, exchange) {
+            Ok(subject) => (Some(subject), None),
+            Err(error) => (None, Some(error)),
+        };
+        let proof = Arc::new(Self { subject, refusal: Mutex::new(refusal) });
+        request.extensions_mut().insert(proof.clone());
+        proof
+    }
+
+    fn required(&self) -> std::result::Result<Subject, Error> {
+        let refusal = || self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.subject.clone().ok_or_else(|| refusal().unwrap_or(Error::Unauthorized))
+    }
+}
 
 impl<'a> ApiExtractor<'a> for By {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
@@ -48,7 +73,8 @@ impl<'a> ApiExtractor<'a> for By {
 
     async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
         let exchange = exchange::of(request)?;
-        let subject = subject(request, &exchange)?;
+        let proof = request.extensions().get::<Arc<Proof>>().ok_or(Error::Unauthorized)?;
+        let subject = proof.required()?;
         // Acting for an organization wants a membership that says so.
         if request.headers().contains_key("x-organization-id") {
             return Err(Error::Forbidden.into());

@@ -61,12 +61,15 @@ fn received(request: hyper::Request<Incoming>, peer: Peer) -> Request {
         Peer::Network { local, remote, tls } => {
             let scheme = if tls { Scheme::HTTPS } else { Scheme::HTTP };
             let (local, remote) = (LocalAddr(Addr::socket(local)), RemoteAddr(Addr::socket(remote)));
-            Request::from((request, local, remote, scheme))
+            let mut request = Request::from((request, local, remote, scheme));
+            request.extensions_mut().insert(peer);
+            request
         }
         Peer::Local(process) => {
             let address = Addr::custom("local", format!("uid {}", process.uid));
             let mut request = Request::from((request, LocalAddr::default(), RemoteAddr(address), Scheme::HTTP));
             request.extensions_mut().insert(process);
+            request.extensions_mut().insert(peer);
             request
         }
     }

@@ -13,6 +13,7 @@ use crate::{
         objects::folder::Folder,
     },
     base::{clock::SharedClock, config::Config, fault::Fault, files},
+    domain::trust::Rules,
     ports::{self, documents::Documents},
     services::{
         self,
@@ -21,8 +22,11 @@ use crate::{
         identities::Identities,
         instance::{self, Stamp},
         keyring::{Key, Keyring, Purpose},
+        limits::{self, Limiter},
         policies::Policies,
         sessions::Sessions,
+        throttle::Throttle,
+        trust::Trust,
     },
 };
 use std::{path::PathBuf, sync::Arc};
@@ -36,6 +40,8 @@ pub struct Opened {
     pub backups: Arc<Backups>,
     pub access: Arc<Access>,
     pub policies: Arc<Policies>,
+    pub trust: Arc<Trust>,
+    pub limiter: Arc<Limiter>,
     pub clock: SharedClock,
 }
 
@@ -56,6 +62,7 @@ pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem
     instance::furnish(&*opened.documents, opened.clock.now()).await?;
     opened.policies.load().await?;
     opened.sessions.recall().await?;
+    opened.trust.recall().await?;
     Ok(opened)
 }
 
@@ -97,11 +104,15 @@ pub fn assemble(
 ) -> Result<Opened, Problem> {
     let documents: Arc<dyn Documents> = store;
     let keyring = Arc::new(keyring);
-    let access = Arc::new(Access::new(stamp.environment, clock.clone()));
+    let trust = Arc::new(Trust::new(documents.clone(), clock.clone(), rules(config)?));
+    let access = Arc::new(Access::new(stamp.environment, clock.clone(), trust.clone()));
     let (store, time) = (documents.clone(), clock.clone());
     let policies = Arc::new(Policies::new(store, time, stamp.environment, access.clone()));
-    let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
-    let identities = Arc::new(Identities::new(documents.clone(), clock.clone(), sessions.clone(), access.clone()));
+    let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring, trust.clone()));
+    let throttle = Arc::new(Throttle::new(clock.clone()));
+    let (store, time) = (documents.clone(), clock.clone());
+    let identities = Identities::new(store, time, sessions.clone(), throttle, trust.clone(), access.clone());
+    let identities = Arc::new(identities);
     let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
     if config.backup.target.is_none() {
@@ -111,8 +122,22 @@ pub fn assemble(
     let target = Arc::new(Folder::at(folder));
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
     let (store, keys, time) = (documents.clone(), keyring.clone(), clock.clone());
-    let backups = Backups::new(store, target, stamp.clone(), keys, recipients, time, access.clone());
-    Ok(Opened { stamp, keyring, documents, sessions, identities, backups: Arc::new(backups), access, policies, clock })
+    let backups = Arc::new(Backups::new(store, target, stamp.clone(), keys, recipients, time, access.clone()));
+    let limiter = Arc::new(Limiter::new(clock.clone(), requests(config)?));
+    Ok(Opened { stamp, keyring, documents, sessions, identities, backups, access, policies, trust, limiter, clock })
+}
+
+/// How trust moves, as configured.
+pub fn rules(config: &Config) -> Result<Rules, Problem> {
+    let trust = &config.trust;
+    Ok(Rules::new(trust.baseline, trust.half_life_days, &trust.weights).map_err(services::Error::Invalid)?)
+}
+
+/// How many requests callers may make, as configured.
+pub fn requests(config: &Config) -> Result<limits::Settings, Problem> {
+    let limits = &config.limits;
+    let settings = limits::Settings::new(limits.requests_per_minute, &limits.routes);
+    Ok(settings.map_err(services::Error::Invalid)?)
 }
 
 /// Where backups go.

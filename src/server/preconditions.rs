@@ -99,6 +99,10 @@ pub async fn instance(config: &Config, now: Timestamp) -> Judged {
     judged.add(clock(config, &stamp, now));
     judged.add(health::disk(data, config.storage.reserve_mib << 20, None));
     judged.add(open_files());
+    match open::requests(config).and_then(|_| open::rules(config)) {
+        Ok(_) => judged.add(Finding::ok("limits")),
+        Err(problem) => judged.fail("limits", problem),
+    }
     match keyring(config, &stamp).await {
         Ok(keyring) => {
             judged.add(Finding::ok("keys"));

@@ -27,6 +27,7 @@ use crate::{
         health::{Health, Observer, Phase},
         journal::Journal,
         sessions::Sessions,
+        trust::Trust,
     },
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -73,6 +74,7 @@ pub struct Parts {
     pub documents: Arc<dyn Documents>,
     pub backups: Arc<Backups>,
     pub sessions: Arc<Sessions>,
+    pub trust: Arc<Trust>,
     pub issuer: Arc<dyn Issuer>,
     /// Host names and addresses the certificate carries.
     pub names: Vec<String>,
@@ -86,6 +88,7 @@ pub struct Running {
     pub certificates: Arc<Certificates>,
     pub senses: Senses,
     documents: Arc<dyn Documents>,
+    trust: Arc<Trust>,
     stopper: Stopper,
     /// Ops answers until the very end, so that the drain can be watched.
     ops_stopper: Stopper,
@@ -113,7 +116,7 @@ impl Running {
         parts: Parts,
         senses: Senses,
     ) -> Result<Self, Problem> {
-        let Parts { documents, backups, sessions, issuer, names, app } = parts;
+        let Parts { documents, backups, sessions, trust, issuer, names, app } = parts;
         let missing = || Problem::new(Kind::Failed, Fault::new("server.port_failed").with("listener", "https"));
         let (https, http) = (doors.address("https").ok_or_else(missing)?, doors.address("http"));
         let shown = Arc::new(Shown::default());
@@ -142,7 +145,8 @@ impl Running {
         if let Some(listener) = doors.open("https") {
             serve(&stop, "https", listener, Some(tls), app, limits, &senses);
         }
-        let running = Self { https, http, ops: ops.0, certificates, senses, documents, stopper, ops_stopper: ops.1 };
+        let (ops, ops_stopper) = ops;
+        let running = Self { https, http, ops, certificates, senses, documents, trust, stopper, ops_stopper };
         running.start_jobs(config, backups, sessions);
         running.senses.health.enter(Phase::Serving);
         Ok(running)
@@ -170,6 +174,7 @@ impl Running {
         scheduler.start(age);
         scheduler.start(jobs::journal::Trimming(journal));
         scheduler.start(jobs::sessions::Sweeping(sessions));
+        scheduler.start(jobs::trust::Writing(self.trust.clone()));
         scheduler.start(jobs::scrub::Scrubbing { documents: self.documents.clone(), next: 0.into() });
         scheduler.start(jobs::certificates::Renewal(self.certificates.clone()));
     }
@@ -184,6 +189,9 @@ impl Running {
         if !drained {
             tracing::warn!("requests still in flight are cut");
             self.stopper.abort().await;
+        }
+        if let Err(error) = self.trust.flush().await {
+            tracing::warn!(%error, "the last of what was noted of trust is lost");
         }
         let closed = self.documents.close().await;
         self.ops_stopper.abort().await;

@@ -93,6 +93,7 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
         documents: documents.clone(),
         backups: opened.backups.clone(),
         sessions: opened.sessions.clone(),
+        trust: opened.trust.clone(),
     };
     match Running::start(config, doors, ops, stopper, parts, senses).await {
         Ok(running) => Ok(running),
@@ -120,7 +121,11 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         identities: opened.identities.clone(),
         sessions: opened.sessions.clone(),
         backups: opened.backups.clone(),
+        access: opened.access.clone(),
         policies: opened.policies.clone(),
+        trust: opened.trust.clone(),
+        limiter: opened.limiter.clone(),
+        proxies: server.trusted_proxies.clone(),
         health: senses.health.clone(),
         clock: senses.clock.clone(),
         environment: opened.stamp.environment,

@@ -7,6 +7,7 @@ use super::{
     identities::IDENTITIES,
     policies::{POLICIES, founding},
     sessions::{REFRESHES, SESSIONS},
+    trust::TRUST,
 };
 use crate::{
     base::{clock::Timestamp, environment::Environment, files, random},
@@ -122,8 +123,8 @@ pub async fn furnish(documents: &dyn Documents, now: Timestamp) -> ServiceResult
     Ok(())
 }
 
-fn own_collections() -> [(&'static str, RawDocumentBuf); 4] {
-    [
+fn own_collections() -> Vec<(&'static str, RawDocumentBuf)> {
+    vec![
         (
             IDENTITIES,
             rawdoc! { "indexes": [{ "keys": { "email": 1 }, "unique": true }, { "keys": { "tokensFrom": 1 } }] },
@@ -131,6 +132,7 @@ fn own_collections() -> [(&'static str, RawDocumentBuf); 4] {
         (SESSIONS, rawdoc! { "indexes": ["identity", "_updatedAt", "expires"] }),
         (REFRESHES, rawdoc! { "indexes": ["expires"] }),
         (POLICIES, rawdoc! { "indexes": [] }),
+        (TRUST, rawdoc! { "indexes": [] }),
     ]
 }
 

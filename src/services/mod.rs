@@ -11,7 +11,10 @@ pub mod identities;
 pub mod instance;
 pub mod journal;
 pub mod keyring;
+pub mod limits;
 pub mod policies;
 pub mod sessions;
+pub mod throttle;
+pub mod trust;
 
 pub use error::{Error, Result};

@@ -8,6 +8,8 @@ mod documents;
 mod error;
 #[path = "../house/mod.rs"]
 mod house;
+mod limits;
 mod lines;
 mod policies;
-mod visibility;
+mod throttle;
+mod trust;

@@ -12,6 +12,7 @@ use debrouille_appliance::{
         clock::{Clock, SharedClock, SystemClock, Timestamp},
         environment::Environment,
     },
+    domain::trust::Rules,
     http::{self, Limits, State},
     ports::documents::Documents as Store,
     services::{
@@ -23,8 +24,11 @@ use debrouille_appliance::{
         identities::Identities,
         instance::{self, Stamp},
         keyring::{Keyring, Purpose},
+        limits::{self, Limiter},
         policies::Policies,
         sessions::Sessions,
+        throttle::Throttle,
+        trust::Trust,
     },
 };
 use poem::{
@@ -102,10 +106,24 @@ pub fn keys() -> (Stamp, Keyring) {
 
 /// The router over any store, with an administrator's token where the store can keep one.
 pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &Path, limits: Limits) -> State {
-    let clock: SharedClock = Arc::new(SystemClock);
-    let sessions = Arc::new(Sessions::new(store.clone(), clock.clone(), stamp, keyring));
-    let access = Arc::new(Access::new(stamp.environment, clock.clone()));
+    state_at(Arc::new(SystemClock), store, stamp, keyring, folder, limits)
+}
+
+fn state_at(
+    clock: SharedClock,
+    store: Arc<dyn Store>,
+    stamp: &Stamp,
+    keyring: &Keyring,
+    folder: &Path,
+    limits: Limits,
+) -> State {
+    let trust = Arc::new(Trust::new(store.clone(), clock.clone(), Rules::default()));
+    let access = Arc::new(Access::new(stamp.environment, clock.clone(), trust.clone()));
     let policies = Arc::new(Policies::new(store.clone(), clock.clone(), stamp.environment, access.clone()));
+    let sessions = Arc::new(Sessions::new(store.clone(), clock.clone(), stamp, keyring, trust.clone()));
+    let throttle = Arc::new(Throttle::new(clock.clone()));
+    let (people, time) = (sessions.clone(), clock.clone());
+    let identities = Identities::new(store.clone(), time, people, throttle, trust.clone(), access.clone());
     let recipients = [(); 2].map(|()| Identity::generate(Vec::new()).recipient().clone());
     let target = Arc::new(Folder::open(folder).unwrap());
     let keys = Arc::new(keyring.clone());
@@ -115,11 +133,15 @@ pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &P
     health.enter(Phase::Serving);
     State {
         documents: Documents::new(store.clone(), clock.clone(), DocumentLimits::default(), access.clone()),
-        collections: Collections::new(store.clone(), clock.clone(), access.clone(), policies.clone()),
-        identities: Arc::new(Identities::new(store, clock.clone(), sessions.clone(), access)),
+        collections: Collections::new(store, clock.clone(), access.clone(), policies.clone()),
+        identities: Arc::new(identities),
+        access,
         policies,
         sessions,
         backups: Arc::new(backups),
+        trust,
+        limiter: Arc::new(Limiter::new(clock.clone(), limits::Settings::default())),
+        proxies: Vec::new(),
         health,
         clock,
         environment: stamp.environment,
@@ -135,6 +157,21 @@ impl House {
     }
 
     pub async fn with(limits: Limits) -> Self {
+        Self::with_state(Arc::new(SystemClock), limits, |_| ()).await
+    }
+
+    /// Limited to so many requests a minute, by a clock of the test's own, behind a proxy at 10.0.0.1.
+    pub async fn limited(clock: SharedClock, per_minute: u32, routes: &[&str]) -> Self {
+        let routes: Vec<String> = routes.iter().map(|&route| route.to_owned()).collect();
+        let settings = limits::Settings::new(per_minute, &routes).unwrap();
+        Self::with_state(clock.clone(), Limits::default(), |state| {
+            state.limiter = Arc::new(Limiter::new(clock, settings));
+            state.proxies = vec!["10.0.0.1/32".parse().unwrap()];
+        })
+        .await
+    }
+
+    async fn with_state(clock: SharedClock, limits: Limits, change: impl FnOnce(&mut State)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (stamp, keyring) = keys();
         let key = keyring.current(Purpose::Data);
@@ -144,13 +181,14 @@ impl House {
             keys: DataKeys::new(key.version, material),
             stamp: stamp.id.clone().into_bytes(),
         };
-        let store = Embedded::open(place, Options::default(), Arc::new(SystemClock)).unwrap();
+        let store = Embedded::open(place, Options::default(), clock.clone()).unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
         instance::furnish(&*store, Timestamp(1)).await.unwrap();
         let backups = folder.path().join("backups");
         std::fs::create_dir(&backups).unwrap();
-        let state = state(store, &stamp, &keyring, &backups, limits);
+        let mut state = state_at(clock, store, &stamp, &keyring, &backups, limits);
         state.policies.load().await.unwrap();
+        change(&mut state);
         let password = Zeroizing::new(PASSWORD.to_owned());
         state.identities.add(&Caller::system(), EMAIL, password, vec![Role::Admin]).await.unwrap();
         let health = state.health.clone();

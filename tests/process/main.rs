@@ -80,6 +80,45 @@ fn logs_name_the_request_and_keep_secrets() {
     }
 }
 
+#[test]
+fn callers_are_limited_by_their_true_address() {
+    let instance = Instance::new();
+    let start = |proxies: &str| {
+        let mut command = instance.serve();
+        command.env("DEBROUILLE_LIMITS_REQUESTS_PER_MINUTE", "3").env("DEBROUILLE_LOG", "info,access=debug");
+        command.env("DEBROUILLE_SERVER_TRUSTED_PROXIES", proxies);
+        Server::of(command, &instance.data)
+    };
+    let ask = |server: &Server, said: &str| {
+        let header = format!("x-forwarded-for: {said}");
+        server.curl(&["-H", &header, "-o", "/dev/null", "-w", "%{http_code}", &server.url("/api/v1/meta")])
+    };
+    let server = start("");
+    let codes: Vec<_> = (0..4).map(|n| ask(&server, &format!("198.51.100.{n}"))).collect();
+    assert_eq!(codes, ["200", "200", "200", "429"], "a stranger was believed");
+    // Over the control socket nobody is.
+    for _ in 0..5 {
+        assert!(instance.command(&["user", "list"]).output().unwrap().status.success());
+    }
+    server.stop();
+
+    let server = start("127.0.0.0/8,::1");
+    let codes: Vec<_> = (0..4).map(|n| ask(&server, &format!("1.1.1.1, 198.51.100.{n}"))).collect();
+    assert_eq!(codes, ["200"; 4]);
+    let codes: Vec<_> = (0..3).map(|n| ask(&server, &format!("1.1.1.{n}, 198.51.100.0"))).collect();
+    assert_eq!(codes, ["200", "200", "429"]);
+    server.signal(Signal::TERM);
+    let mut server = server;
+    assert!(server.wait().success());
+    let log = server.log();
+    assert!(log.iter().any(|line| line["address"] == "198.51.100.0" && line["status"] == 429), "{log:?}");
+
+    let mut command = instance.serve();
+    command.env("DEBROUILLE_LIMITS_ROUTES", "GET /meta=1").env("DEBROUILLE_TRUST_WEIGHTS", "login.failed=-2");
+    let (code, words) = instance.refused(command);
+    assert!(code != 0 && words.contains("GET /meta=1"), "{words}");
+}
+
 /// How long the peer lets this connection live.
 fn lifetime(mut stream: TcpStream) -> Duration {
     stream.set_read_timeout(Some(SECOND * 20)).unwrap();

@@ -82,7 +82,9 @@ fn property(setting: &Setting) -> Value {
     let mut property = match setting.kind {
         Kind::Integer(low, high) => json!({ "type": "integer", "minimum": low, "maximum": high }),
         Kind::Flag => json!({ "type": "boolean" }),
-        Kind::Hosts | Kind::List => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::Hosts | Kind::List | Kind::Networks | Kind::Pairs => {
+            json!({ "type": "array", "items": { "type": "string" } })
+        }
         Kind::Choice(choices) => {
             let unset = setting.default.is_empty().then_some(&"");
             json!({ "type": "string", "enum": choices.iter().chain(unset).collect::<Vec<_>>() })
@@ -100,7 +102,7 @@ fn property(setting: &Setting) -> Value {
         property["default"] = match setting.kind {
             Kind::Integer(..) => json!(setting.default.parse::<i64>().ok()),
             Kind::Flag => json!(setting.default == "true"),
-            Kind::Hosts | Kind::List => json!([setting.default]),
+            Kind::Hosts | Kind::List | Kind::Networks | Kind::Pairs => json!([setting.default]),
             _ => setting.default.into(),
         };
     }
@@ -111,8 +113,8 @@ fn property(setting: &Setting) -> Value {
 fn sample(setting: &Setting) -> String {
     match setting.kind {
         Kind::Integer(..) | Kind::Flag => setting.default.to_owned(),
-        Kind::Hosts | Kind::List if setting.default.is_empty() => "[]".to_owned(),
-        Kind::Hosts | Kind::List => format!("[{:?}]", setting.default),
+        Kind::Hosts | Kind::List | Kind::Networks | Kind::Pairs if setting.default.is_empty() => "[]".to_owned(),
+        Kind::Hosts | Kind::List | Kind::Networks | Kind::Pairs => format!("[{:?}]", setting.default),
         _ => format!("{:?}", setting.default),
     }
 }

@@ -27,6 +27,8 @@ pub const DEFAULT_FILE: &str = "/etc/debrouille-appliance/appliance.toml";
 pub struct Config {
     pub instance: Instance,
     pub server: Server,
+    pub limits: Limits,
+    pub trust: Trust,
     pub tls: Tls,
     pub storage: Storage,
     pub backup: Backup,
@@ -71,6 +73,28 @@ pub struct Server {
     pub document_mib: u64,
     /// Rows of a page when the caller does not say.
     pub page_rows: usize,
+    /// Whose `X-Forwarded-For` and `Forwarded` are believed.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Of each identity, or address; 0: none.
+    pub requests_per_minute: u32,
+    /// `METHOD PATTERN=PER_MINUTE`.
+    pub routes: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trust {
+    /// Where everyone begins.
+    pub baseline: u8,
+    /// In which half of the distance to the baseline is made good.
+    pub half_life_days: u32,
+    /// `EVENT=POINTS`.
+    pub weights: Vec<String>,
 }
 
 /// A listener that may be turned off.
@@ -249,7 +273,7 @@ fn settle(given: &[Given], faults: &mut Vec<Fault>) -> Vec<Entry> {
     let mut entries = Vec::new();
     for setting in SETTINGS {
         let default = match setting.default {
-            "" if matches!(setting.kind, Kind::List | Kind::Hosts) => Value::Array(Vec::new()),
+            "" if setting.listed() => Value::Array(Vec::new()),
             "" => Value::Null,
             word => value::read(setting, &value::Raw::Word(word.to_owned()), None).expect("a test reads every default"),
         };

@@ -19,6 +19,10 @@ pub enum Kind {
     Hosts,
     /// A list of words, separated by commas in the environment.
     List,
+    /// IP addresses and networks: `10.0.0.0/8`.
+    Networks,
+    /// `WORDS=INTEGER`.
+    Pairs,
     /// Directives of the log filter: `info`, `info,debrouille_appliance::http=debug`.
     LogFilter,
     /// A place named by a URL of one of these schemes; the second list is known but not served yet.
@@ -65,6 +69,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("server.body_mib", Kind::Integer(1, 64), "16", &[]),
     setting("server.document_mib", Kind::Integer(1, 16), "1", &[]),
     setting("server.page_rows", Kind::Integer(1, 1000), "100", &[]),
+    setting("server.trusted_proxies", Kind::Networks, "", &[]),
+    setting("limits.requests_per_minute", Kind::Integer(0, 100_000_000), "100", &[]),
+    setting("limits.routes", Kind::Pairs, "", &[]),
+    setting("trust.baseline", Kind::Integer(0, 100), "50", &[]),
+    setting("trust.half_life_days", Kind::Integer(1, 365), "14", &[]),
+    setting("trust.weights", Kind::Pairs, "", &[]),
     setting("tls.certificate_days", Kind::Integer(2, 397), "90", &[]),
     setting(
         "storage.database",
@@ -106,6 +116,11 @@ impl Setting {
     pub fn environment(&self) -> impl Iterator<Item = String> {
         let own = format!("DEBROUILLE_{}", self.key.replace('.', "_").to_uppercase());
         std::iter::once(own).chain(self.names.iter().map(|&name| name.to_owned()))
+    }
+
+    /// Several values.
+    pub fn listed(&self) -> bool {
+        matches!(self.kind, Kind::Hosts | Kind::List | Kind::Networks | Kind::Pairs)
     }
 
     pub fn secret(&self) -> bool {

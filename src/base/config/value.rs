@@ -2,8 +2,9 @@
 
 use super::settings::{Kind, Setting};
 use crate::base::fault::Fault;
+use ipnet::IpNet;
 use serde_json::Value;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What a source gave.
 #[derive(Debug, Clone)]
@@ -43,7 +44,7 @@ fn from_word(setting: &Setting, word: &str, below: Option<&Value>) -> Result<Val
             "false" | "0" | "no" => Ok(false.into()),
             _ => Err(expected("config.expected_flag", word)),
         },
-        Kind::Hosts | Kind::List => {
+        _ if setting.listed() => {
             list(setting.kind, word.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned))
         }
         kind => text(kind, word, below),
@@ -58,7 +59,7 @@ fn from_toml(setting: &Setting, value: &toml_edit::Value, below: Option<&Value>)
             None => Err(expected("config.expected_integer", shown())),
         },
         Kind::Flag => value.as_bool().map(Value::from).ok_or_else(|| expected("config.expected_flag", shown())),
-        Kind::Hosts | Kind::List => {
+        _ if setting.listed() => {
             let words: Option<Vec<String>> =
                 value.as_array().and_then(|items| items.iter().map(|item| item.as_str().map(str::to_owned)).collect());
             list(setting.kind, words.ok_or_else(|| expected("config.expected_list", shown()))?.into_iter())
@@ -101,11 +102,27 @@ fn within(number: i64, low: i64, high: i64) -> Result<Value, Fault> {
 }
 
 fn list(kind: Kind, words: impl Iterator<Item = String>) -> Result<Value, Fault> {
-    let words: Vec<String> = words.collect();
-    match words.iter().find(|word| kind == Kind::Hosts && !is_host(word)) {
-        Some(word) => Err(expected("config.expected_host", word)),
-        None => Ok(words.into()),
-    }
+    let words = words.map(|word| match kind {
+        Kind::Hosts if !is_host(&word) => Err(expected("config.expected_host", word)),
+        Kind::Networks => network(&word).ok_or_else(|| expected("config.expected_network", word)),
+        Kind::Pairs if !is_pair(&word) => Err(expected("config.expected_pair", word)),
+        _ => Ok(word),
+    });
+    Ok(words.collect::<Result<Vec<String>, Fault>>()?.into())
+}
+
+/// As a network, an address alone being the smallest. IPv4 is compared as such, however it is written.
+fn network(word: &str) -> Option<String> {
+    let network: IpNet = match word.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().into(),
+        Err(_) => word.parse().ok()?,
+    };
+    let mapped = matches!(network, IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some());
+    (!mapped).then(|| network.trunc().to_string())
+}
+
+fn is_pair(word: &str) -> bool {
+    word.rsplit_once('=').is_some_and(|(name, number)| !name.trim().is_empty() && number.trim().parse::<i64>().is_ok())
 }
 
 fn address(word: &str, off: bool, below: Option<&Value>) -> Result<Value, Fault> {
@@ -140,7 +157,7 @@ fn is_host(word: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    word.parse::<std::net::IpAddr>().is_ok() || (word.len() <= 253 && word.split('.').all(label))
+    word.parse::<IpAddr>().is_ok() || (word.len() <= 253 && word.split('.').all(label))
 }
 
 fn expected(key: &'static str, value: impl std::fmt::Display) -> Fault {
@@ -177,6 +194,14 @@ mod tests {
         assert_eq!(word("server.http", "70000"), Err("config.expected_address_or_off"));
         assert_eq!(word("server.hostnames", "a.example, 10.0.0.1"), Ok(serde_json::json!(["a.example", "10.0.0.1"])));
         assert_eq!(word("server.hostnames", "a..b"), Err("config.expected_host"));
+        let networks = "10.1.2.3/8, ::ffff:192.0.2.1,2001:db8::1";
+        let read = serde_json::json!(["10.0.0.0/8", "192.0.2.1/32", "2001:db8::1/128"]);
+        assert_eq!(word("server.trusted_proxies", networks), Ok(read));
+        for wrong in ["10.0.0.0/33", "proxy.example", "*", "::ffff:10.0.0.0/104"] {
+            assert_eq!(word("server.trusted_proxies", wrong), Err("config.expected_network"), "{wrong}");
+        }
+        assert_eq!(word("limits.routes", "GET /a=1"), Ok(serde_json::json!(["GET /a=1"])));
+        assert_eq!(word("trust.weights", "login.failed=few"), Err("config.expected_pair"));
         assert_eq!(word("storage.cache_mib", "many"), Err("config.expected_integer"));
         assert_eq!(word("storage.cache_mib", "0"), Err("config.out_of_range"));
         assert_eq!(word("instance.environment", "test"), Err("config.expected_choice"));

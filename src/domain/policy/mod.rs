@@ -13,7 +13,7 @@ pub use scope::Scope;
 use std::fmt;
 
 /// The parts of the appliance a policy may open.
-pub const MODULES: [&str; 10] = [
+pub const MODULES: [&str; 11] = [
     "access",
     "audit",
     "backups",
@@ -24,6 +24,7 @@ pub const MODULES: [&str; 10] = [
     "organizations",
     "policies",
     "sessions",
+    "trust",
 ];
 /// Stands for every collection, or every module.
 pub const ANY: &str = "*";

@@ -73,6 +73,7 @@ impl Arrival {
                     request = %exchange.request,
                     method = %self.method,
                     path = %self.path,
+                    address = exchange.address.map(tracing::field::display),
                     route = response.data::<PathPattern>().map(|pattern| &*pattern.0),
                     status = response.status().as_u16(),
                     micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),

@@ -2,9 +2,10 @@
 //! nowhere else: a whole answer has so long; what is long by nature is bound by the silence of its body.
 
 mod headers;
+mod limits;
 mod routes;
 
-use super::{State, error, exchange::Exchange};
+use super::{State, error, exchange::Exchange, proof::Proof};
 use crate::services::Error;
 use futures_util::{FutureExt, TryStreamExt, stream};
 use poem::{Body, Endpoint, Request, Response, Result, http::StatusCode};
@@ -24,7 +25,10 @@ impl Gates {
     }
 
     /// A panic, a late answer and every error become envelopes; nothing is left for poem to word.
-    async fn answer(&self, mut request: Request, exchange: &Exchange) -> Response {
+    async fn answer(&self, mut request: Request, exchange: &Exchange, known: Option<&limits::Known>) -> Response {
+        if let Err(refusal) = limits::admit(&request, exchange, known) {
+            return error::answer(&refusal.into(), exchange);
+        }
         if !headers::acceptable(&request) {
             return error::answer(&StatusCode::NOT_ACCEPTABLE.into(), exchange);
         }
@@ -67,8 +71,11 @@ impl Endpoint for Gates {
         let exchange = Exchange::open(&self.state, &mut request);
         let arrival = headers::Arrival::of(&request);
         let span = tracing::info_span!("request", trace = %exchange.trace, request = %exchange.request);
-        let mut response = self.answer(request, &exchange).instrument(span).await;
+        let proof = Proof::establish(&mut request, &exchange);
+        let known = limits::Known::of(proof.subject.as_ref(), &exchange);
+        let mut response = self.answer(request, &exchange, known.as_ref()).instrument(span).await;
         self.routes.name(&mut response);
+        limits::tell(&mut response, &exchange, known.as_ref());
         arrival.leave(&mut response, &exchange);
         Ok(response)
     }

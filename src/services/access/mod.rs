@@ -6,7 +6,7 @@ pub use grant::Grant;
 #[cfg(test)]
 pub(super) use grant::tests::grant;
 
-use super::{Error, Result};
+use super::{Error, Result, trust::Trust};
 use crate::{
     base::{clock::SharedClock, environment::Environment},
     domain::policy::{Facts, PolicySet},
@@ -18,9 +18,6 @@ use std::{
 };
 
 pub use crate::domain::policy::{Action, MemberRole, Membership, Resource, Restriction, Role};
-
-/// What everyone is trusted, until trust is kept.
-const TRUST: u8 = 50;
 
 /// Who asks, as proven at the boundary.
 #[derive(Debug, Clone)]
@@ -97,13 +94,14 @@ impl Caller {
 pub struct Access {
     environment: Environment,
     clock: SharedClock,
+    trust: Arc<Trust>,
     /// None, until they are read.
     policies: RwLock<Arc<PolicySet>>,
 }
 
 impl Access {
-    pub fn new(environment: Environment, clock: SharedClock) -> Self {
-        Self { environment, clock, policies: RwLock::default() }
+    pub fn new(environment: Environment, clock: SharedClock, trust: Arc<Trust>) -> Self {
+        Self { environment, clock, trust, policies: RwLock::default() }
     }
 
     /// Replaces the policies in force, for every decision from here on.
@@ -132,8 +130,8 @@ impl Access {
     }
 
     /// How far an identity is trusted, 0 to 100.
-    pub fn trust(&self, _identity: &str) -> u8 {
-        TRUST
+    pub fn trust(&self, identity: &str) -> u8 {
+        self.trust.level(identity)
     }
 
     pub(super) fn facts<'a>(&self, proven: &'a Proven) -> Facts<'a> {

@@ -7,6 +7,8 @@ use super::{
     access::{Access, Action, Caller, Proven, Resource, Role, Subject},
     documents::Attempt,
     sessions::{SESSIONS, Session, Sessions},
+    throttle::Throttle,
+    trust::Trust,
 };
 use crate::{
     base::{
@@ -14,7 +16,7 @@ use crate::{
         fault::Fault,
         random,
     },
-    domain::{filter::Filter, sort::Sort, update::Update},
+    domain::{filter::Filter, sort::Sort, trust::Event, update::Update},
     ports::documents::{Batch, Change, Documents, Expect, Operation, Query, Receipt},
 };
 use bson::rawdoc;
@@ -76,6 +78,8 @@ pub struct Identities {
     clock: SharedClock,
     passwords: Passwords,
     sessions: Arc<Sessions>,
+    throttle: Arc<Throttle>,
+    trust: Arc<Trust>,
     access: Arc<Access>,
     /// Two administrators who disable each other at once are looked at one after the other.
     deciding: tokio::sync::Mutex<()>,
@@ -86,10 +90,12 @@ impl Identities {
         documents: Arc<dyn Documents>,
         clock: SharedClock,
         sessions: Arc<Sessions>,
+        throttle: Arc<Throttle>,
+        trust: Arc<Trust>,
         access: Arc<Access>,
     ) -> Self {
-        let passwords = Passwords::new();
-        Self { documents, clock, passwords, sessions, access, deciding: tokio::sync::Mutex::default() }
+        let (passwords, deciding) = (Passwords::new(), tokio::sync::Mutex::default());
+        Self { documents, clock, passwords, sessions, throttle, trust, access, deciding }
     }
 
     /// Adds a person.
@@ -164,6 +170,12 @@ impl Identities {
         }
     }
 
+    /// One person, by id or email.
+    pub async fn describe(&self, caller: &Caller, who: &str) -> Result<Identity> {
+        self.access.decide(caller, Action::View, Resource::Module("identities"))?;
+        self.require(who).await
+    }
+
     /// Sets another password and ends every session.
     pub async fn change_password(&self, caller: &Caller, who: &str, password: Zeroizing<String>) -> Result<Identity> {
         self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
@@ -184,8 +196,25 @@ impl Identities {
         self.change(caller, identity, rawdoc! { "status": status.name() }).await
     }
 
-    /// The identity these words prove, or `Unauthorized` without saying which of them was wrong.
-    pub async fn prove(&self, email: &str, password: Zeroizing<String>) -> Result<Identity> {
+    /// The identity these words prove, or `Unauthorized` without saying which of them was wrong. Whether the account
+    /// exists changes neither the answer, nor its time, nor when it begins to be delayed.
+    pub async fn prove(&self, caller: &Caller, email: &str, password: Zeroizing<String>) -> Result<Identity> {
+        let attempt = self.throttle.attempt("login", email, caller.address).await?;
+        match self.check(email, password).await {
+            Ok(identity) => {
+                attempt.succeeded();
+                self.trust.note(&identity.id, Event::DayClean);
+                Ok(identity)
+            }
+            Err(Error::Unauthorized) => Err(Error::Unauthorized),
+            Err(ours) => {
+                attempt.void();
+                Err(ours)
+            }
+        }
+    }
+
+    async fn check(&self, email: &str, password: Zeroizing<String>) -> Result<Identity> {
         let found = match normalise(email) {
             Ok(email) => self.find(&email).await?,
             Err(_) => None,
@@ -194,7 +223,12 @@ impl Identities {
         let right = self.passwords.verify(password, kept).await?;
         match found {
             Some(identity) if right && identity.status == Status::Active => Ok(identity),
-            _ => Err(Error::Unauthorized),
+            found => {
+                if let Some(identity) = found {
+                    self.trust.note(&identity.id, Event::LoginFailed);
+                }
+                Err(Error::Unauthorized)
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use super::{
     identities::{self, IDENTITIES, Identity, Status},
     instance::Stamp,
     keyring::Keyring,
+    trust::Trust,
 };
 use crate::{
     base::{
@@ -17,7 +18,7 @@ use crate::{
         fault::Fault,
         random,
     },
-    domain::{document::revision, filter::Filter, sort::Sort, update::Update},
+    domain::{document::revision, filter::Filter, sort::Sort, trust::Event, update::Update},
     ports::documents::{Batch, Change, Documents, Expect, Operation, Query},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -75,14 +76,21 @@ pub struct Sessions {
     documents: Arc<dyn Documents>,
     clock: SharedClock,
     tokens: Tokens,
+    trust: Arc<Trust>,
     /// Sessions and identities whose tokens ended early: those issued before the moment count no more.
     /// An entry outlives the last token it can concern.
     ended: RwLock<HashMap<String, Timestamp>>,
 }
 
 impl Sessions {
-    pub fn new(documents: Arc<dyn Documents>, clock: SharedClock, stamp: &Stamp, keyring: &Keyring) -> Self {
-        Self { documents, clock, tokens: Tokens::new(stamp, keyring), ended: RwLock::new(HashMap::new()) }
+    pub fn new(
+        documents: Arc<dyn Documents>,
+        clock: SharedClock,
+        stamp: &Stamp,
+        keyring: &Keyring,
+        trust: Arc<Trust>,
+    ) -> Self {
+        Self { documents, clock, tokens: Tokens::new(stamp, keyring), trust, ended: RwLock::new(HashMap::new()) }
     }
 
     /// Reads back, at start-up, what ended within the life of a token.
@@ -156,7 +164,10 @@ impl Sessions {
             // Somebody used it between our look and our write: that is a replay too.
             Err(Error::Precondition(_)) => self.replayed(caller, &session).await,
             Err(error) => Err(error),
-            Ok(()) => self.grant(identity, &session.id, next, now),
+            Ok(()) => {
+                self.trust.note(&identity.id, Event::DayClean);
+                self.grant(identity, &session.id, next, now)
+            }
         }
     }
 
@@ -244,6 +255,7 @@ impl Sessions {
             "a refresh token was used twice: session ended"
         );
         self.end_now(caller, std::slice::from_ref(&session.id)).await?;
+        self.trust.record(&session.identity, Event::RefreshReplayed).await;
         Err(Error::InvalidProof("refresh token used twice"))
     }
 

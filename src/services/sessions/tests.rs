@@ -7,10 +7,12 @@ use crate::{
         clock::{Clock, FixedClock},
         environment::Environment,
     },
+    domain::trust::Rules,
     services::{
         access::{Access, Proven, Role},
         identities::Identities,
         instance,
+        throttle::Throttle,
     },
 };
 use std::sync::atomic::Ordering;
@@ -25,6 +27,7 @@ struct Bench {
     keyring: Keyring,
     sessions: Arc<Sessions>,
     identities: Identities,
+    trust: Arc<Trust>,
 }
 
 async fn bench() -> Bench {
@@ -35,14 +38,13 @@ async fn bench() -> Bench {
     instance::furnish(&*documents, clock.now()).await.unwrap();
     let stamp = Stamp::new(Environment::Production, clock.now());
     let keyring = Keyring::generate((Zeroizing::default(), Vec::new()), clock.now());
-    let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
-    let identities = Identities::new(
-        documents.clone(),
-        clock.clone(),
-        sessions.clone(),
-        Arc::new(Access::new(stamp.environment, clock.clone())),
-    );
-    let bench = Bench { clock, documents, stamp, keyring, sessions, identities };
+    let trust = Arc::new(Trust::new(documents.clone(), clock.clone(), Rules::default()));
+    let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring, trust.clone()));
+    let throttle = Arc::new(Throttle::new(clock.clone()));
+    let access = Arc::new(Access::new(stamp.environment, clock.clone(), trust.clone()));
+    let (store, time) = (documents.clone(), clock.clone());
+    let identities = Identities::new(store, time, sessions.clone(), throttle, trust.clone(), access);
+    let bench = Bench { clock, documents, stamp, keyring, sessions, identities, trust };
     bench.add("admin@example.cd", vec![Role::Admin]).await;
     bench
 }
@@ -53,7 +55,7 @@ impl Bench {
     }
 
     async fn login(&self) -> Granted {
-        let identity = self.identities.prove(" Admin@Example.cd ", secret(PASSWORD)).await.unwrap();
+        let identity = self.identities.prove(&Caller::system(), " Admin@Example.cd ", secret(PASSWORD)).await.unwrap();
         self.sessions.open(&Caller::system(), identity, "phone").await.unwrap()
     }
 
@@ -91,8 +93,14 @@ async fn a_login_proves_who_it_is_until_it_expires() {
     bench.wait(1);
     assert!(refused(bench.sessions.verify(&granted.access)), "an expired token passed");
     assert!(bench.refresh(&granted.refresh).await.is_ok());
-    assert!(matches!(bench.identities.prove("admin@example.cd", secret("wrong")).await, Err(Error::Unauthorized)));
-    assert!(matches!(bench.identities.prove("nobody@example.cd", secret(PASSWORD)).await, Err(Error::Unauthorized)));
+    assert!(matches!(
+        bench.identities.prove(&Caller::system(), "admin@example.cd", secret("wrong")).await,
+        Err(Error::Unauthorized)
+    ));
+    assert!(matches!(
+        bench.identities.prove(&Caller::system(), "nobody@example.cd", secret(PASSWORD)).await,
+        Err(Error::Unauthorized)
+    ));
 }
 
 #[tokio::test]
@@ -136,7 +144,7 @@ async fn nobody_ends_a_session_of_someone_else() {
     let bench = bench().await;
     bench.add("other@example.cd", vec![Role::Operator]).await;
     let granted = bench.login().await;
-    let other = bench.identities.prove("other@example.cd", secret(PASSWORD)).await.unwrap();
+    let other = bench.identities.prove(&Caller::system(), "other@example.cd", secret(PASSWORD)).await.unwrap();
     let other = bench.sessions.open(&Caller::system(), other, "").await.unwrap();
     let session = bench.sessions.verify(&granted.access).unwrap().session.clone();
     let answer = bench.sessions.end(&bench.caller(&other.access), Some(&session)).await;
@@ -149,7 +157,8 @@ async fn what_ended_stays_ended_after_a_restart() {
     let bench = bench().await;
     let granted = bench.login().await;
     bench.sessions.end(&bench.caller(&granted.access), None).await.unwrap();
-    let restarted = Sessions::new(bench.documents.clone(), bench.clock.clone(), &bench.stamp, &bench.keyring);
+    let restarted =
+        Sessions::new(bench.documents.clone(), bench.clock.clone(), &bench.stamp, &bench.keyring, bench.trust.clone());
     assert!(restarted.verify(&granted.access).is_ok(), "nothing to recall: the test proves nothing");
     restarted.recall().await.unwrap();
     assert!(refused(restarted.verify(&granted.access)));
@@ -162,19 +171,20 @@ async fn a_new_password_or_a_disabled_identity_ends_every_session() {
     let who = "admin@example.cd";
     bench.identities.change_password(&Caller::system(), who, secret("another horse battery staple")).await.unwrap();
     assert!(refused(bench.sessions.verify(&granted.access)));
-    assert!(matches!(bench.identities.prove(who, secret(PASSWORD)).await, Err(Error::Unauthorized)));
+    assert!(matches!(bench.identities.prove(&Caller::system(), who, secret(PASSWORD)).await, Err(Error::Unauthorized)));
 
     let disable = bench.identities.set_status(&Caller::system(), who, identities::Status::Disabled).await;
     assert!(matches!(disable, Err(Error::Conflict(_))), "the last administrator was locked out");
     bench.add("second@example.cd", vec![Role::Admin]).await;
     bench.wait(1);
-    let identity = bench.identities.prove(who, secret("another horse battery staple")).await.unwrap();
+    let identity =
+        bench.identities.prove(&Caller::system(), who, secret("another horse battery staple")).await.unwrap();
     let granted = bench.sessions.open(&Caller::system(), identity, "").await.unwrap();
     assert!(bench.sessions.verify(&granted.access).is_ok());
     bench.identities.set_status(&Caller::system(), who, identities::Status::Disabled).await.unwrap();
     assert!(refused(bench.sessions.verify(&granted.access)));
     assert!(refused(bench.refresh(&granted.refresh).await));
-    assert!(bench.identities.prove(who, secret("another horse battery staple")).await.is_err());
+    assert!(bench.identities.prove(&Caller::system(), who, secret("another horse battery staple")).await.is_err());
 }
 
 #[tokio::test]
@@ -182,7 +192,9 @@ async fn a_token_of_another_instance_environment_key_or_hand_is_refused() {
     let bench = bench().await;
     let granted = bench.login().await;
     let elsewhere = |stamp: &Stamp, keyring: &Keyring| {
-        Sessions::new(bench.documents.clone(), bench.clock.clone(), stamp, keyring).verify(&granted.access).map(drop)
+        Sessions::new(bench.documents.clone(), bench.clock.clone(), stamp, keyring, bench.trust.clone())
+            .verify(&granted.access)
+            .map(drop)
     };
     assert!(elsewhere(&bench.stamp, &bench.keyring).is_ok());
     let staging = Stamp { environment: Environment::Staging, ..bench.stamp.clone() };
@@ -217,7 +229,7 @@ async fn an_address_belongs_to_one_identity() {
 #[tokio::test]
 async fn a_proof_of_a_password_changed_meanwhile_opens_nothing() {
     let bench = bench().await;
-    let proven = bench.identities.prove("admin@example.cd", secret(PASSWORD)).await.unwrap();
+    let proven = bench.identities.prove(&Caller::system(), "admin@example.cd", secret(PASSWORD)).await.unwrap();
     bench.wait(1);
     bench
         .identities

@@ -1,5 +1,7 @@
 //! Policies and what they open: documents, fields, writes, and the question why.
 
+mod visibility;
+
 use crate::house::{Answer, EMAIL, House, PASSWORD};
 use poem::{Request, http::Method};
 use serde_json::{Value, json};
