@@ -1,5 +1,6 @@
 //! Pure types and pure decisions: no I/O, no clock, no randomness of their own.
 
+pub mod checkpoint;
 pub mod collection;
 pub mod cursor;
 pub mod decimal;
@@ -10,6 +11,7 @@ pub mod index;
 pub mod json;
 pub mod key;
 pub mod limits;
+pub mod merkle;
 pub mod path;
 pub mod plan;
 pub mod projection;
