@@ -89,7 +89,12 @@ impl Caller {
     }
 
     pub fn origin(&self) -> Origin {
-        Origin { actor: self.actor(), request: self.request.clone(), trace: self.trace.clone() }
+        Origin {
+            actor: self.actor(),
+            request: self.request.clone(),
+            trace: self.trace.clone(),
+            grounds: String::new(),
+        }
     }
 }
 
