@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand; no rules, only words and tables.
 
+mod audit;
 mod backup;
 mod client;
 mod collection;
@@ -69,6 +70,8 @@ enum Command {
     #[command(subcommand)]
     User(user::Command),
     #[command(subcommand)]
+    Audit(audit::Command),
+    #[command(subcommand)]
     Backup(backup::Command),
     Restore(restore::Arguments),
     #[command(subcommand)]
@@ -126,6 +129,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Export(arguments) => export::run(context, arguments).await,
         Command::Query(arguments) => query::run(context, arguments).await,
         Command::User(command) => user::run(context, command).await,
+        Command::Audit(command) => audit::run(context, command).await,
         Command::Backup(command) => backup::run(context, command).await,
         Command::Restore(arguments) => restore::run(context, arguments).await,
         Command::Tls(command) => tls::run(context, command),

@@ -76,9 +76,9 @@ impl Routes {
     #[oai(path = "/login", method = "post", operation_id = "login")]
     async fn login(&self, public: Public, sent: Sent<Login>, request: &Request) -> Result<Answer<Tokens>> {
         let (exchange, Login { email, password }) = (public.0, sent.read()?);
-        let identity = exchange.state.identities.prove(&email, Zeroizing::new(password)).await?;
-        let device = ["x-device-id", "user-agent"].into_iter().find_map(|name| text(request.headers(), name));
         let caller = exchange.caller(Subject::Anonymous);
+        let identity = exchange.state.identities.prove(&caller, &email, Zeroizing::new(password)).await?;
+        let device = ["x-device-id", "user-agent"].into_iter().find_map(|name| text(request.headers(), name));
         let granted = exchange.state.sessions.open(&caller, identity, device.unwrap_or_default()).await?;
         Answer::value(&exchange, &Tokens::from(granted))
     }

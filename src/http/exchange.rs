@@ -9,7 +9,7 @@ use poem::{
     FromRequest, Request, RequestBody, Result,
     http::{HeaderMap, header},
 };
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub struct Exchange {
     pub state: Arc<State>,
@@ -21,6 +21,8 @@ pub struct Exchange {
     pub language: Language,
     /// Canonical Extended JSON was asked for.
     pub canonical: bool,
+    /// Who has proven to ask, once somebody has.
+    pub by: OnceLock<Caller>,
 }
 
 /// Only the server says these of a caller; what comes from outside is dropped.
@@ -42,6 +44,7 @@ impl Exchange {
             span: hex::encode(span),
             language: language(headers),
             canonical: text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("ejson=canonical")),
+            by: OnceLock::new(),
             state: state.clone(),
         });
         request.extensions_mut().insert(exchange.clone());

@@ -1,6 +1,7 @@
 //! Poem routes, one file per resource; the gates, the envelope and the errors.
 
 pub mod activity;
+mod audit;
 mod auth;
 mod backups;
 mod body;
@@ -28,7 +29,7 @@ pub use spec::openapi;
 use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
-        backups::Backups, collections::Collections, documents::Documents, health::Health, identities::Identities,
+        audit::Audit, backups::Backups, collections::Collections, documents::Documents, health::Health, identities::Identities,
         sessions::Sessions,
     },
 };
@@ -43,6 +44,7 @@ pub struct State {
     pub identities: Arc<Identities>,
     pub sessions: Arc<Sessions>,
     pub backups: Arc<Backups>,
+    pub audit: Arc<Audit>,
     pub health: Arc<Health>,
     pub clock: SharedClock,
     pub environment: Environment,

@@ -49,11 +49,13 @@ impl<'a> ApiExtractor<'a> for By {
     async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
         let exchange = exchange::of(request)?;
         let subject = subject(request, &exchange)?;
+        let caller = exchange.caller(subject);
+        let _ = exchange.by.set(caller.clone());
         // Acting for an organization wants a membership that says so.
         if request.headers().contains_key("x-organization-id") {
             return Err(Error::Forbidden.into());
         }
-        Ok(Self { caller: exchange.caller(subject), exchange })
+        Ok(Self { caller, exchange })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The API's own description: every operation, as OpenAPI.
 
-use super::{auth, backups, collections, documents, identities, lines, meta};
+use super::{audit, auth, backups, collections, documents, identities, lines, meta};
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 
@@ -12,6 +12,7 @@ type Apis = (
     lines::Routes,
     identities::Routes,
     backups::Routes,
+    audit::Routes,
 );
 pub type Service = OpenApiService<Apis, ()>;
 
@@ -27,6 +28,8 @@ pub enum Tag {
     Documents,
     /// For operators
     Administration,
+    /// Who did what: entries, checkpoints, proofs
+    Audit,
 }
 
 pub fn service() -> Service {
@@ -38,6 +41,7 @@ pub fn service() -> Service {
         lines::Routes,
         identities::Routes,
         backups::Routes,
+        audit::Routes,
     );
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")
 }

@@ -16,6 +16,7 @@ use crate::{
     ports::{self, documents::Documents},
     services::{
         self,
+        audit::{self, Audit},
         backups::Backups,
         identities::Identities,
         instance::{self, Stamp},
@@ -29,6 +30,7 @@ pub struct Opened {
     pub stamp: Stamp,
     pub keyring: Arc<Keyring>,
     pub documents: Arc<dyn Documents>,
+    pub audit: Arc<Audit>,
     pub sessions: Arc<Sessions>,
     pub identities: Arc<Identities>,
     pub backups: Arc<Backups>,
@@ -92,8 +94,15 @@ pub fn assemble(
 ) -> Result<Opened, Problem> {
     let documents: Arc<dyn Documents> = store;
     let keyring = Arc::new(keyring);
-    let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
-    let identities = Arc::new(Identities::new(documents.clone(), clock.clone(), sessions.clone()));
+    let settings = audit::Settings {
+        witness: config.audit.witness.clone(),
+        keep_days: config.audit.keep_days,
+    };
+    let audit = Audit::new(documents.clone(), clock.clone(), stamp.clone(), keyring.clone(), settings);
+    let audit = Arc::new(audit);
+    let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring, audit.clone()));
+    let identities = Identities::new(documents.clone(), clock.clone(), sessions.clone(), audit.clone());
+    let identities = Arc::new(identities);
     let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
     if config.backup.target.is_none() {
@@ -102,8 +111,9 @@ pub fn assemble(
     // Its absence fails backups, not the service.
     let target = Arc::new(Folder::at(folder));
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
-    let backups = Backups::new(documents.clone(), target, stamp.clone(), keyring.clone(), recipients, clock.clone());
-    Ok(Opened { stamp, keyring, documents, sessions, identities, backups: Arc::new(backups), clock })
+    let (store, keys, now) = (documents.clone(), keyring.clone(), clock.clone());
+    let backups = Backups::new(store, target, stamp.clone(), keys, recipients, now, audit.clone());
+    Ok(Opened { stamp, keyring, documents, audit, sessions, identities, backups: Arc::new(backups), clock })
 }
 
 /// Where backups go.

@@ -22,6 +22,7 @@ use crate::{
     jobs::{self, Scheduler},
     ports::{certificates::Certificates as Issuer, documents::Documents},
     services::{
+        audit::Audit,
         backups::Backups,
         certificates::Certificates,
         health::{Health, Observer, Phase},
@@ -71,6 +72,7 @@ impl Doors {
 /// What an opened instance brings along.
 pub struct Parts {
     pub documents: Arc<dyn Documents>,
+    pub audit: Arc<Audit>,
     pub backups: Arc<Backups>,
     pub sessions: Arc<Sessions>,
     pub issuer: Arc<dyn Issuer>,
@@ -86,6 +88,7 @@ pub struct Running {
     pub certificates: Arc<Certificates>,
     pub senses: Senses,
     documents: Arc<dyn Documents>,
+    audit: Arc<Audit>,
     stopper: Stopper,
     /// Ops answers until the very end, so that the drain can be watched.
     ops_stopper: Stopper,
@@ -113,7 +116,7 @@ impl Running {
         parts: Parts,
         senses: Senses,
     ) -> Result<Self, Problem> {
-        let Parts { documents, backups, sessions, issuer, names, app } = parts;
+        let Parts { documents, audit, backups, sessions, issuer, names, app } = parts;
         let missing = || Problem::new(Kind::Failed, Fault::new("server.port_failed").with("listener", "https"));
         let (https, http) = (doors.address("https").ok_or_else(missing)?, doors.address("http"));
         let shown = Arc::new(Shown::default());
@@ -142,7 +145,8 @@ impl Running {
         if let Some(listener) = doors.open("https") {
             serve(&stop, "https", listener, Some(tls), app, limits, &senses);
         }
-        let running = Self { https, http, ops: ops.0, certificates, senses, documents, stopper, ops_stopper: ops.1 };
+        let (ops, ops_stopper) = ops;
+        let running = Self { https, http, ops, certificates, senses, documents, audit, stopper, ops_stopper };
         running.start_jobs(config, backups, sessions);
         running.senses.health.enter(Phase::Serving);
         Ok(running)
@@ -155,19 +159,23 @@ impl Running {
             data: config.instance.data_dir.clone(),
             reserve: config.storage.reserve_mib << 20,
             metrics: metrics.clone(),
-            health,
+            health: health.clone(),
         };
         let journal = Journal {
             documents: self.documents.clone(),
             backups: (!config.backup.recipients.is_empty()).then(|| backups.clone()),
+            audit: self.audit.clone(),
             days: config.storage.journal_days,
             most_bytes: config.storage.journal_mib << 20,
             clock: clock.clone(),
         };
         let age = jobs::backups::Age { backups, metrics: metrics.clone() };
+        let sealing = jobs::audit::Sealing { audit: self.audit.clone(), metrics: metrics.clone(), health };
         let scheduler = Scheduler { clock, metrics, stop: self.stopper.stop() };
         scheduler.start(jobs::health::Observation(observer));
         scheduler.start(age);
+        scheduler.start(sealing);
+        scheduler.start(jobs::audit::Pruning(self.audit.clone()));
         scheduler.start(jobs::journal::Trimming(journal));
         scheduler.start(jobs::sessions::Sweeping(sessions));
         scheduler.start(jobs::scrub::Scrubbing { documents: self.documents.clone(), next: 0.into() });
@@ -184,6 +192,10 @@ impl Running {
         if !drained {
             tracing::warn!("requests still in flight are cut");
             self.stopper.abort().await;
+        }
+        // What the journal tells meanwhile stays in it; the next start seals it.
+        if let Err(error) = self.audit.finish().await {
+            tracing::error!(%error, "the audit log was not sealed at the stop");
         }
         let closed = self.documents.close().await;
         self.ops_stopper.abort().await;

@@ -16,6 +16,7 @@ use debrouille_appliance::{
     ports::documents::Documents as Store,
     services::{
         access::{Caller, Role},
+        audit::{Audit, Settings},
         backups::{Backups, Identity},
         collections::Collections,
         documents::{Documents, Limits as DocumentLimits},
@@ -102,19 +103,23 @@ pub fn keys() -> (Stamp, Keyring) {
 /// The router over any store, with an administrator's token where the store can keep one.
 pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &Path, limits: Limits) -> State {
     let clock: SharedClock = Arc::new(SystemClock);
-    let sessions = Arc::new(Sessions::new(store.clone(), clock.clone(), stamp, keyring));
+    let keys = Arc::new(keyring.clone());
+    let audit = Audit::new(store.clone(), clock.clone(), stamp.clone(), keys.clone(), Settings::default());
+    let audit = Arc::new(audit);
+    let sessions = Arc::new(Sessions::new(store.clone(), clock.clone(), stamp, keyring, audit.clone()));
     let recipients = [(); 2].map(|()| Identity::generate(Vec::new()).recipient().clone());
     let target = Arc::new(Folder::open(folder).unwrap());
-    let keys = Arc::new(keyring.clone());
-    let backups = Backups::new(store.clone(), target, stamp.clone(), keys, recipients.to_vec(), clock.clone());
+    let recipients = recipients.to_vec();
+    let backups = Backups::new(store.clone(), target, stamp.clone(), keys, recipients, clock.clone(), audit.clone());
     let health = Arc::new(Health::default());
     health.enter(Phase::Serving);
     State {
-        documents: Documents::new(store.clone(), clock.clone(), DocumentLimits::default()),
+        documents: Documents::new(store.clone(), clock.clone(), DocumentLimits::default(), audit.clone()),
         collections: Collections::new(store.clone(), clock.clone()),
-        identities: Arc::new(Identities::new(store, clock.clone(), sessions.clone())),
+        identities: Arc::new(Identities::new(store, clock.clone(), sessions.clone(), audit.clone())),
         sessions,
         backups: Arc::new(backups),
+        audit,
         health,
         clock,
         environment: stamp.environment,

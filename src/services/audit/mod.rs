@@ -169,6 +169,11 @@ impl Audit {
         Timestamp(self.sealed.load(Ordering::Relaxed))
     }
 
+    /// How many entries the last seal left; `None` before the first.
+    pub async fn size(&self) -> Option<u64> {
+        self.state.lock().await.as_ref().map(|state| state.edge.size())
+    }
+
     fn repeats(&self) -> MutexGuard<'_, Repeats> {
         self.repeats.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -66,6 +66,8 @@ pub struct Verdict {
     /// In the order of the entries.
     pub wrong: Vec<Wrong>,
     pub restored: Vec<Restored>,
+    /// Findings past those told.
+    pub more: u64,
 }
 
 impl Wrong {
@@ -125,6 +127,8 @@ pub struct Verifier {
     tile: Vec<Hash>,
     /// The tree up to here has a signed root.
     proven: u64,
+    /// The same, by a checkpoint from elsewhere.
+    agreed: u64,
     disputed: Vec<Disputed>,
     pruned: Vec<(u64, u64)>,
     /// Entries before it may be gone.
@@ -135,11 +139,12 @@ pub struct Verifier {
     found: bool,
     last_line: bool,
     verdict: Verdict,
-    more: u64,
 }
 
 impl Verifier {
     pub fn new(keys: Vec<Signer>, mut against: Vec<Note>) -> Self {
+        // One of the empty tree says nothing.
+        against.retain(|note| note.checkpoint.size > 0);
         against.sort_by_key(|note| note.checkpoint.size);
         Self {
             keys,
@@ -149,6 +154,7 @@ impl Verifier {
             edge: Edge::default(),
             tile: Vec::new(),
             proven: 0,
+            agreed: 0,
             disputed: Vec::new(),
             pruned: Vec::new(),
             prunable: 0,
@@ -157,7 +163,6 @@ impl Verifier {
             found: false,
             last_line: false,
             verdict: Verdict::default(),
-            more: 0,
         }
     }
 
@@ -181,7 +186,7 @@ impl Verifier {
         if self.verdict.wrong.len() < MOST {
             self.verdict.wrong.push(Wrong { index, until, kind });
         } else {
-            self.more += 1;
+            self.verdict.more += 1;
         }
     }
 
@@ -254,9 +259,11 @@ impl Verifier {
         let size = note.checkpoint.size;
         if !self.trusted(note) {
             self.wrong(size, None, Kind::Unsigned);
-        } else if self.restored_over(note) {
-        } else if size == self.edge.size() && note.checkpoint.root != self.edge.root() {
-            self.wrong(self.proven.min(size), Some(size), Kind::Forked);
+        } else if !self.restored_over(note) {
+            match note.checkpoint.root == self.edge.root() {
+                true => self.agreed = size,
+                false => self.wrong(self.agreed, Some(size), Kind::Forked),
+            }
         }
     }
 
@@ -363,13 +370,11 @@ impl Verifier {
             Some(note) => {
                 self.verdict.origin = note.checkpoint.origin.clone();
                 let size = note.checkpoint.size;
-                if self.lost.is_some() {
-                } else if next < size || !self.last_line {
-                    self.wrong(next, None, Kind::Truncated);
-                } else if next > size {
-                    self.wrong(size, Some(next), Kind::Unsigned);
-                } else {
-                    self.hold(&note);
+                match self.lost {
+                    Some(_) => {}
+                    None if next < size || !self.last_line => self.wrong(next, None, Kind::Truncated),
+                    None if next > size => self.wrong(size, Some(next), Kind::Unsigned),
+                    None => self.hold(&note),
                 }
             }
         }

@@ -26,6 +26,7 @@ impl Documents {
     pub async fn export(&self, caller: &Caller, collection: &str, search: &Search, canonical: bool) -> Result<Lines> {
         let grant = self.view(caller, collection).await?;
         let filter = within(&grant, search.filter()?);
+        self.tell(caller, "documents.export", collection, &search.filter).await?;
         let snapshot = self.store.snapshot().await?;
         Ok(Lines { snapshot, collection: collection.to_owned(), filter, canonical, after: None, ended: false })
     }

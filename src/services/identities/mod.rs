@@ -5,6 +5,7 @@ pub mod password;
 use super::{
     Error, Result,
     access::{self, Action, Caller, Resource, Role, Subject},
+    audit::{Audit, Event},
     documents::Attempt,
     sessions::{SESSIONS, Session, Sessions},
 };
@@ -76,13 +77,20 @@ pub struct Identities {
     clock: SharedClock,
     passwords: Passwords,
     sessions: Arc<Sessions>,
+    audit: Arc<Audit>,
     /// Two administrators who disable each other at once are looked at one after the other.
     deciding: tokio::sync::Mutex<()>,
 }
 
 impl Identities {
-    pub fn new(documents: Arc<dyn Documents>, clock: SharedClock, sessions: Arc<Sessions>) -> Self {
-        Self { documents, clock, passwords: Passwords::new(), sessions, deciding: tokio::sync::Mutex::default() }
+    pub fn new(
+        documents: Arc<dyn Documents>,
+        clock: SharedClock,
+        sessions: Arc<Sessions>,
+        audit: Arc<Audit>,
+    ) -> Self {
+        let deciding = tokio::sync::Mutex::default();
+        Self { documents, clock, passwords: Passwords::new(), sessions, audit, deciding }
     }
 
     /// Adds a person.
@@ -178,7 +186,7 @@ impl Identities {
     }
 
     /// The identity these words prove, or `Unauthorized` without saying which of them was wrong.
-    pub async fn prove(&self, email: &str, password: Zeroizing<String>) -> Result<Identity> {
+    pub async fn prove(&self, caller: &Caller, email: &str, password: Zeroizing<String>) -> Result<Identity> {
         let found = match normalise(email) {
             Ok(email) => self.find(&email).await?,
             Err(_) => None,
@@ -187,7 +195,13 @@ impl Identities {
         let right = self.passwords.verify(password, kept).await?;
         match found {
             Some(identity) if right && identity.status == Status::Active => Ok(identity),
-            _ => Err(Error::Unauthorized),
+            _ => {
+                // By what was tried: whether there is such an account is for nobody to read.
+                let tried = self.audit.pseudonym(&email.trim().to_lowercase());
+                let failed = Event::new("auth.login").failed("wrong e-mail or password, or disabled").about(tried);
+                self.audit.refused(caller, failed).await;
+                Err(Error::Unauthorized)
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
         clock::{Clock, FixedClock},
         environment::Environment,
     },
-    services::{access::Role, identities::Identities, instance},
+    services::{access::Role, audit::Settings, identities::Identities, instance},
 };
 use std::sync::atomic::Ordering;
 use zeroize::Zeroizing;
@@ -23,6 +23,11 @@ struct Bench {
     identities: Identities,
 }
 
+fn audit(documents: &Arc<dyn Documents>, clock: &Arc<FixedClock>, stamp: &Stamp, keyring: &Keyring) -> Arc<Audit> {
+    let (keyring, settings) = (Arc::new(keyring.clone()), Settings::default());
+    Arc::new(Audit::new(documents.clone(), clock.clone(), stamp.clone(), keyring, settings))
+}
+
 async fn bench() -> Bench {
     let clock = Arc::new(FixedClock(1_800_000_000_000.into()));
     let backend = redb::backends::InMemoryBackend::new();
@@ -31,20 +36,27 @@ async fn bench() -> Bench {
     instance::furnish(&*documents, clock.now()).await.unwrap();
     let stamp = Stamp::new(Environment::Production, clock.now());
     let keyring = Keyring::generate((Zeroizing::default(), Vec::new()), clock.now());
-    let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
-    let identities = Identities::new(documents.clone(), clock.clone(), sessions.clone());
+    let audit = audit(&documents, &clock, &stamp, &keyring);
+    let sessions = Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring, audit.clone());
+    let sessions = Arc::new(sessions);
+    let identities = Identities::new(documents.clone(), clock.clone(), sessions.clone(), audit);
     let bench = Bench { clock, documents, stamp, keyring, sessions, identities };
     bench.add("admin@example.cd", vec![Role::Admin]).await;
     bench
 }
 
 impl Bench {
+    fn sessions(&self, stamp: &Stamp, keyring: &Keyring) -> Sessions {
+        let audit = audit(&self.documents, &self.clock, stamp, keyring);
+        Sessions::new(self.documents.clone(), self.clock.clone(), stamp, keyring, audit)
+    }
+
     async fn add(&self, email: &str, roles: Vec<Role>) -> Identity {
         self.identities.add(&Caller::system(), email, secret(PASSWORD), roles).await.unwrap()
     }
 
     async fn login(&self) -> Granted {
-        let identity = self.identities.prove(" Admin@Example.cd ", secret(PASSWORD)).await.unwrap();
+        let identity = self.identities.prove(&Caller::system(), " Admin@Example.cd ", secret(PASSWORD)).await.unwrap();
         self.sessions.open(&Caller::system(), identity, "phone").await.unwrap()
     }
 
@@ -82,8 +94,8 @@ async fn a_login_proves_who_it_is_until_it_expires() {
     bench.wait(1);
     assert!(refused(bench.sessions.verify(&granted.access)), "an expired token passed");
     assert!(bench.refresh(&granted.refresh).await.is_ok());
-    assert!(matches!(bench.identities.prove("admin@example.cd", secret("wrong")).await, Err(Error::Unauthorized)));
-    assert!(matches!(bench.identities.prove("nobody@example.cd", secret(PASSWORD)).await, Err(Error::Unauthorized)));
+    assert!(matches!(bench.identities.prove(&Caller::system(), "admin@example.cd", secret("wrong")).await, Err(Error::Unauthorized)));
+    assert!(matches!(bench.identities.prove(&Caller::system(), "nobody@example.cd", secret(PASSWORD)).await, Err(Error::Unauthorized)));
 }
 
 #[tokio::test]
@@ -127,7 +139,7 @@ async fn nobody_ends_a_session_of_someone_else() {
     let bench = bench().await;
     bench.add("other@example.cd", vec![Role::Operator]).await;
     let granted = bench.login().await;
-    let other = bench.identities.prove("other@example.cd", secret(PASSWORD)).await.unwrap();
+    let other = bench.identities.prove(&Caller::system(), "other@example.cd", secret(PASSWORD)).await.unwrap();
     let other = bench.sessions.open(&Caller::system(), other, "").await.unwrap();
     let session = bench.sessions.verify(&granted.access).unwrap().session.clone();
     let answer = bench.sessions.end(&bench.caller(&other.access), Some(&session)).await;
@@ -140,7 +152,7 @@ async fn what_ended_stays_ended_after_a_restart() {
     let bench = bench().await;
     let granted = bench.login().await;
     bench.sessions.end(&bench.caller(&granted.access), None).await.unwrap();
-    let restarted = Sessions::new(bench.documents.clone(), bench.clock.clone(), &bench.stamp, &bench.keyring);
+    let restarted = bench.sessions(&bench.stamp, &bench.keyring);
     assert!(restarted.verify(&granted.access).is_ok(), "nothing to recall: the test proves nothing");
     restarted.recall().await.unwrap();
     assert!(refused(restarted.verify(&granted.access)));
@@ -153,19 +165,19 @@ async fn a_new_password_or_a_disabled_identity_ends_every_session() {
     let who = "admin@example.cd";
     bench.identities.change_password(&Caller::system(), who, secret("another horse battery staple")).await.unwrap();
     assert!(refused(bench.sessions.verify(&granted.access)));
-    assert!(matches!(bench.identities.prove(who, secret(PASSWORD)).await, Err(Error::Unauthorized)));
+    assert!(matches!(bench.identities.prove(&Caller::system(), who, secret(PASSWORD)).await, Err(Error::Unauthorized)));
 
     let disable = bench.identities.set_status(&Caller::system(), who, identities::Status::Disabled).await;
     assert!(matches!(disable, Err(Error::Conflict(_))), "the last administrator was locked out");
     bench.add("second@example.cd", vec![Role::Admin]).await;
     bench.wait(1);
-    let identity = bench.identities.prove(who, secret("another horse battery staple")).await.unwrap();
+    let identity = bench.identities.prove(&Caller::system(), who, secret("another horse battery staple")).await.unwrap();
     let granted = bench.sessions.open(&Caller::system(), identity, "").await.unwrap();
     assert!(bench.sessions.verify(&granted.access).is_ok());
     bench.identities.set_status(&Caller::system(), who, identities::Status::Disabled).await.unwrap();
     assert!(refused(bench.sessions.verify(&granted.access)));
     assert!(refused(bench.refresh(&granted.refresh).await));
-    assert!(bench.identities.prove(who, secret("another horse battery staple")).await.is_err());
+    assert!(bench.identities.prove(&Caller::system(), who, secret("another horse battery staple")).await.is_err());
 }
 
 #[tokio::test]
@@ -173,7 +185,7 @@ async fn a_token_of_another_instance_environment_key_or_hand_is_refused() {
     let bench = bench().await;
     let granted = bench.login().await;
     let elsewhere = |stamp: &Stamp, keyring: &Keyring| {
-        Sessions::new(bench.documents.clone(), bench.clock.clone(), stamp, keyring).verify(&granted.access).map(drop)
+        bench.sessions(stamp, keyring).verify(&granted.access).map(drop)
     };
     assert!(elsewhere(&bench.stamp, &bench.keyring).is_ok());
     let staging = Stamp { environment: Environment::Staging, ..bench.stamp.clone() };
@@ -208,7 +220,7 @@ async fn an_address_belongs_to_one_identity() {
 #[tokio::test]
 async fn a_proof_of_a_password_changed_meanwhile_opens_nothing() {
     let bench = bench().await;
-    let proven = bench.identities.prove("admin@example.cd", secret(PASSWORD)).await.unwrap();
+    let proven = bench.identities.prove(&Caller::system(), "admin@example.cd", secret(PASSWORD)).await.unwrap();
     bench.wait(1);
     bench
         .identities
