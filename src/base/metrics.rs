@@ -266,7 +266,11 @@ impl Collector for Sampled {
             ("backup_last_success_age_seconds", "How old the last backup is", sample.last_backup.map(age)),
             ("audit_entries", "Entries of the audit log", sample.audit_entries),
             ("audit_seal_lag_seconds", "How far the audit log is behind what happens", sample.audit_lag_seconds),
-            ("audit_witness_age_seconds", "Since the witness had the newest checkpoint", sample.audit_witnessed.map(age)),
+            (
+                "audit_witness_age_seconds",
+                "Since the witness had the newest checkpoint",
+                sample.audit_witnessed.map(age),
+            ),
             (
                 "certificate_end_timestamp_seconds",
                 "When the certificate shown ends",

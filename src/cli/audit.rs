@@ -90,7 +90,8 @@ async fn ask(context: &Context, path: &str) -> Result<Value, Failure> {
 async fn list(context: &Context, wanted: List) -> Result<(), Failure> {
     let List { who, action, object, outcome, from, to, limit } = wanted;
     let mut path = format!("/audit?limit={limit}");
-    let given = [("who", who), ("action", action), ("object", object), ("outcome", outcome), ("from", from), ("to", to)];
+    let given =
+        [("who", who), ("action", action), ("object", object), ("outcome", outcome), ("from", from), ("to", to)];
     for (name, value) in given {
         if let Some(value) = value {
             path.push_str(&format!("&{name}={}", segment(&value)));
@@ -103,8 +104,14 @@ async fn list(context: &Context, wanted: List) -> Result<(), Failure> {
         .flatten()
         .map(|entry| ["index", "time", "who", "action", "object", "outcome"].map(|name| word(&entry[name])))
         .collect();
-    let header =
-        ["cli.audit.index", "cli.audit.time", "cli.audit.who", "cli.audit.action", "cli.audit.object", "cli.audit.outcome"];
+    let header = [
+        "cli.audit.index",
+        "cli.audit.time",
+        "cli.audit.who",
+        "cli.audit.action",
+        "cli.audit.object",
+        "cli.audit.outcome",
+    ];
     context.answer(&data, || output::table(header.map(|key| text(context.language, key)), &rows))
 }
 
@@ -140,12 +147,7 @@ async fn prove(context: &Context, index: u64, path: Option<&Path>) -> Result<(),
     }
 }
 
-async fn verify(
-    context: &Context,
-    file: Option<&Path>,
-    keys: &[String],
-    against: &[PathBuf],
-) -> Result<(), Failure> {
+async fn verify(context: &Context, file: Option<&Path>, keys: &[String], against: &[PathBuf]) -> Result<(), Failure> {
     let key = |key: &String| {
         let fault = || Failure::new(Code::Usage, Fault::new("cli.audit.key").with("key", key));
         key.parse::<Signer>().map_err(|()| fault())
@@ -226,9 +228,10 @@ fn tell(context: &Context, verdict: &Verdict) -> Result<(), Failure> {
             "message": context.words(&wrong.fault()),
         })
     });
-    let restored = verdict.restored.iter().map(|restored| {
-        json!({ "lineage": restored.lineage, "from": restored.from, "lost": restored.lost })
-    });
+    let restored = verdict
+        .restored
+        .iter()
+        .map(|restored| json!({ "lineage": restored.lineage, "from": restored.from, "lost": restored.lost }));
     let document = json!({
         "sound": verdict.wrong.is_empty(),
         "origin": verdict.origin,

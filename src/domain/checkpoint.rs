@@ -65,8 +65,7 @@ impl Signer {
     }
 
     fn id(&self) -> [u8; 4] {
-        let hash =
-            Sha256::new().chain_update(&self.name).chain_update([b'\n', ED25519_NOTE]).chain_update(self.public);
+        let hash = Sha256::new().chain_update(&self.name).chain_update([b'\n', ED25519_NOTE]).chain_update(self.public);
         let [a, b, c, d, ..] = <[u8; 32]>::from(hash.finalize());
         [a, b, c, d]
     }
@@ -131,7 +130,8 @@ mod tests {
         // The example of golang.org/x/mod/sumdb/note.
         let key: Signer = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW".parse().unwrap();
         assert_eq!(key.to_string(), "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW");
-        let text = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
+        let text =
+            "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
         let signature = "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=";
         let bytes = STANDARD.decode(signature).unwrap();
         let (id, signature) = bytes.split_first_chunk::<4>().unwrap();

@@ -29,8 +29,8 @@ pub use spec::openapi;
 use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
-        audit::Audit, backups::Backups, collections::Collections, documents::Documents, health::Health, identities::Identities,
-        sessions::Sessions,
+        audit::Audit, backups::Backups, collections::Collections, documents::Documents, health::Health,
+        identities::Identities, sessions::Sessions,
     },
 };
 use poem::{Endpoint, Response};

@@ -94,10 +94,7 @@ pub fn assemble(
 ) -> Result<Opened, Problem> {
     let documents: Arc<dyn Documents> = store;
     let keyring = Arc::new(keyring);
-    let settings = audit::Settings {
-        witness: config.audit.witness.clone(),
-        keep_days: config.audit.keep_days,
-    };
+    let settings = audit::Settings { witness: config.audit.witness.clone(), keep_days: config.audit.keep_days };
     let audit = Audit::new(documents.clone(), clock.clone(), stamp.clone(), keyring.clone(), settings);
     let audit = Arc::new(audit);
     let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring, audit.clone()));

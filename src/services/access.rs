@@ -89,12 +89,7 @@ impl Caller {
     }
 
     pub fn origin(&self) -> Origin {
-        Origin {
-            actor: self.actor(),
-            request: self.request.clone(),
-            trace: self.trace.clone(),
-            grounds: String::new(),
-        }
+        Origin { actor: self.actor(), request: self.request.clone(), trace: self.trace.clone(), grounds: String::new() }
     }
 }
 

@@ -225,7 +225,10 @@ mod tests {
                     assert!(!verify_inclusion(index as u64 + 1, size as u64, &leaves[index], &path, &root));
                     let longer = [path.as_slice(), &[root]].concat();
                     assert!(!verify_inclusion(index as u64, size as u64, &leaves[index], &longer, &root));
-                    assert!(path.is_empty() || !verify_inclusion(index as u64, size as u64, &leaves[index], &path[1..], &root));
+                    assert!(
+                        path.is_empty()
+                            || !verify_inclusion(index as u64, size as u64, &leaves[index], &path[1..], &root)
+                    );
                 }
             }
             for old in (1 + size % step..=size).step_by(step) {

@@ -7,7 +7,10 @@ mod routes;
 use super::{State, error, exchange::Exchange};
 use crate::services::{Error, audit::Event};
 use futures_util::{FutureExt, TryStreamExt, stream};
-use poem::{Body, Endpoint, Request, Response, Result, http::{Method, StatusCode}};
+use poem::{
+    Body, Endpoint, Request, Response, Result,
+    http::{Method, StatusCode},
+};
 use routes::Routes;
 use std::{io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::time::timeout;

@@ -89,7 +89,9 @@ mod tests {
     #[test]
     fn only_streams_and_backups_are_long() {
         let long = |path: &str| is_long(&Request::builder().uri_str(format!("/api/v1/{path}")).finish());
-        for path in ["admin/backups", "admin/backups/verify", "collections/c/import", "collections/c/export", "audit/export"] {
+        for path in
+            ["admin/backups", "admin/backups/verify", "collections/c/import", "collections/c/export", "audit/export"]
+        {
             assert!(long(path), "{path}");
         }
         for path in ["collections/c/documents/import", "collections/export", "admin/identities", ""] {

@@ -47,9 +47,8 @@ fn change(record: &Record, pseudonyms: &Pseudonyms) -> Entry {
         Action::Delete => "delete",
     };
     let noun = collection.strip_prefix("system.").unwrap_or("documents");
-    let image = |image: &Option<bson::RawDocumentBuf>| {
-        image.as_ref().map(|image| pseudonyms.image(collection, id, image))
-    };
+    let image =
+        |image: &Option<bson::RawDocumentBuf>| image.as_ref().map(|image| pseudonyms.image(collection, id, image));
     Entry {
         who: pseudonyms.actor(&origin.actor),
         subject: (collection == IDENTITIES).then(|| pseudonyms.actor(id)),

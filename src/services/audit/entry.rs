@@ -156,7 +156,12 @@ mod tests {
 
     #[test]
     fn a_leaf_comes_back_and_its_text_begins_with_its_index() {
-        let entry = Entry { index: 7, who: "~a".into(), subject: Some("~b".into()), ..Entry::new("a.b".into(), Outcome::Denied) };
+        let entry = Entry {
+            index: 7,
+            who: "~a".into(),
+            subject: Some("~b".into()),
+            ..Entry::new("a.b".into(), Outcome::Denied)
+        };
         let leaf = Leaf::new(&entry).unwrap();
         assert!(leaf.text.starts_with("{\"index\":7,"), "{}", leaf.text);
         let mut document = rawdoc! { "_id": id(7) };

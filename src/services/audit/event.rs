@@ -114,9 +114,11 @@ mod tests {
 
     #[test]
     fn an_address_is_cut_to_its_network() {
-        for (address, cut) in
-            [("192.0.2.77", "192.0.2.0/24"), ("2001:db8:1:2:3::4", "2001:db8:1::/48"), ("::ffff:10.1.2.3", "10.1.2.0/24")]
-        {
+        for (address, cut) in [
+            ("192.0.2.77", "192.0.2.0/24"),
+            ("2001:db8:1:2:3::4", "2001:db8:1::/48"),
+            ("::ffff:10.1.2.3", "10.1.2.0/24"),
+        ] {
             assert_eq!(network(address.parse().unwrap()), cut);
         }
     }

@@ -13,10 +13,7 @@ use crate::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 /// The format's number.
 pub const FORMAT: u64 = 1;
@@ -128,7 +125,9 @@ impl Lines {
             let id = tile_id(Place { level: 0, index: tile });
             let before = tile.checked_sub(1).map(|index| tile_id(Place { level: 0, index }));
             let found = self.snapshot.documents(TILES, before.as_deref(), 1)?;
-            if let Some(document) = found.first().filter(|document| document.get_str("_id").is_ok_and(|found| found == id)) {
+            if let Some(document) =
+                found.first().filter(|document| document.get_str("_id").is_ok_and(|found| found == id))
+            {
                 return Ok(entry::hashes(document.get_binary("hashes").map_err(unsound)?.bytes));
             }
         }

@@ -27,7 +27,10 @@ pub use verify::{Kind, Restored, Verdict, Verifier, Wrong, verify_proof};
 
 use super::{Error, Result, access::Caller, instance::Stamp, keyring::Keyring};
 use crate::{
-    base::{clock::{SharedClock, Timestamp}, random},
+    base::{
+        clock::{SharedClock, Timestamp},
+        random,
+    },
     domain::checkpoint::Signer,
     ports::documents::{Batch, Change, Documents, Expect, Operation},
     services::keyring::Purpose,
@@ -179,8 +182,7 @@ impl Audit {
     }
 
     async fn commit(&self, caller: &Caller, operations: Vec<Operation>) -> Result<()> {
-        let batch =
-            Batch { time: self.clock.now(), origin: caller.origin(), operations, check: None, receipt: None };
+        let batch = Batch { time: self.clock.now(), origin: caller.origin(), operations, check: None, receipt: None };
         self.documents.commit(batch).await?;
         Ok(())
     }

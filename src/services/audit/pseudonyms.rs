@@ -27,11 +27,7 @@ impl Pseudonyms {
         let oldest = keyring.versions(Purpose::AuditSigning).next();
         let material = oldest.unwrap_or_else(|| keyring.current(Purpose::AuditSigning)).material.as_slice();
         let key = |label: &str| Key::new(HMAC_SHA256, &*derived(material, &["debrouille audit ", label].concat()));
-        Self {
-            subjects: derived(material, "debrouille audit subjects"),
-            names: key("names"),
-            images: key("images"),
-        }
+        Self { subjects: derived(material, "debrouille audit subjects"), names: key("names"), images: key("images") }
     }
 
     /// Of an identity.

@@ -112,7 +112,8 @@ impl Audit {
             all.push(rawdoc! { "object": name });
         }
         if let Some(outcome) = outcome {
-            let known = [Outcome::Allowed, Outcome::Denied, Outcome::Failed].iter().any(|known| known.name() == outcome);
+            let known =
+                [Outcome::Allowed, Outcome::Denied, Outcome::Failed].iter().any(|known| known.name() == outcome);
             if !known {
                 return Err(Error::Invalid(Fault::new("audit.outcome").at("outcome").with("outcome", outcome)));
             }
@@ -126,8 +127,7 @@ impl Audit {
             }
         }
         if let Some(cursor) = cursor {
-            let last: u64 =
-                cursor.parse().map_err(|_| Error::Unreadable(Fault::new("audit.cursor").at("cursor")))?;
+            let last: u64 = cursor.parse().map_err(|_| Error::Unreadable(Fault::new("audit.cursor").at("cursor")))?;
             all.push(rawdoc! { "_id": { "$lt": entry::id(last) } });
         }
         if all.is_empty() {

@@ -37,7 +37,8 @@ impl Repeats {
         };
         let subject = event.subject.clone().unwrap_or_default();
         let (action, outcome) = (event.action, event.outcome.name());
-        let mut key = Key { actor: caller.actor(), action, outcome, object: object + "\0" + &subject, why: event.why.clone() };
+        let mut key =
+            Key { actor: caller.actor(), action, outcome, object: object + "\0" + &subject, why: event.why.clone() };
         if self.0.len() >= MOST && !self.0.contains_key(&key) {
             key = Key { actor: String::new(), object: String::new(), why: String::new(), ..key };
         }

@@ -32,40 +32,54 @@ struct Gathered {
     entries: Vec<(Entry, Timestamp)>,
     /// Events that leave the waiting room.
     pending: Vec<String>,
-    /// The journal was read to its end.
-    ended: bool,
+    /// The time of the last record read; `None`: the journal was read to its end.
+    until: Option<Timestamp>,
+}
+
+struct Sealed {
+    entries: u64,
+    until: Option<Timestamp>,
 }
 
 impl Audit {
     /// Seals all there is. Answers how many entries that made.
     pub async fn seal(&self) -> Result<u64> {
-        let mut held = self.state.lock().await;
         let mut sealed = 0;
         loop {
             let asked = self.clock.now();
-            // Left empty by an error: what the store then holds is read anew.
-            let mut state = match held.take() {
-                Some(state) => state,
-                None => self.load().await?,
-            };
-            let gathered = self.gather(&mut state).await?;
-            let ended = gathered.ended;
-            if !gathered.entries.is_empty() {
-                sealed += gathered.entries.len() as u64;
-                self.append(&mut state, gathered).await?;
-            }
-            *held = Some(state);
-            if ended {
-                self.sealed.store(asked.0, Ordering::Relaxed);
+            let Sealed { entries, until } = self.seal_some().await?;
+            sealed += entries;
+            self.sealed.store(until.unwrap_or(asked).0, Ordering::Relaxed);
+            if until.is_none() {
                 return Ok(sealed);
             }
         }
     }
 
-    /// Seals all there is, told floods included: before a stop.
+    /// One commit. Who reads the log gets a turn between two.
+    async fn seal_some(&self) -> Result<Sealed> {
+        let mut held = self.state.lock().await;
+        // Left empty by an error: what the store then holds is read anew.
+        let mut state = match held.take() {
+            Some(state) => state,
+            None => self.load().await?,
+        };
+        let gathered = self.gather(&mut state).await?;
+        let (entries, until) = (gathered.entries.len() as u64, gathered.until);
+        if entries > 0 {
+            self.append(&mut state, gathered).await?;
+        }
+        *held = Some(state);
+        Ok(Sealed { entries, until })
+    }
+
+    /// Seals all there is, told floods included, and leaves the witness its checkpoint: before a stop.
     pub async fn finish(&self) -> Result<()> {
         self.tell_repeats(true).await?;
         self.seal().await?;
+        if let (_, Some(fault)) = self.witness(true).await? {
+            tracing::warn!(%fault, "the witness is behind");
+        }
         Ok(())
     }
 
@@ -97,6 +111,7 @@ impl Audit {
             let mut bytes = 1;
             for record in &records {
                 state.position = record.sequence;
+                gathered.until = Some(record.time);
                 bytes += weight(record);
                 let Some(entry) = derive::entry(record, &self.pseudonyms)? else { continue };
                 gathered.entries.push((entry, record.time));
@@ -105,7 +120,7 @@ impl Audit {
                 }
             }
             if records.len() < rows {
-                gathered.ended = true;
+                gathered.until = None;
                 break;
             }
             rows = (CHUNK / (bytes / records.len()).max(1)).clamp(1, MOST_RECORDS);
@@ -137,8 +152,9 @@ impl Audit {
     async fn append(&self, state: &mut State, gathered: Gathered) -> Result<()> {
         let now = self.clock.now();
         let before = state.edge.size();
-        let ended_lineage = (before > 0 && gathered.entries.first().is_some_and(|(entry, _)| entry.action == "audit.epoch"))
-            .then(|| state.note.clone());
+        let ended_lineage = (before > 0
+            && gathered.entries.first().is_some_and(|(entry, _)| entry.action == "audit.epoch"))
+        .then(|| state.note.clone());
         let mut operations = Vec::new();
         let mut full = Vec::new();
         for (mut entry, at) in gathered.entries {

@@ -218,11 +218,8 @@ impl Verifier {
 
     /// What the log says of itself.
     fn own(&mut self, line: &[u8]) {
-        const MARK: &[u8] = b"\"action\":\"audit.";
-        if !line.windows(MARK.len()).take(256).any(|window| window == MARK) {
-            return;
-        }
-        let Some(entry) = std::str::from_utf8(line).ok().and_then(Entry::parse) else { return };
+        let text = std::str::from_utf8(line).ok().filter(|text| text.contains("\"action\":\"audit."));
+        let Some(entry) = text.and_then(Entry::parse) else { return };
         let details = entry.details.unwrap_or_default();
         let number = |details: &Map<String, Value>, name: &str| details.get(name).and_then(Value::as_u64);
         match entry.action.as_str() {

@@ -353,7 +353,12 @@ mod tests {
                 revision: 2,
                 before,
                 after,
-                origin: Origin { actor: "a".to_owned(), request: "r".to_owned(), trace: String::new(), grounds: "g@2".to_owned() },
+                origin: Origin {
+                    actor: "a".to_owned(),
+                    request: "r".to_owned(),
+                    trace: String::new(),
+                    grounds: "g@2".to_owned(),
+                },
             };
             let Line::Record(back) = parse(&super::record(&record).unwrap(), 1).unwrap() else { panic!() };
             assert_eq!(back, record);

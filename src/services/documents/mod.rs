@@ -54,7 +54,13 @@ impl Documents {
     }
 
     /// Tells what leaves or enters by the collection, before it does.
-    async fn tell(&self, caller: &Caller, action: &'static str, collection: &str, filter: &bson::RawDocument) -> Result<()> {
+    async fn tell(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        collection: &str,
+        filter: &bson::RawDocument,
+    ) -> Result<()> {
         let mut event = Event::new(action).object(collection);
         if !filter.is_empty() {
             // What it looks for may name a person.

@@ -83,12 +83,7 @@ pub struct Identities {
 }
 
 impl Identities {
-    pub fn new(
-        documents: Arc<dyn Documents>,
-        clock: SharedClock,
-        sessions: Arc<Sessions>,
-        audit: Arc<Audit>,
-    ) -> Self {
+    pub fn new(documents: Arc<dyn Documents>, clock: SharedClock, sessions: Arc<Sessions>, audit: Arc<Audit>) -> Self {
         let deciding = tokio::sync::Mutex::default();
         Self { documents, clock, passwords: Passwords::new(), sessions, audit, deciding }
     }

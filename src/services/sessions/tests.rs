@@ -94,8 +94,14 @@ async fn a_login_proves_who_it_is_until_it_expires() {
     bench.wait(1);
     assert!(refused(bench.sessions.verify(&granted.access)), "an expired token passed");
     assert!(bench.refresh(&granted.refresh).await.is_ok());
-    assert!(matches!(bench.identities.prove(&Caller::system(), "admin@example.cd", secret("wrong")).await, Err(Error::Unauthorized)));
-    assert!(matches!(bench.identities.prove(&Caller::system(), "nobody@example.cd", secret(PASSWORD)).await, Err(Error::Unauthorized)));
+    assert!(matches!(
+        bench.identities.prove(&Caller::system(), "admin@example.cd", secret("wrong")).await,
+        Err(Error::Unauthorized)
+    ));
+    assert!(matches!(
+        bench.identities.prove(&Caller::system(), "nobody@example.cd", secret(PASSWORD)).await,
+        Err(Error::Unauthorized)
+    ));
 }
 
 #[tokio::test]
@@ -171,7 +177,8 @@ async fn a_new_password_or_a_disabled_identity_ends_every_session() {
     assert!(matches!(disable, Err(Error::Conflict(_))), "the last administrator was locked out");
     bench.add("second@example.cd", vec![Role::Admin]).await;
     bench.wait(1);
-    let identity = bench.identities.prove(&Caller::system(), who, secret("another horse battery staple")).await.unwrap();
+    let identity =
+        bench.identities.prove(&Caller::system(), who, secret("another horse battery staple")).await.unwrap();
     let granted = bench.sessions.open(&Caller::system(), identity, "").await.unwrap();
     assert!(bench.sessions.verify(&granted.access).is_ok());
     bench.identities.set_status(&Caller::system(), who, identities::Status::Disabled).await.unwrap();
@@ -184,9 +191,7 @@ async fn a_new_password_or_a_disabled_identity_ends_every_session() {
 async fn a_token_of_another_instance_environment_key_or_hand_is_refused() {
     let bench = bench().await;
     let granted = bench.login().await;
-    let elsewhere = |stamp: &Stamp, keyring: &Keyring| {
-        bench.sessions(stamp, keyring).verify(&granted.access).map(drop)
-    };
+    let elsewhere = |stamp: &Stamp, keyring: &Keyring| bench.sessions(stamp, keyring).verify(&granted.access).map(drop);
     assert!(elsewhere(&bench.stamp, &bench.keyring).is_ok());
     let staging = Stamp { environment: Environment::Staging, ..bench.stamp.clone() };
     assert!(refused(elsewhere(&staging, &bench.keyring)), "a token of another environment passed");
