@@ -371,7 +371,7 @@ async fn over_a_hundred_thousand_entries_every_tampering_is_found_and_named() {
         let wrong = verify(lines, keys.clone(), Vec::new()).wrong;
         wrong.first().map(|wrong| (wrong.index, wrong.kind))
     };
-    for _ in 0..8 {
+    for _ in 0..4 {
         let at = 1 + draw(places.len() - 2);
         let (index, place) = (at as u64, places[at]);
         let other_words = lines[place].replacen("allowed", "denied", 1);
@@ -448,7 +448,7 @@ fn fork(log: &Log, lines: &[&str], place: usize, index: u64) -> (Vec<String>, No
 #[test]
 fn ids_are_numbers_in_order() {
     assert_eq!((entry::id(7).len(), number(&entry::id(u64::MAX))), (20, Some(u64::MAX)));
-    assert!(entry::id(99) < entry::id(100) && entry::id(u64::MAX) < state::HEAD.to_owned());
+    assert!(entry::id(99) < entry::id(100) && entry::id(u64::MAX).as_str() < state::HEAD);
 }
 
 /// How long a million entries take. `cargo test --release --lib a_million -- --ignored --nocapture`

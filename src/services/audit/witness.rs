@@ -43,11 +43,14 @@ impl Audit {
     async fn leave(&self, note: String) -> Result<Option<Fault>> {
         let paths = self.settings.witness.iter().map(|path| self.file(path)).collect::<Vec<_>>();
         let written = tokio::task::spawn_blocking(move || {
-            let failed = paths.iter().filter_map(|path| {
-                let error = files::replace(path, note.as_bytes()).err()?;
-                Some(Fault::new("audit.witness").at(path.display().to_string()).with("cause", error))
-            });
-            failed.last()
+            let mut failed = None;
+            // Each gets it, whether or not another does.
+            for path in paths {
+                if let Err(error) = files::replace(&path, note.as_bytes()) {
+                    failed = Some(Fault::new("audit.witness").at(path.display().to_string()).with("cause", error));
+                }
+            }
+            failed
         });
         written.await.map_err(|error| Error::Internal(Box::new(error)))
     }
