@@ -72,3 +72,42 @@ fn what_was_done_is_listed_exported_and_verified_elsewhere() {
     assert!(witness.starts_with("debrouille-appliance/"), "{witness}");
     instance.answer(&["audit", "verify", "--against", "witness"]);
 }
+
+#[test]
+fn a_restored_instance_continues_the_log_under_the_next_lineage() {
+    let instance = Instance { folder: tempfile::tempdir().unwrap() };
+    instance.write("appliance.toml", "");
+    let recipient = instance.answer(&["backup", "keys", "generate", "-o", "key"])["recipient"].clone();
+    let recipient = recipient.as_str().unwrap();
+    let text = format!("[instance]\nenvironment = \"development\"\n[backup]\nrecipients = [\"{recipient}\"]\n");
+    instance.write("appliance.toml", &text);
+    instance.answer(&["init", "--environment", "development", "--hostname", "localhost"]);
+    instance.answer(&["collection", "create", "places"]);
+    instance.write("places.ndjson", &places(300));
+    instance.answer(&["import", "places", "places.ndjson"]);
+    let note = |name: &str| instance.write(name, &stdout(&instance.run(&["audit", "checkpoint"])));
+    note("before");
+    instance.answer(&["backup", "create"]);
+    // What the restore will lose.
+    instance.answer(&["collection", "create", "lost"]);
+    note("lost");
+    instance.answer(&["restore", "--from", "data/backups", "--identity", "key", "--any-signer", "--into", "other"]);
+    let there = |words: &[&str]| {
+        let output = crate::run(instance.command(words).args(["--data-dir", "other", "--json"]));
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {}", stderr(&output));
+        serde_json::from_str::<Value>(&stdout(&output)).unwrap()
+    };
+    let key = instance.answer(&["audit", "key"])["keys"][0].as_str().unwrap().to_owned();
+    // The first command seals what the backup brought; the second sees it.
+    there(&["collection", "list"]);
+    let verified = there(&["audit", "verify", "--key", &key, "--against", "before", "--against", "lost"]);
+    assert_eq!(verified["sound"], true, "{verified}");
+    assert_eq!((&verified["restored"][0]["lineage"], verified["restored"].as_array().unwrap().len()), (&1.into(), 1));
+    assert!(verified["origin"].as_str().unwrap().ends_with("/2"), "{verified}");
+    let epochs = there(&["audit", "list", "--action", "audit.epoch"]);
+    assert_eq!(epochs.as_array().unwrap().len(), 2);
+    assert_eq!(epochs[0]["details"]["continues"]["lineage"], 1);
+    // Where nothing was restored, the same checkpoints simply hold.
+    let verified = instance.answer(&["audit", "verify", "--against", "before", "--against", "lost"]);
+    assert_eq!((&verified["sound"], &verified["restored"]), (&true.into(), &Value::Array(Vec::new())));
+}

@@ -56,6 +56,9 @@ pub const TILES: &str = "system.tiles";
 /// The head, and the checkpoint that completed each tile or ended a lineage.
 pub const CHECKPOINTS: &str = "system.checkpoints";
 
+/// Readings that may wait for a disk that takes writes again.
+const MOST_OWED: usize = 1000;
+
 /// What the log is told by its configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -75,6 +78,8 @@ pub struct Audit {
     /// As of the last seal; `None` until it is read, or when the last seal's outcome is not known.
     state: tokio::sync::Mutex<Option<State>>,
     repeats: Mutex<Repeats>,
+    /// Readings while nothing could be written.
+    owed: Mutex<Vec<(Caller, Event)>>,
     /// When everything recorded was last sealed, in milliseconds.
     sealed: AtomicI64,
     witnessed: Mutex<Witnessed>,
@@ -98,6 +103,7 @@ impl Audit {
             settings,
             state: tokio::sync::Mutex::default(),
             repeats: Mutex::default(),
+            owed: Mutex::default(),
             witnessed: Mutex::default(),
         }
     }
@@ -119,6 +125,19 @@ impl Audit {
     pub async fn record(&self, caller: &Caller, event: Event) -> Result<()> {
         let operation = self.operation(caller, event)?;
         self.commit(caller, vec![operation]).await
+    }
+
+    /// As [`Audit::record`], for reading, which goes on where nothing can be written: what cannot be told now is owed,
+    /// and told with its time once it can.
+    pub async fn record_reading(&self, caller: &Caller, event: Event) -> Result<()> {
+        let Err(error) = self.record(caller, event.clone()).await else { return Ok(()) };
+        tracing::warn!(%error, action = event.action, actor = caller.actor(), "read, and not yet in the audit log");
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        if owed.len() >= MOST_OWED {
+            return Err(error);
+        }
+        owed.push((caller.clone(), event.with("at", self.clock.now().rfc3339())));
+        Ok(())
     }
 
     /// As [`Audit::record`], for what may come in floods: the same again within a minute is only counted.

@@ -66,7 +66,12 @@ impl Audit {
     /// The right to read the log; that it was asked is told before anything is answered.
     pub(super) async fn reader(&self, caller: &Caller, what: &'static str) -> Result<()> {
         access::decide(caller, Action::View, Resource::Module("audit"))?;
-        self.record_once(caller, Event::new("audit.read").object(what)).await
+        let event = Event::new("audit.read").object(what);
+        let new = self.repeats().is_new(caller, &event, self.clock.now());
+        match new {
+            true => self.record_reading(caller, event).await,
+            false => Ok(()),
+        }
     }
 
     pub async fn list(&self, caller: &Caller, search: &Search) -> Result<Found> {

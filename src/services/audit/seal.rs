@@ -18,7 +18,7 @@ use crate::{
 };
 use bson::{RawDocumentBuf, rawdoc};
 use serde_json::{Value, json};
-use std::sync::atomic::Ordering;
+use std::sync::{PoisonError, atomic::Ordering};
 
 /// Entries of one commit: with their events and tiles they stay below what a batch may hold.
 const MOST_ENTRIES: usize = 400;
@@ -83,11 +83,19 @@ impl Audit {
         Ok(())
     }
 
-    /// Tells how often went on what was told once.
+    /// Tells how often went on what was told once, and what is owed.
     pub async fn tell_repeats(&self, all: bool) -> Result<()> {
         let due = self.repeats().due(self.clock.now(), all);
         for (caller, event) in due {
             self.record(&caller, event).await?;
+        }
+        let owed = std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner));
+        for (place, (caller, event)) in owed.iter().enumerate() {
+            if let Err(error) = self.record(caller, event.clone()).await {
+                let rest = owed.iter().skip(place).cloned();
+                self.owed.lock().unwrap_or_else(PoisonError::into_inner).extend(rest);
+                return Err(error);
+            }
         }
         Ok(())
     }

@@ -332,6 +332,32 @@ async fn the_log_is_searched_newest_first_a_page_at_a_time() {
 }
 
 #[tokio::test]
+async fn reading_goes_on_where_nothing_can_be_written_and_is_told_later() {
+    let mut log = Log::open().await;
+    log.tell(3).await;
+    log.audit.seal().await.unwrap();
+    let documents = std::mem::replace(&mut log.audit.documents, closed().await);
+    log.audit.record_reading(&person(), Event::new("documents.export").object("places")).await.unwrap();
+    assert!(log.audit.record(&person(), Event::new("backups.create")).await.is_err(), "no audit, no action");
+    assert!(log.audit.tell_repeats(false).await.is_err());
+    log.audit.documents = documents;
+    log.clock.0.fetch_add(5000, Relaxed);
+    log.audit.tell_repeats(false).await.unwrap();
+    let entries = log.entries().await;
+    let late: Vec<_> = entries.iter().filter(|entry| entry.action == "documents.export").collect();
+    assert_eq!(late.len(), 1);
+    assert_eq!(late[0].details.as_ref().unwrap()["at"], Timestamp(START).rfc3339());
+    assert!(late[0].who.starts_with('~'));
+}
+
+/// A store that takes nothing any more.
+async fn closed() -> Arc<dyn Documents> {
+    let log = Log::open().await;
+    log.documents.close().await.unwrap();
+    log.documents
+}
+
+#[tokio::test]
 async fn the_witness_gets_the_newest_checkpoint_and_a_lost_disk_stops_nothing() {
     let mut log = Log::open().await;
     let folder = tempfile::tempdir().unwrap();

@@ -53,7 +53,7 @@ impl Documents {
         Self { store, clock, limits, rules: Arc::default(), audit }
     }
 
-    /// Tells what leaves or enters by the collection, before it does.
+    /// Tells what leaves the collection, before it does.
     async fn tell(
         &self,
         caller: &Caller,
@@ -66,7 +66,7 @@ impl Documents {
             // What it looks for may name a person.
             event = event.with("filter", self.audit.pseudonym(&format!("{filter:?}")));
         }
-        self.audit.record(caller, event).await
+        self.audit.record_reading(caller, event).await
     }
 
     async fn rules(&self, collection: &str) -> Result<Arc<Rules>> {
