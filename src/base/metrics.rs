@@ -73,6 +73,11 @@ pub struct Sample {
     pub read_only: Option<bool>,
     pub last_backup: Option<Timestamp>,
     pub certificate_end: Option<Timestamp>,
+    pub audit_entries: Option<u64>,
+    /// How far the audit log is behind.
+    pub audit_lag_seconds: Option<u64>,
+    /// When the witness last had the newest checkpoint.
+    pub audit_witnessed: Option<Timestamp>,
 }
 
 pub struct Metrics {
@@ -259,6 +264,13 @@ impl Collector for Sampled {
             ("journal_bytes", "What they take", sample.journal_bytes),
             ("backup_last_success_timestamp_seconds", "When the last backup ended", sample.last_backup.map(seconds)),
             ("backup_last_success_age_seconds", "How old the last backup is", sample.last_backup.map(age)),
+            ("audit_entries", "Entries of the audit log", sample.audit_entries),
+            ("audit_seal_lag_seconds", "How far the audit log is behind what happens", sample.audit_lag_seconds),
+            (
+                "audit_witness_age_seconds",
+                "Since the witness had the newest checkpoint",
+                sample.audit_witnessed.map(age),
+            ),
             (
                 "certificate_end_timestamp_seconds",
                 "When the certificate shown ends",

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand; no rules, only words and tables.
 
 mod access;
+mod audit;
 mod backup;
 mod client;
 mod collection;
@@ -75,6 +76,8 @@ enum Command {
     #[command(subcommand)]
     Access(access::Command),
     #[command(subcommand)]
+    Audit(audit::Command),
+    #[command(subcommand)]
     Backup(backup::Command),
     Restore(restore::Arguments),
     #[command(subcommand)]
@@ -134,6 +137,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::User(command) => user::run(context, command).await,
         Command::Policy(command) => policy::run(context, command).await,
         Command::Access(command) => access::run(context, command).await,
+        Command::Audit(command) => audit::run(context, command).await,
         Command::Backup(command) => backup::run(context, command).await,
         Command::Restore(arguments) => restore::run(context, arguments).await,
         Command::Tls(command) => tls::run(context, command),

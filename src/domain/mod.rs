@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod bucket;
+pub mod checkpoint;
 pub mod collection;
 pub mod cursor;
 pub mod decimal;
@@ -12,6 +13,7 @@ pub mod index;
 pub mod json;
 pub mod key;
 pub mod limits;
+pub mod merkle;
 pub mod path;
 pub mod plan;
 pub mod policy;

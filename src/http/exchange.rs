@@ -15,7 +15,7 @@ use poem::{
 };
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 pub struct Exchange {
@@ -31,6 +31,8 @@ pub struct Exchange {
     /// Where it comes from, proxies that are trusted left out; none over the control socket.
     pub address: Option<IpAddr>,
     counted: Mutex<Option<Counted>>,
+    /// Who has proven to ask, once somebody has.
+    pub by: OnceLock<Caller>,
 }
 
 /// Only the server says these of a caller; what comes from outside is dropped.
@@ -55,6 +57,7 @@ impl Exchange {
             canonical: text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("ejson=canonical")),
             address,
             counted: Mutex::default(),
+            by: OnceLock::new(),
             state: state.clone(),
         });
         request.extensions_mut().insert(exchange.clone());

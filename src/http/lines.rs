@@ -14,7 +14,7 @@ use crate::{
     services::{
         Error, Result,
         access::Caller,
-        documents::{Import, Lines, Progress, Search},
+        documents::{Import, Progress, Search},
     },
 };
 use bytes::Bytes;
@@ -107,7 +107,7 @@ impl Routes {
     }
 }
 
-fn ndjson(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Response {
+pub(super) fn ndjson(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Response {
     Response::builder().content_type(NDJSON).body(Body::from_bytes_stream(chunks))
 }
 
@@ -117,7 +117,10 @@ fn received(receiver: mpsc::Receiver<io::Result<Bytes>>) -> impl Stream<Item = i
 
 /// Reads the snapshot on a blocking thread, no faster than the reader takes it; given up when the reader stands still,
 /// for a snapshot pins pages. An error cuts the stream, so that a part is never taken for the whole.
-fn download(exchange: &Arc<Exchange>, lines: Lines) -> impl Stream<Item = io::Result<Bytes>> + use<> {
+pub(super) fn download<L>(exchange: &Arc<Exchange>, lines: L) -> impl Stream<Item = io::Result<Bytes>> + use<L>
+where
+    L: Iterator<Item = Result<Vec<u8>>> + Send + 'static,
+{
     let (sender, receiver) = mpsc::channel(QUEUED);
     let exchange = exchange.clone();
     let runtime = Handle::current();
@@ -312,8 +315,8 @@ fn lines_of(ty: &'static str) -> MetaMediaType {
 /// One report under the envelope, or a stream of them.
 struct Reported(Response);
 
-/// A stream of documents.
-struct Exported(Response);
+/// A stream of documents, or of entries.
+pub(super) struct Exported(pub(super) Response);
 
 impl IntoResponse for Reported {
     fn into_response(self) -> Response {
@@ -344,7 +347,7 @@ impl ApiResponse for Reported {
 impl ApiResponse for Exported {
     fn meta() -> MetaResponses {
         let answer = MetaResponse {
-            description: "A document a line, in the order of their ids.",
+            description: "A document a line, in the order of their ids; of the audit log, as docs/audit.md says.",
             status: Some(200),
             status_range: None,
             content: vec![lines_of("object")],

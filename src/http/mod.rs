@@ -2,6 +2,7 @@
 
 pub mod activity;
 mod address;
+mod audit;
 mod auth;
 mod backups;
 mod body;
@@ -31,7 +32,7 @@ pub use spec::openapi;
 use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
-        access::Access, backups::Backups, collections::Collections, documents::Documents, health::Health,
+        access::Access, audit::Audit, backups::Backups, collections::Collections, documents::Documents, health::Health,
         identities::Identities, limits::Limiter, policies::Policies, sessions::Sessions, trust::Trust,
     },
 };
@@ -52,6 +53,7 @@ pub struct State {
     pub limiter: Arc<Limiter>,
     /// Whose word on where a request comes from is taken.
     pub proxies: Vec<ipnet::IpNet>,
+    pub audit: Arc<Audit>,
     pub health: Arc<Health>,
     pub clock: SharedClock,
     pub environment: Environment,

@@ -74,12 +74,13 @@ impl<'a> ApiExtractor<'a> for By {
     async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
         let exchange = exchange::of(request)?;
         let proof = request.extensions().get::<Arc<Proof>>().ok_or(Error::Unauthorized)?;
-        let subject = proof.required()?;
+        let caller = exchange.caller(proof.required()?);
+        let _ = exchange.by.set(caller.clone());
         // Acting for an organization wants a membership that says so.
         if request.headers().contains_key("x-organization-id") {
             return Err(Error::Forbidden.into());
         }
-        Ok(Self { caller: exchange.caller(subject), exchange })
+        Ok(Self { caller, exchange })
     }
 }
 

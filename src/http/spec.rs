@@ -1,6 +1,6 @@
 //! The API's own description: every operation, as OpenAPI.
 
-use super::{auth, backups, collections, documents, identities, lines, meta, policies, trust};
+use super::{audit, auth, backups, collections, documents, identities, lines, meta, policies, trust};
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 
@@ -14,6 +14,7 @@ type Apis = (
     backups::Routes,
     policies::Routes,
     trust::Routes,
+    audit::Routes,
 );
 pub type Service = OpenApiService<Apis, ()>;
 
@@ -31,6 +32,8 @@ pub enum Tag {
     Access,
     /// For operators
     Administration,
+    /// Who did what: entries, checkpoints, proofs
+    Audit,
 }
 
 pub fn service() -> Service {
@@ -44,6 +47,7 @@ pub fn service() -> Service {
         backups::Routes,
         policies::Routes,
         trust::Routes,
+        audit::Routes,
     );
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")
 }

@@ -25,6 +25,8 @@ pub struct Origin {
     pub actor: String,
     pub request: String,
     pub trace: String,
+    /// The policies that allowed it; empty where none was asked.
+    pub grounds: String,
 }
 
 /// Operations applied in order, all or nothing, each seeing its predecessors, in one durable transaction.

@@ -10,7 +10,10 @@ use crate::{
     },
     http::{peer::LocalPeer, serve::App},
     ports::documents::Documents,
-    services::health::{Health, Phase},
+    services::{
+        audit::Audit,
+        health::{Health, Phase},
+    },
 };
 use std::sync::Arc;
 use tokio::io::DuplexStream;
@@ -20,6 +23,7 @@ const PIPE_BYTES: usize = 256 * 1024;
 pub struct Offline {
     app: App,
     documents: Arc<dyn Documents>,
+    audit: Arc<Audit>,
     stopper: Stopper,
 }
 
@@ -31,7 +35,7 @@ pub async fn offline(config: Config) -> Result<Offline, Problem> {
     let opened = open::open(&config, senses.clock.clone()).await?;
     let stopper = Stopper::default();
     let app = serve::app(&config, &opened, &senses, &stopper);
-    Ok(Offline { app, documents: opened.documents, stopper })
+    Ok(Offline { app, documents: opened.documents, audit: opened.audit, stopper })
 }
 
 impl Offline {
@@ -46,6 +50,10 @@ impl Offline {
     /// Finishes what is under way and closes the store.
     pub async fn close(self) -> Result<(), Problem> {
         self.stopper.drain(std::time::Duration::MAX).await;
+        // Where that fails, what was done is done: the journal keeps it for the next seal.
+        if let Err(error) = self.audit.finish().await {
+            tracing::error!(%error, "the audit log was not sealed");
+        }
         Ok(self.documents.close().await?)
     }
 }

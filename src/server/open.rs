@@ -18,6 +18,7 @@ use crate::{
     services::{
         self,
         access::Access,
+        audit::{self, Audit},
         backups::Backups,
         identities::Identities,
         instance::{self, Stamp},
@@ -35,6 +36,7 @@ pub struct Opened {
     pub stamp: Stamp,
     pub keyring: Arc<Keyring>,
     pub documents: Arc<dyn Documents>,
+    pub audit: Arc<Audit>,
     pub sessions: Arc<Sessions>,
     pub identities: Arc<Identities>,
     pub backups: Arc<Backups>,
@@ -106,12 +108,17 @@ pub fn assemble(
     let keyring = Arc::new(keyring);
     let trust = Arc::new(Trust::new(documents.clone(), clock.clone(), rules(config)?));
     let access = Arc::new(Access::new(stamp.environment, clock.clone(), trust.clone()));
-    let (store, time) = (documents.clone(), clock.clone());
-    let policies = Arc::new(Policies::new(store, time, stamp.environment, access.clone()));
-    let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring, trust.clone()));
-    let throttle = Arc::new(Throttle::new(clock.clone()));
-    let (store, time) = (documents.clone(), clock.clone());
-    let identities = Identities::new(store, time, sessions.clone(), throttle, trust.clone(), access.clone());
+    let store = || documents.clone();
+    let time = || clock.clone();
+    let policies = Arc::new(Policies::new(store(), time(), stamp.environment, access.clone()));
+    let settings = audit::Settings { witness: config.audit.witness.clone(), keep_days: config.audit.keep_days };
+    let audit = Audit::new(store(), time(), stamp.clone(), keyring.clone(), settings, access.clone());
+    let audit = Arc::new(audit);
+    let sessions = Sessions::new(store(), time(), &stamp, &keyring, trust.clone(), audit.clone());
+    let sessions = Arc::new(sessions);
+    let throttle = Arc::new(Throttle::new(time()));
+    let (people, rights) = (sessions.clone(), access.clone());
+    let identities = Identities::new(store(), time(), people, throttle, trust.clone(), rights, audit.clone());
     let identities = Arc::new(identities);
     let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
@@ -121,10 +128,24 @@ pub fn assemble(
     // Its absence fails backups, not the service.
     let target = Arc::new(Folder::at(folder));
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
-    let (store, keys, time) = (documents.clone(), keyring.clone(), clock.clone());
-    let backups = Arc::new(Backups::new(store, target, stamp.clone(), keys, recipients, time, access.clone()));
-    let limiter = Arc::new(Limiter::new(clock.clone(), requests(config)?));
-    Ok(Opened { stamp, keyring, documents, sessions, identities, backups, access, policies, trust, limiter, clock })
+    let (keys, rights) = (keyring.clone(), access.clone());
+    let backups = Backups::new(store(), target, stamp.clone(), keys, recipients, time(), rights, audit.clone());
+    let backups = Arc::new(backups);
+    let limiter = Arc::new(Limiter::new(time(), requests(config)?));
+    Ok(Opened {
+        stamp,
+        keyring,
+        documents,
+        audit,
+        sessions,
+        identities,
+        backups,
+        access,
+        policies,
+        trust,
+        limiter,
+        clock,
+    })
 }
 
 /// How trust moves, as configured.

@@ -22,6 +22,7 @@ use crate::{
     jobs::{self, Scheduler},
     ports::{certificates::Certificates as Issuer, documents::Documents},
     services::{
+        audit::Audit,
         backups::Backups,
         certificates::Certificates,
         health::{Health, Observer, Phase},
@@ -72,6 +73,7 @@ impl Doors {
 /// What an opened instance brings along.
 pub struct Parts {
     pub documents: Arc<dyn Documents>,
+    pub audit: Arc<Audit>,
     pub backups: Arc<Backups>,
     pub sessions: Arc<Sessions>,
     pub trust: Arc<Trust>,
@@ -89,6 +91,7 @@ pub struct Running {
     pub senses: Senses,
     documents: Arc<dyn Documents>,
     trust: Arc<Trust>,
+    audit: Arc<Audit>,
     stopper: Stopper,
     /// Ops answers until the very end, so that the drain can be watched.
     ops_stopper: Stopper,
@@ -116,7 +119,7 @@ impl Running {
         parts: Parts,
         senses: Senses,
     ) -> Result<Self, Problem> {
-        let Parts { documents, backups, sessions, trust, issuer, names, app } = parts;
+        let Parts { documents, audit, backups, sessions, trust, issuer, names, app } = parts;
         let missing = || Problem::new(Kind::Failed, Fault::new("server.port_failed").with("listener", "https"));
         let (https, http) = (doors.address("https").ok_or_else(missing)?, doors.address("http"));
         let shown = Arc::new(Shown::default());
@@ -146,7 +149,7 @@ impl Running {
             serve(&stop, "https", listener, Some(tls), app, limits, &senses);
         }
         let (ops, ops_stopper) = ops;
-        let running = Self { https, http, ops, certificates, senses, documents, trust, stopper, ops_stopper };
+        let running = Self { https, http, ops, certificates, senses, documents, audit, trust, stopper, ops_stopper };
         running.start_jobs(config, backups, sessions);
         running.senses.health.enter(Phase::Serving);
         Ok(running)
@@ -159,19 +162,23 @@ impl Running {
             data: config.instance.data_dir.clone(),
             reserve: config.storage.reserve_mib << 20,
             metrics: metrics.clone(),
-            health,
+            health: health.clone(),
         };
         let journal = Journal {
             documents: self.documents.clone(),
             backups: (!config.backup.recipients.is_empty()).then(|| backups.clone()),
+            audit: self.audit.clone(),
             days: config.storage.journal_days,
             most_bytes: config.storage.journal_mib << 20,
             clock: clock.clone(),
         };
         let age = jobs::backups::Age { backups, metrics: metrics.clone() };
+        let sealing = jobs::audit::Sealing { audit: self.audit.clone(), metrics: metrics.clone(), health };
         let scheduler = Scheduler { clock, metrics, stop: self.stopper.stop() };
         scheduler.start(jobs::health::Observation(observer));
         scheduler.start(age);
+        scheduler.start(sealing);
+        scheduler.start(jobs::audit::Pruning(self.audit.clone()));
         scheduler.start(jobs::journal::Trimming(journal));
         scheduler.start(jobs::sessions::Sweeping(sessions));
         scheduler.start(jobs::trust::Writing(self.trust.clone()));
@@ -192,6 +199,10 @@ impl Running {
         }
         if let Err(error) = self.trust.flush().await {
             tracing::warn!(%error, "the last of what was noted of trust is lost");
+        }
+        // What the journal tells meanwhile stays in it; the next start seals it.
+        if let Err(error) = self.audit.finish().await {
+            tracing::error!(%error, "the audit log was not sealed at the stop");
         }
         let closed = self.documents.close().await;
         self.ops_stopper.abort().await;

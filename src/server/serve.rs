@@ -10,7 +10,7 @@ use super::{
 use crate::{
     base::{
         clock::{SharedClock, Stopwatch, SystemClock},
-        config::Config,
+        config::{Config, Origin},
         metrics::Metrics,
         process,
         stop::Stopper,
@@ -18,11 +18,15 @@ use crate::{
     },
     http::{self, serve::App},
     services::{
+        access::Caller,
+        audit::Event,
         collections::Collections,
         documents::{self, Documents},
         health::{Finding, Health},
     },
 };
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::{sync::Arc, time::Duration};
 
 /// Serves until told to stop. An instance in an unhealthy state is refused, with every reason at once.
@@ -84,6 +88,7 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
         Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
     }
     let opened = open::open(config, senses.clock.clone()).await?;
+    opened.audit.record(&Caller::system(), started(config, &opened)).await?;
     let documents = opened.documents.clone();
     let stopper = Stopper::default();
     let parts = Parts {
@@ -91,6 +96,7 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
         names: preconditions::names(config, &opened.stamp),
         app: app(config, &opened, &senses, &stopper),
         documents: documents.clone(),
+        audit: opened.audit.clone(),
         backups: opened.backups.clone(),
         sessions: opened.sessions.clone(),
         trust: opened.trust.clone(),
@@ -105,6 +111,21 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
     }
 }
 
+/// How this start found its configuration: the whole by its digest, and where each value that is no default was set.
+fn started(config: &Config, opened: &Opened) -> Event {
+    let set = config.entries.iter().filter(|entry| entry.origin != Origin::Default);
+    let origins = set.map(|entry| (entry.setting.key.to_owned(), Value::from(entry.origin.to_string())));
+    let values = config.entries.iter().map(|entry| format!("{}={}\n", entry.setting.key, entry.value));
+    let keys = opened.keyring.keys().iter().map(|key| format!("{} {}", key.purpose.name(), key.version));
+    Event::new("server.start")
+        .with("version", env!("CARGO_PKG_VERSION"))
+        .with("environment", opened.stamp.environment.name())
+        .with("lineage", opened.stamp.lineage)
+        .with("configuration", hex::encode(Sha256::digest(values.collect::<String>())))
+        .with("origins", Value::Object(origins.collect()))
+        .with("keys", keys.collect::<Vec<_>>())
+}
+
 /// The routes over an opened instance.
 pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper) -> App {
     let server = &config.server;
@@ -116,11 +137,18 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         ..documents::Limits::default()
     };
     let state = http::State {
-        documents: Documents::new(store.clone(), senses.clock.clone(), limits, opened.access.clone()),
+        documents: Documents::new(
+            store.clone(),
+            senses.clock.clone(),
+            limits,
+            opened.access.clone(),
+            opened.audit.clone(),
+        ),
         collections: Collections::new(store, senses.clock.clone(), opened.access.clone(), opened.policies.clone()),
         identities: opened.identities.clone(),
         sessions: opened.sessions.clone(),
         backups: opened.backups.clone(),
+        audit: opened.audit.clone(),
         access: opened.access.clone(),
         policies: opened.policies.clone(),
         trust: opened.trust.clone(),

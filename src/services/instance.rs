@@ -4,6 +4,7 @@
 use super::{
     Result as ServiceResult,
     access::Caller,
+    audit,
     identities::IDENTITIES,
     policies::{POLICIES, founding},
     sessions::{REFRESHES, SESSIONS},
@@ -102,7 +103,7 @@ pub fn claim(data: &Path) -> Result<(), StampError> {
 
 /// Defines the appliance's own collections that are not there yet: at init, and after an upgrade that adds one.
 pub async fn furnish(documents: &dyn Documents, now: Timestamp) -> ServiceResult<()> {
-    for (name, definition) in own_collections() {
+    for (name, definition) in own_collections().into_iter().chain(audit::collections()) {
         let indexes =
             |definition: &RawDocumentBuf| definition.get_array("indexes").map(|indexes| indexes.to_owned()).ok();
         let held = documents.describe(name).await?;

@@ -1,7 +1,7 @@
 //! How long the journal remembers: so many days within so many bytes, but what backups have not taken and the last
 //! day in any case.
 
-use super::{Result, backups::Backups, documents::RECEIPT_SECONDS};
+use super::{Result, audit::Audit, backups::Backups, documents::RECEIPT_SECONDS};
 use crate::{
     base::clock::SharedClock,
     ports::documents::{Documents, Retention},
@@ -16,6 +16,8 @@ pub struct Journal {
     pub documents: Arc<dyn Documents>,
     /// Present when backups are configured: what they have not taken stays.
     pub backups: Option<Arc<Backups>>,
+    /// What it has not sealed stays.
+    pub audit: Arc<Audit>,
     pub days: u32,
     pub most_bytes: u64,
     pub clock: SharedClock,
@@ -27,7 +29,7 @@ impl Journal {
         let now = self.clock.now();
         let older_than = now.plus_seconds(-i64::from(self.days) * DAY);
         // A retry within a day is answered from the journal.
-        let mut keep_from = now.plus_seconds(-RECEIPT_SECONDS);
+        let mut keep_from = now.plus_seconds(-RECEIPT_SECONDS).min(self.audit.sealed_until());
         if let Some(backups) = &self.backups {
             let Some(taken) = backups.newest().await? else { return Ok(0) };
             keep_from = keep_from.min(taken);
@@ -42,11 +44,16 @@ mod tests {
     use super::*;
     use crate::{
         backends::documents::embedded::{Embedded, Options},
-        base::clock::{Clock, FixedClock},
+        base::{
+            clock::{Clock, FixedClock},
+            environment::Environment,
+        },
         ports::documents::{Batch, COLLECTIONS, Change, Expect, Operation, Origin},
+        services::{audit::Settings, instance::Stamp, keyring::Keyring},
     };
     use bson::rawdoc;
     use std::sync::atomic::Ordering;
+    use zeroize::Zeroizing;
 
     #[tokio::test]
     async fn size_and_age_let_go_but_never_of_the_last_day() {
@@ -64,10 +71,22 @@ mod tests {
             documents.commit(batch).await.unwrap();
             clock.0.fetch_add(DAY * 1000, Ordering::Relaxed);
         }
+        let keyring = Arc::new(Keyring::generate((Zeroizing::default(), Vec::new()), clock.now()));
+        let stamp = Stamp::new(Environment::Development, clock.now());
+        let audit = Audit::new(
+            documents.clone(),
+            clock.clone(),
+            stamp,
+            keyring,
+            Settings::default(),
+            crate::services::access::bare(documents.clone(), clock.clone()),
+        );
+        let audit = Arc::new(audit);
         // Changes of four, three, two days ago and of yesterday, to the millisecond.
         let journal = |days, most_bytes| Journal {
             documents: documents.clone(),
             backups: None,
+            audit: audit.clone(),
             days,
             most_bytes,
             clock: clock.clone(),

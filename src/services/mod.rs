@@ -1,6 +1,7 @@
 //! Use cases: one file or folder per capability, the only place with rules.
 
 pub mod access;
+pub mod audit;
 pub mod backups;
 pub mod certificates;
 pub mod collections;

@@ -1,6 +1,7 @@
 //! One file per capability, through the real router over the real embedded engine; no socket between.
 
 mod access;
+mod audit;
 mod auth;
 mod backups;
 mod collections;

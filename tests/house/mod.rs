@@ -17,6 +17,7 @@ use debrouille_appliance::{
     ports::documents::Documents as Store,
     services::{
         access::{Access, Caller, Role},
+        audit::{Audit, Settings},
         backups::{Backups, Identity},
         collections::Collections,
         documents::{Documents, Limits as DocumentLimits},
@@ -120,25 +121,30 @@ fn state_at(
     let trust = Arc::new(Trust::new(store.clone(), clock.clone(), Rules::default()));
     let access = Arc::new(Access::new(stamp.environment, clock.clone(), trust.clone()));
     let policies = Arc::new(Policies::new(store.clone(), clock.clone(), stamp.environment, access.clone()));
-    let sessions = Arc::new(Sessions::new(store.clone(), clock.clone(), stamp, keyring, trust.clone()));
+    let keys = Arc::new(keyring.clone());
+    let (kept, time, own) = (store.clone(), clock.clone(), stamp.clone());
+    let audit = Arc::new(Audit::new(kept, time, own, keys.clone(), Settings::default(), access.clone()));
+    let (kept, time) = (store.clone(), clock.clone());
+    let sessions = Arc::new(Sessions::new(kept, time, stamp, keyring, trust.clone(), audit.clone()));
     let throttle = Arc::new(Throttle::new(clock.clone()));
-    let (people, time) = (sessions.clone(), clock.clone());
-    let identities = Identities::new(store.clone(), time, people, throttle, trust.clone(), access.clone());
+    let (kept, time, people) = (store.clone(), clock.clone(), sessions.clone());
+    let identities = Identities::new(kept, time, people, throttle, trust.clone(), access.clone(), audit.clone());
     let recipients = [(); 2].map(|()| Identity::generate(Vec::new()).recipient().clone());
     let target = Arc::new(Folder::open(folder).unwrap());
-    let keys = Arc::new(keyring.clone());
-    let (recipients, time) = (recipients.to_vec(), clock.clone());
-    let backups = Backups::new(store.clone(), target, stamp.clone(), keys, recipients, time, access.clone());
+    let (kept, time, own, recipients) = (store.clone(), clock.clone(), stamp.clone(), recipients.to_vec());
+    let backups = Backups::new(kept, target, own, keys, recipients, time, access.clone(), audit.clone());
     let health = Arc::new(Health::default());
     health.enter(Phase::Serving);
+    let (kept, time, rows) = (store.clone(), clock.clone(), DocumentLimits::default());
     State {
-        documents: Documents::new(store.clone(), clock.clone(), DocumentLimits::default(), access.clone()),
+        documents: Documents::new(kept, time, rows, access.clone(), audit.clone()),
         collections: Collections::new(store, clock.clone(), access.clone(), policies.clone()),
         identities: Arc::new(identities),
         access,
         policies,
         sessions,
         backups: Arc::new(backups),
+        audit,
         trust,
         limiter: Arc::new(Limiter::new(clock.clone(), limits::Settings::default())),
         proxies: Vec::new(),

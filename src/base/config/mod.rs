@@ -32,6 +32,7 @@ pub struct Config {
     pub tls: Tls,
     pub storage: Storage,
     pub backup: Backup,
+    pub audit: Audit,
     pub log: Log,
     pub identity: Identity,
     /// Each value with where it was set, in the order of the table.
@@ -133,6 +134,15 @@ pub struct Backup {
     pub target: Option<PathBuf>,
     /// Public keys every backup is sealed to.
     pub recipients: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// Files or folders, on other disks, where the newest checkpoint is left.
+    pub witness: Vec<PathBuf>,
+    /// 0: entries stay for good.
+    pub keep_days: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]

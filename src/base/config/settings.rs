@@ -90,6 +90,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("storage.journal_mib", Kind::Integer(16, 1_048_576), "4096", &[]),
     setting("backup.target", Kind::Path, "", &[]),
     setting("backup.recipients", Kind::List, "", &["DEBROUILLE_RECIPIENT"]),
+    setting("audit.witness", Kind::List, "", &[]),
+    setting("audit.keep_days", Kind::Integer(0, 36_500), "3650", &[]),
     setting("log.level", Kind::LogFilter, "info", &["DEBROUILLE_LOG"]),
     setting("log.format", Kind::Choice(&["json", "text"]), "json", &[]),
     setting("log.output", Kind::Choice(&["stdout", "off"]), "stdout", &[]),

@@ -6,9 +6,12 @@ mod limits;
 mod routes;
 
 use super::{State, error, exchange::Exchange, proof::Proof};
-use crate::services::Error;
+use crate::services::{Error, audit::Event};
 use futures_util::{FutureExt, TryStreamExt, stream};
-use poem::{Body, Endpoint, Request, Response, Result, http::StatusCode};
+use poem::{
+    Body, Endpoint, Request, Response, Result,
+    http::{Method, StatusCode},
+};
 use routes::Routes;
 use std::{io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -32,6 +35,7 @@ impl Gates {
         if !headers::acceptable(&request) {
             return error::answer(&StatusCode::NOT_ACCEPTABLE.into(), exchange);
         }
+        let method = request.method().clone();
         let long = routes::is_long(&request);
         if long {
             let body = request.take_body();
@@ -48,8 +52,20 @@ impl Gates {
             Err(_) => Ok(error::panicked(exchange)),
         }) {
             Ok(response) => response,
-            Err(error) => self.routes.refused(&error, error::answer(&error, exchange)),
+            Err(error) => {
+                self.tell_denial(&method, &error, exchange).await;
+                self.routes.refused(&error, error::answer(&error, exchange))
+            }
         }
+    }
+
+    /// Somebody known asked for what they may not.
+    async fn tell_denial(&self, method: &Method, error: &poem::Error, exchange: &Exchange) {
+        let denied = matches!(error.downcast_ref::<Error>(), Some(Error::Forbidden));
+        let (Some(caller), true) = (exchange.by.get(), denied) else { return };
+        let route = self.routes.pattern(error).unwrap_or_default();
+        let event = Event::new("access.denied").denied("no right").object(format!("{method} {route}"));
+        self.state.audit.refused(caller, event).await;
     }
 }
 

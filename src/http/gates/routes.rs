@@ -47,6 +47,12 @@ impl Routes {
         response
     }
 
+    /// The reference's pattern of the route an error comes from.
+    pub fn pattern(&self, error: &poem::Error) -> Option<Arc<str>> {
+        let pattern = error.data::<PathPattern>()?;
+        Some(self.known.get(&pattern.0).map_or_else(|| pattern.0.clone(), |(path, _)| path.clone()))
+    }
+
     /// The route as the reference names it, whatever poem calls it inside.
     pub fn name(&self, response: &mut Response) {
         if let Some((path, _)) = response.data::<PathPattern>().and_then(|pattern| self.known.get(&pattern.0)) {
@@ -60,7 +66,7 @@ impl Routes {
 pub fn is_long(request: &Request) -> bool {
     let path = request.uri().path().strip_prefix("/api/v1/").unwrap_or_default();
     let parts: Vec<_> = path.split('/').collect();
-    matches!(*parts, ["admin", "backups", ..] | ["collections", _, "import" | "export"])
+    matches!(*parts, ["admin", "backups", ..] | ["audit", "export"] | ["collections", _, "import" | "export"])
 }
 
 /// `/a/{b}/{c}` as poem-openapi registers it: `/a/:param0/:param1`.
@@ -83,7 +89,9 @@ mod tests {
     #[test]
     fn only_streams_and_backups_are_long() {
         let long = |path: &str| is_long(&Request::builder().uri_str(format!("/api/v1/{path}")).finish());
-        for path in ["admin/backups", "admin/backups/verify", "collections/c/import", "collections/c/export"] {
+        for path in
+            ["admin/backups", "admin/backups/verify", "collections/c/import", "collections/c/export", "audit/export"]
+        {
             assert!(long(path), "{path}");
         }
         for path in ["collections/c/documents/import", "collections/export", "admin/identities", ""] {

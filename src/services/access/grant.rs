@@ -33,8 +33,8 @@ impl Grant {
     }
 
     /// The policies behind it, with their versions.
-    pub fn grounds(&self) -> String {
-        self.clauses.iter().map(|clause| clause.policy.version()).collect::<Vec<_>>().join(",")
+    pub fn grounds(&self) -> impl Iterator<Item = String> {
+        self.clauses.iter().map(|clause| clause.policy.version())
     }
 
     /// Every document, whole.

@@ -86,7 +86,7 @@ impl Caller {
     }
 
     pub fn origin(&self) -> Origin {
-        Origin { actor: self.actor(), request: self.request.clone(), trace: self.trace.clone() }
+        Origin { actor: self.actor(), request: self.request.clone(), trace: self.trace.clone(), grounds: String::new() }
     }
 }
 
@@ -145,4 +145,11 @@ impl Access {
             now: self.clock.now(),
         }
     }
+}
+
+/// An engine without policies, over a store.
+#[cfg(test)]
+pub(super) fn bare(documents: Arc<dyn crate::ports::documents::Documents>, clock: SharedClock) -> Arc<Access> {
+    let trust = Trust::new(documents, clock.clone(), crate::domain::trust::Rules::default());
+    Arc::new(Access::new(Environment::Development, clock, Arc::new(trust)))
 }

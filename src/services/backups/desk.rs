@@ -12,6 +12,7 @@ use crate::{
     services::{
         Error, Result,
         access::{Access, Action, Caller, Resource},
+        audit::{Audit, Event},
         instance::Stamp,
         keyring::Keyring,
     },
@@ -26,6 +27,7 @@ pub struct Backups {
     recipients: Vec<Recipient>,
     clock: SharedClock,
     access: Arc<Access>,
+    audit: Arc<Audit>,
     running: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -38,8 +40,9 @@ impl Backups {
         recipients: Vec<Recipient>,
         clock: SharedClock,
         access: Arc<Access>,
+        audit: Arc<Audit>,
     ) -> Self {
-        Self { documents, target, stamp, keyring, recipients, clock, access, running: Arc::default() }
+        Self { documents, target, stamp, keyring, recipients, clock, access, audit, running: Arc::default() }
     }
 
     /// A full backup of this moment, read back and checked before it bears its name.
@@ -48,15 +51,29 @@ impl Backups {
         let Ok(running) = self.running.clone().try_lock_owned() else {
             return Err(Error::Conflict(Fault::new("backups.running")));
         };
+        self.audit.record(caller, Event::new("backups.create").with("target", self.target.place())).await?;
+        // What was done up to here is under a checkpoint that travels with it.
+        self.audit.seal().await?;
         let snapshot = self.documents.snapshot().await?;
         let (target, stamp, keyring) = (self.target.clone(), self.stamp.clone(), self.keyring.clone());
         let (recipients, now) = (self.recipients.clone(), self.clock.now());
-        blocking(move || {
+        let made = blocking(move || {
             let _running = running;
             let request = Request { stamp: &stamp, keyring: &keyring, recipients: &recipients, now };
             create(&request, &*snapshot, &*target, &mut |_| Ok(()))
         })
-        .await
+        .await;
+        let told = match &made {
+            // Anchors the newest: an older backup cannot pass for it.
+            Ok(Created { name, header, manifest }) => Event::new("backups.created")
+                .object(format!("backups/{}", header.id()))
+                .with("name", name.as_str())
+                .with("sequence", header.upto.0)
+                .with("manifest", hex::encode(manifest.hash())),
+            Err(error) => Event::new("backups.created").failed(error.to_string()),
+        };
+        self.audit.record(caller, told).await?;
+        made
     }
 
     /// Whom backups are sealed to, and the keys that sign them.
@@ -76,11 +93,17 @@ impl Backups {
     pub async fn verify(&self, caller: &Caller, wanted: Option<String>) -> Result<Verified> {
         self.access.decide(caller, Action::View, Resource::Module("backups"))?;
         let (target, keyring) = (self.target.clone(), self.keyring.clone());
-        blocking(move || {
+        let found = blocking(move || {
             let name = locate(&*target, wanted.as_deref())?;
             verify(&*target, &name, Trust::Signers(&signers(&keyring)))
         })
-        .await
+        .await;
+        let told = match &found {
+            Ok(sound) => Event::new("backups.verify").object(format!("backups/{}", sound.header.id())),
+            Err(error) => Event::new("backups.verify").failed(error.to_string()),
+        };
+        self.audit.record(caller, told).await?;
+        found
     }
 
     /// When the newest sound backup of this instance was made: what the journal may let go of, and what alerts go by.

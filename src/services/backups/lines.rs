@@ -128,6 +128,9 @@ pub fn record(record: &Record) -> Result<Vec<u8>> {
         line.append(cstr!("actor"), record.origin.actor.as_str());
         line.append(cstr!("request"), record.origin.request.as_str());
         line.append(cstr!("trace"), record.origin.trace.as_str());
+        if !record.origin.grounds.is_empty() {
+            line.append(cstr!("grounds"), record.origin.grounds.as_str());
+        }
         Ok(line)
     })
 }
@@ -290,6 +293,7 @@ impl<'a> Fields<'a> {
                 actor: self.text("actor")?.to_owned(),
                 request: self.text("request")?.to_owned(),
                 trace: self.text("trace")?.to_owned(),
+                grounds: self.get("grounds")?.map_or(Ok(""), |_| self.text("grounds"))?.to_owned(),
             },
         })
     }
@@ -349,7 +353,12 @@ mod tests {
                 revision: 2,
                 before,
                 after,
-                origin: Origin { actor: "a".to_owned(), request: "r".to_owned(), trace: String::new() },
+                origin: Origin {
+                    actor: "a".to_owned(),
+                    request: "r".to_owned(),
+                    trace: String::new(),
+                    grounds: "g@2".to_owned(),
+                },
             };
             let Line::Record(back) = parse(&super::record(&record).unwrap(), 1).unwrap() else { panic!() };
             assert_eq!(back, record);

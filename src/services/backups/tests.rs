@@ -93,7 +93,12 @@ fn memory(rows: usize) -> Memory {
             revision: 1,
             before: (n % 2 == 1).then(|| document.clone()),
             after: (n % 2 == 0).then(|| document.clone()),
-            origin: Origin { actor: "someone".to_owned(), request: "r".to_owned(), trace: "t".to_owned() },
+            origin: Origin {
+                actor: "someone".to_owned(),
+                request: "r".to_owned(),
+                trace: "t".to_owned(),
+                grounds: "g".to_owned(),
+            },
         });
         places.push(document);
     }

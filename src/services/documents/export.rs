@@ -19,7 +19,7 @@ const CHUNK: usize = 500;
 pub struct Lines {
     snapshot: Arc<dyn Snapshot>,
     collection: String,
-    search: Filter,
+    filter: Filter,
     /// Asked again for each chunk: a right that ends, ends an export.
     access: Arc<Access>,
     caller: Caller,
@@ -30,11 +30,12 @@ pub struct Lines {
 
 impl Documents {
     pub async fn export(&self, caller: &Caller, collection: &str, search: &Search, canonical: bool) -> Result<Lines> {
-        let search = search.filter()?;
-        self.view(caller, collection).await?.narrow(search.clone(), &Sort::default())?;
+        let filter = search.filter()?;
+        self.view(caller, collection).await?.narrow(filter.clone(), &Sort::default())?;
+        self.tell(caller, "documents.export", collection, &search.filter).await?;
         let snapshot = self.store.snapshot().await?;
         let (access, caller, collection) = (self.access.clone(), caller.clone(), collection.to_owned());
-        Ok(Lines { snapshot, collection, search, access, caller, canonical, after: None, ended: false })
+        Ok(Lines { snapshot, collection, filter, access, caller, canonical, after: None, ended: false })
     }
 }
 
@@ -44,7 +45,7 @@ impl Lines {
         self.ended = documents.len() < CHUNK;
         let mut text = Vec::new();
         let grant = self.access.decide(&self.caller, Action::View, Resource::Collection(&self.collection))?;
-        let filter = grant.narrow(self.search.clone(), &Sort::default())?;
+        let filter = grant.narrow(self.filter.clone(), &Sort::default())?;
         for document in documents.iter().filter(|document| filter.matches(document)) {
             if let Some(document) = grant.show(document) {
                 let write = if self.canonical { json::write_canonical } else { json::write_relaxed };

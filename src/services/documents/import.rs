@@ -16,6 +16,7 @@ use crate::{
     services::{
         Error, Result,
         access::{Action, Caller},
+        audit::Event,
     },
 };
 use bson::RawDocumentBuf;
@@ -70,6 +71,8 @@ impl Documents {
             faults: Vec::new(),
         };
         import.target(caller).await?;
+        // A client that sends a file in parts begins many.
+        self.audit.record_once(caller, Event::new("documents.import").object(collection)).await?;
         Ok(import)
     }
 }

@@ -16,7 +16,11 @@ pub use import::{Import, LineFault, Progress};
 pub use search::{Found, Search, page_size};
 pub use write::{Attempt, Match, RECEIPT_SECONDS, Written};
 
-use super::{Result, access::Access};
+use super::{
+    Result,
+    access::{Access, Caller},
+    audit::{Audit, Event},
+};
 use crate::{base::clock::SharedClock, domain::limits, ports::documents as port};
 use rules::{Rules, RulesCache};
 use std::sync::Arc;
@@ -42,11 +46,34 @@ pub struct Documents {
     limits: Limits,
     access: Arc<Access>,
     rules: Arc<RulesCache>,
+    audit: Arc<Audit>,
 }
 
 impl Documents {
-    pub fn new(store: Arc<dyn port::Documents>, clock: SharedClock, limits: Limits, access: Arc<Access>) -> Self {
-        Self { store, clock, limits, access, rules: Arc::default() }
+    pub fn new(
+        store: Arc<dyn port::Documents>,
+        clock: SharedClock,
+        limits: Limits,
+        access: Arc<Access>,
+        audit: Arc<Audit>,
+    ) -> Self {
+        Self { store, clock, limits, access, rules: Arc::default(), audit }
+    }
+
+    /// Tells what leaves the collection, before it does.
+    async fn tell(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        collection: &str,
+        filter: &bson::RawDocument,
+    ) -> Result<()> {
+        let mut event = Event::new(action).object(collection);
+        if !filter.is_empty() {
+            // What it looks for may name a person.
+            event = event.with("filter", self.audit.pseudonym(&format!("{filter:?}")));
+        }
+        self.audit.record_reading(caller, event).await
     }
 
     async fn rules(&self, collection: &str) -> Result<Arc<Rules>> {

@@ -68,6 +68,17 @@ pub(super) struct Judged {
 
 pub(super) struct Judge(pub Vec<Judged>);
 
+impl Judge {
+    /// The policies by which the operations are allowed, with their versions.
+    pub fn grounds(&self) -> String {
+        let grants = self.0.iter().flat_map(|judged| [&judged.creates, &judged.changes]).flatten();
+        let mut policies: Vec<String> = grants.flat_map(|grant| grant.grounds()).collect();
+        policies.sort_unstable();
+        policies.dedup();
+        policies.join(",")
+    }
+}
+
 impl Check for Judge {
     fn judge(
         &self,

@@ -13,7 +13,7 @@ use crate::{
     },
     ports::{
         self,
-        documents::{Batch, Change, Committed, Conflict, Expect, Operation, Outcome, Receipt},
+        documents::{Batch, Change, Committed, Conflict, Expect, Operation, Origin, Outcome, Receipt},
     },
     services::{
         Error, Result,
@@ -176,10 +176,11 @@ impl Documents {
         attempt: Option<Attempt<'_>>,
     ) -> ports::Result<Committed> {
         let time = self.clock.now();
-        let (operations, judged) = drafts.into_iter().map(|draft| (draft.operation, draft.judged)).unzip();
+        let (operations, judged): (_, Vec<_>) = drafts.into_iter().map(|draft| (draft.operation, draft.judged)).unzip();
         let receipt = attempt.map(|attempt| attempt.receipt(caller, time));
-        let check = Some(Arc::new(Judge(judged)) as _);
-        self.store.commit(Batch { time, origin: caller.origin(), operations, check, receipt }).await
+        let judge = Judge(judged);
+        let origin = Origin { grounds: judge.grounds(), ..caller.origin() };
+        self.store.commit(Batch { time, origin, operations, check: Some(Arc::new(judge)), receipt }).await
     }
 }
 

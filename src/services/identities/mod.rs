@@ -5,6 +5,7 @@ pub mod password;
 use super::{
     Error, Result,
     access::{Access, Action, Caller, Proven, Resource, Role, Subject},
+    audit::{Audit, Event},
     documents::Attempt,
     sessions::{SESSIONS, Session, Sessions},
     throttle::Throttle,
@@ -16,7 +17,7 @@ use crate::{
         fault::Fault,
         random,
     },
-    domain::{filter::Filter, sort::Sort, trust::Event, update::Update},
+    domain::{filter::Filter, sort::Sort, trust, update::Update},
     ports::documents::{Batch, Change, Documents, Expect, Operation, Query, Receipt},
 };
 use bson::rawdoc;
@@ -81,6 +82,7 @@ pub struct Identities {
     throttle: Arc<Throttle>,
     trust: Arc<Trust>,
     access: Arc<Access>,
+    audit: Arc<Audit>,
     /// Two administrators who disable each other at once are looked at one after the other.
     deciding: tokio::sync::Mutex<()>,
 }
@@ -93,9 +95,10 @@ impl Identities {
         throttle: Arc<Throttle>,
         trust: Arc<Trust>,
         access: Arc<Access>,
+        audit: Arc<Audit>,
     ) -> Self {
         let (passwords, deciding) = (Passwords::new(), tokio::sync::Mutex::default());
-        Self { documents, clock, passwords, sessions, throttle, trust, access, deciding }
+        Self { documents, clock, passwords, sessions, throttle, trust, access, audit, deciding }
     }
 
     /// Adds a person.
@@ -200,10 +203,10 @@ impl Identities {
     /// exists changes neither the answer, nor its time, nor when it begins to be delayed.
     pub async fn prove(&self, caller: &Caller, email: &str, password: Zeroizing<String>) -> Result<Identity> {
         let attempt = self.throttle.attempt("login", email, caller.address).await?;
-        match self.check(email, password).await {
+        match self.check(caller, email, password).await {
             Ok(identity) => {
                 attempt.succeeded();
-                self.trust.note(&identity.id, Event::DayClean);
+                self.trust.note(&identity.id, trust::Event::DayClean);
                 Ok(identity)
             }
             Err(Error::Unauthorized) => Err(Error::Unauthorized),
@@ -214,7 +217,7 @@ impl Identities {
         }
     }
 
-    async fn check(&self, email: &str, password: Zeroizing<String>) -> Result<Identity> {
+    async fn check(&self, caller: &Caller, email: &str, password: Zeroizing<String>) -> Result<Identity> {
         let found = match normalise(email) {
             Ok(email) => self.find(&email).await?,
             Err(_) => None,
@@ -225,8 +228,12 @@ impl Identities {
             Some(identity) if right && identity.status == Status::Active => Ok(identity),
             found => {
                 if let Some(identity) = found {
-                    self.trust.note(&identity.id, Event::LoginFailed);
+                    self.trust.note(&identity.id, trust::Event::LoginFailed);
                 }
+                // By what was tried: whether there is such an account is for nobody to read.
+                let tried = self.audit.pseudonym(&email.trim().to_lowercase());
+                let failed = Event::new("auth.login").failed("wrong e-mail or password, or disabled").about(tried);
+                self.audit.refused(caller, failed).await;
                 Err(Error::Unauthorized)
             }
         }

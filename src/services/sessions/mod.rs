@@ -7,6 +7,7 @@ pub use token::Verified;
 use super::{
     Error, Result,
     access::{Caller, Proven, Subject},
+    audit::{Audit, Event},
     identities::{self, IDENTITIES, Identity, Status},
     instance::Stamp,
     keyring::Keyring,
@@ -18,7 +19,7 @@ use crate::{
         fault::Fault,
         random,
     },
-    domain::{document::revision, filter::Filter, sort::Sort, trust::Event, update::Update},
+    domain::{document::revision, filter::Filter, sort::Sort, trust, update::Update},
     ports::documents::{Batch, Change, Documents, Expect, Operation, Query},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -77,6 +78,7 @@ pub struct Sessions {
     clock: SharedClock,
     tokens: Tokens,
     trust: Arc<Trust>,
+    audit: Arc<Audit>,
     /// Sessions and identities whose tokens ended early: those issued before the moment count no more.
     /// An entry outlives the last token it can concern.
     ended: RwLock<HashMap<String, Timestamp>>,
@@ -89,8 +91,10 @@ impl Sessions {
         stamp: &Stamp,
         keyring: &Keyring,
         trust: Arc<Trust>,
+        audit: Arc<Audit>,
     ) -> Self {
-        Self { documents, clock, tokens: Tokens::new(stamp, keyring), trust, ended: RwLock::new(HashMap::new()) }
+        let (tokens, ended) = (Tokens::new(stamp, keyring), RwLock::default());
+        Self { documents, clock, tokens, trust, audit, ended }
     }
 
     /// Reads back, at start-up, what ended within the life of a token.
@@ -118,13 +122,15 @@ impl Sessions {
             expires: now.plus_seconds(SESSION_LIFE),
         };
         let (refresh, kept) = new_refresh(&session.id, now);
-        let operations = vec![put(SESSIONS, &session.id, &session)?, put(REFRESHES, &kept.hash, &kept)?];
+        let login = Event::new("auth.login").about(&identity.id).with("session", session.id.as_str());
+        let login = self.audit.operation(caller, login)?;
+        let operations = vec![put(SESSIONS, &session.id, &session)?, put(REFRESHES, &kept.hash, &kept)?, login];
         self.commit(caller, now, operations).await?;
         // The proof may be of a password changed meanwhile; a change from here on finds this session and ends it.
         let current = self.documents.get(IDENTITIES, &identity.id).await?;
         let current = current.map(|document| identities::read(&document)).transpose()?;
         if current.is_none_or(|now| now.tokens_from != identity.tokens_from || now.status != Status::Active) {
-            self.end_now(caller, std::slice::from_ref(&session.id)).await?;
+            self.end_now(caller, &identity.id, std::slice::from_ref(&session.id)).await?;
             return Err(Error::InvalidProof("identity changed"));
         }
         self.grant(identity, &session.id, refresh, now)
@@ -165,7 +171,7 @@ impl Sessions {
             Err(Error::Precondition(_)) => self.replayed(caller, &session).await,
             Err(error) => Err(error),
             Ok(()) => {
-                self.trust.note(&identity.id, Event::DayClean);
+                self.trust.note(&identity.id, trust::Event::DayClean);
                 self.grant(identity, &session.id, next, now)
             }
         }
@@ -228,7 +234,7 @@ impl Sessions {
         if read::<Session>(&document)?.identity != identity {
             return Err(unknown());
         }
-        self.end_now(caller, &[id.to_owned()]).await
+        self.end_now(caller, identity, &[id.to_owned()]).await
     }
 
     /// Ends all of the caller's own sessions.
@@ -243,7 +249,7 @@ impl Sessions {
         let live = rawdoc! { "identity": identity, "ended": false, "expires": { "$gt": self.clock.now().0 } };
         let live: Vec<_> = self.select::<Session>(SESSIONS, &live).await?.into_iter().map(|live| live.id).collect();
         for some in live.chunks(AT_ONCE) {
-            self.end_now(caller, some).await?;
+            self.end_now(caller, identity, some).await?;
         }
         Ok(())
     }
@@ -254,17 +260,22 @@ impl Sessions {
             identity = session.identity,
             "a refresh token was used twice: session ended"
         );
-        self.end_now(caller, std::slice::from_ref(&session.id)).await?;
-        self.trust.record(&session.identity, Event::RefreshReplayed).await;
+        let replay = Event::new("auth.refresh").denied("refresh token used twice").about(&session.identity);
+        self.audit.refused(caller, replay.with("session", session.id.as_str())).await;
+        self.end_now(caller, &session.identity, std::slice::from_ref(&session.id)).await?;
+        self.trust.record(&session.identity, trust::Event::RefreshReplayed).await;
         Err(Error::InvalidProof("refresh token used twice"))
     }
 
-    async fn end_now(&self, caller: &Caller, sessions: &[String]) -> Result<()> {
+    async fn end_now(&self, caller: &Caller, identity: &str, sessions: &[String]) -> Result<()> {
         let now = self.clock.now();
         // At once and whatever the disk says; a restart recalls what was written.
         sessions.iter().for_each(|session| self.remember(session.clone(), now));
         let end = |session: &String| set(SESSIONS, session, Expect::Present, &rawdoc! { "ended": true });
-        self.commit(caller, now, sessions.iter().map(end).collect::<Result<_>>()?).await
+        let mut operations = sessions.iter().map(end).collect::<Result<Vec<_>>>()?;
+        let ended = Event::new("auth.end").about(identity).with("sessions", sessions);
+        operations.push(self.audit.operation(caller, ended)?);
+        self.commit(caller, now, operations).await
     }
 
     fn remember(&self, name: String, from: Timestamp) {

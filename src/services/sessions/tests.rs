@@ -10,6 +10,7 @@ use crate::{
     domain::trust::Rules,
     services::{
         access::{Access, Proven, Role},
+        audit::Settings,
         identities::Identities,
         instance,
         throttle::Throttle,
@@ -28,6 +29,18 @@ struct Bench {
     sessions: Arc<Sessions>,
     identities: Identities,
     trust: Arc<Trust>,
+    access: Arc<Access>,
+}
+
+fn audit(
+    documents: &Arc<dyn Documents>,
+    clock: &Arc<FixedClock>,
+    stamp: &Stamp,
+    keyring: &Keyring,
+    access: &Arc<Access>,
+) -> Arc<Audit> {
+    let (keyring, settings) = (Arc::new(keyring.clone()), Settings::default());
+    Arc::new(Audit::new(documents.clone(), clock.clone(), stamp.clone(), keyring, settings, access.clone()))
 }
 
 async fn bench() -> Bench {
@@ -39,17 +52,25 @@ async fn bench() -> Bench {
     let stamp = Stamp::new(Environment::Production, clock.now());
     let keyring = Keyring::generate((Zeroizing::default(), Vec::new()), clock.now());
     let trust = Arc::new(Trust::new(documents.clone(), clock.clone(), Rules::default()));
-    let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring, trust.clone()));
-    let throttle = Arc::new(Throttle::new(clock.clone()));
     let access = Arc::new(Access::new(stamp.environment, clock.clone(), trust.clone()));
+    let audit = audit(&documents, &clock, &stamp, &keyring, &access);
     let (store, time) = (documents.clone(), clock.clone());
-    let identities = Identities::new(store, time, sessions.clone(), throttle, trust.clone(), access);
-    let bench = Bench { clock, documents, stamp, keyring, sessions, identities, trust };
+    let sessions = Sessions::new(store, time, &stamp, &keyring, trust.clone(), audit.clone());
+    let sessions = Arc::new(sessions);
+    let throttle = Arc::new(Throttle::new(clock.clone()));
+    let (store, time) = (documents.clone(), clock.clone());
+    let identities = Identities::new(store, time, sessions.clone(), throttle, trust.clone(), access.clone(), audit);
+    let bench = Bench { clock, documents, stamp, keyring, sessions, identities, trust, access };
     bench.add("admin@example.cd", vec![Role::Admin]).await;
     bench
 }
 
 impl Bench {
+    fn sessions(&self, stamp: &Stamp, keyring: &Keyring) -> Sessions {
+        let audit = audit(&self.documents, &self.clock, stamp, keyring, &self.access);
+        Sessions::new(self.documents.clone(), self.clock.clone(), stamp, keyring, self.trust.clone(), audit)
+    }
+
     async fn add(&self, email: &str, roles: Vec<Role>) -> Identity {
         self.identities.add(&Caller::system(), email, secret(PASSWORD), roles).await.unwrap()
     }
@@ -157,8 +178,7 @@ async fn what_ended_stays_ended_after_a_restart() {
     let bench = bench().await;
     let granted = bench.login().await;
     bench.sessions.end(&bench.caller(&granted.access), None).await.unwrap();
-    let restarted =
-        Sessions::new(bench.documents.clone(), bench.clock.clone(), &bench.stamp, &bench.keyring, bench.trust.clone());
+    let restarted = bench.sessions(&bench.stamp, &bench.keyring);
     assert!(restarted.verify(&granted.access).is_ok(), "nothing to recall: the test proves nothing");
     restarted.recall().await.unwrap();
     assert!(refused(restarted.verify(&granted.access)));
@@ -191,11 +211,7 @@ async fn a_new_password_or_a_disabled_identity_ends_every_session() {
 async fn a_token_of_another_instance_environment_key_or_hand_is_refused() {
     let bench = bench().await;
     let granted = bench.login().await;
-    let elsewhere = |stamp: &Stamp, keyring: &Keyring| {
-        Sessions::new(bench.documents.clone(), bench.clock.clone(), stamp, keyring, bench.trust.clone())
-            .verify(&granted.access)
-            .map(drop)
-    };
+    let elsewhere = |stamp: &Stamp, keyring: &Keyring| bench.sessions(stamp, keyring).verify(&granted.access).map(drop);
     assert!(elsewhere(&bench.stamp, &bench.keyring).is_ok());
     let staging = Stamp { environment: Environment::Staging, ..bench.stamp.clone() };
     assert!(refused(elsewhere(&staging, &bench.keyring)), "a token of another environment passed");

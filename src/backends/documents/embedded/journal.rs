@@ -1,13 +1,13 @@
-//! A journal record in bytes, version 1. Its sequence is its key in the table, not repeated within.
+//! A journal record in bytes, version 2; version 1, without grounds, is still read. Its sequence is its key in the table, not repeated within.
 //!
 //! ```text
-//! 1      version, 1
+//! 1      version, 2
 //! 1      action: 1 create, 2 update, 3 delete
 //! 8      time, milliseconds since 1970 (little-endian, as all that follow)
 //! varint how far the sequence is past the first of its transaction
 //! varint position in the transaction
 //! 8      revision
-//! text   collection, id, actor, request, trace: each a varint length, then UTF-8
+//! text   collection, id, actor, request, trace, grounds: each a varint length, then UTF-8
 //! bytes  before, after: each a varint length, then BSON; length 0 is absent
 //! ```
 //!
@@ -19,7 +19,9 @@ use crate::{
 };
 use bson::RawDocument;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Before records told their grounds.
+const FIRST: u8 = 1;
 
 /// A record about to be written; its documents are borrowed.
 pub struct Entry<'a> {
@@ -52,7 +54,7 @@ pub fn encode(entry: &Entry<'_>) -> Vec<u8> {
     varint(&mut out, entry.position.into());
     out.extend_from_slice(&entry.revision.to_le_bytes());
     let origin = entry.origin;
-    for text in [entry.collection, entry.id, &origin.actor, &origin.request, &origin.trace] {
+    for text in [entry.collection, entry.id, &origin.actor, &origin.request, &origin.trace, &origin.grounds] {
         bytes(&mut out, text.as_bytes());
     }
     bytes(&mut out, before);
@@ -63,9 +65,10 @@ pub fn encode(entry: &Entry<'_>) -> Vec<u8> {
 /// `None`: these bytes are no record of a version known here.
 pub fn decode(sequence: u64, stored: &[u8]) -> Option<Record> {
     let mut rest = stored;
-    if take(&mut rest, 1)? != [VERSION] {
-        return None;
-    }
+    let version = match take(&mut rest, 1)? {
+        [version @ (FIRST | VERSION)] => *version,
+        _ => return None,
+    };
     let action = match take(&mut rest, 1)? {
         [1] => Action::Create,
         [2] => Action::Update,
@@ -81,7 +84,9 @@ pub fn decode(sequence: u64, stored: &[u8]) -> Option<Record> {
         String::from_utf8(take(&mut rest, length)?.to_vec()).ok()
     };
     let (collection, id) = (text()?, text()?);
-    let origin = Origin { actor: text()?, request: text()?, trace: text()? };
+    let (actor, request, trace) = (text()?, text()?, text()?);
+    let grounds = if version == FIRST { String::new() } else { text()? };
+    let origin = Origin { actor, request, trace, grounds };
     let mut document = || {
         let length = usize::try_from(read_varint(&mut rest)?).ok()?;
         match take(&mut rest, length)? {
@@ -151,9 +156,9 @@ mod tests {
         #[test]
         fn records_come_back(
             sequence in 1u64..u64::MAX, back in 0u64..5, position: u32, revision: i64, time: i64,
-            texts in prop::array::uniform5(".{0,200}"), before: bool, after: bool, action in 0u8..3,
+            texts in prop::array::uniform6(".{0,200}"), before: bool, after: bool, action in 0u8..3,
         ) {
-            let [collection, id, actor, request, trace] = texts;
+            let [collection, id, actor, request, trace, grounds] = texts;
             let record = Record {
                 sequence: Sequence(sequence),
                 time: Timestamp(time),
@@ -165,7 +170,7 @@ mod tests {
                 revision,
                 before: before.then(|| rawdoc! { "a": 1 }),
                 after: after.then(|| rawdoc! { "b": [1, 2] }),
-                origin: Origin { actor, request, trace },
+                origin: Origin { actor, request, trace, grounds },
             };
             let bytes = encode(&Entry {
                 sequence,
@@ -185,6 +190,23 @@ mod tests {
             for length in 0..bytes.len() {
                 prop_assert_eq!(decode(sequence, &bytes[..length]), None);
             }
+        }
+
+        #[test]
+        fn records_of_the_first_version_are_read(sequence in 1u64..u64::MAX, texts in prop::array::uniform5("[a-z]{0,20}")) {
+            let [collection, id, actor, request, trace] = &texts;
+            let mut bytes = vec![1, 1];
+            bytes.extend_from_slice(&7_i64.to_le_bytes());
+            bytes.extend_from_slice(&[0, 0]);
+            bytes.extend_from_slice(&3_i64.to_le_bytes());
+            for text in &texts {
+                super::bytes(&mut bytes, text.as_bytes());
+            }
+            bytes.extend_from_slice(&[0, 0]);
+            let record = decode(sequence, &bytes).unwrap();
+            prop_assert_eq!((&record.collection, &record.id), (collection, id));
+            let origin = Origin { actor: actor.clone(), request: request.clone(), trace: trace.clone(), grounds: String::new() };
+            prop_assert_eq!((record.origin, record.time, record.revision), (origin, Timestamp(7), 3));
         }
 
         #[test]

@@ -136,7 +136,12 @@ mod tests {
             fingerprint: "f".to_owned(),
             expires: Timestamp(900_000_000),
         });
-        let origin = Origin { actor: "someone".to_owned(), request: "r".to_owned(), trace: "t".to_owned() };
+        let origin = Origin {
+            actor: "someone".to_owned(),
+            request: "r".to_owned(),
+            trace: "t".to_owned(),
+            grounds: "g".to_owned(),
+        };
         let batch = Batch { time: Timestamp(5), origin, operations, check: None, receipt };
         Ok(store.commit(batch).await?.sequence)
     }

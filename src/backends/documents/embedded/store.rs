@@ -65,6 +65,7 @@ impl Store {
             tracing::warn!("a head of the database was unreadable: torn by a crash, or else the disk is failing");
         }
         let state = load(&database)?;
+        upgrade(&database)?;
         Ok((Self { place: Some(place), cache, database: Some(database), sealed: Some(sealed) }, state))
     }
 
@@ -193,6 +194,20 @@ fn load(database: &Database) -> Result<State> {
 
 fn unreadable(what: &str) -> Error {
     Error::Corrupt(format!("the engine's state of {what} is unreadable"))
+}
+
+/// From here on it holds what earlier releases do not read.
+fn upgrade(database: &Database) -> Result<()> {
+    let transaction = database.begin_read().map_err(failed)?;
+    let metadata = transaction.open_table(tables::METADATA).map_err(failed)?;
+    if metadata.get("format").map_err(failed)?.is_some_and(|format| format.value() == tables::FORMAT) {
+        return Ok(());
+    }
+    let transaction = database.begin_write().map_err(failed)?;
+    transaction.open_table(tables::METADATA).map_err(failed)?.insert("format", tables::FORMAT).map_err(failed)?;
+    let release = env!("CARGO_PKG_VERSION");
+    transaction.open_table(tables::NEEDS).map_err(failed)?.insert("release", release).map_err(failed)?;
+    transaction.commit().map_err(failed)
 }
 
 fn initialise(database: &Database) -> Result<State> {

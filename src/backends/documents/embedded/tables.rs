@@ -1,4 +1,4 @@
-//! The tables in redb, format 1, and their keys.
+//! The tables in redb, format 2, and their keys. Format 1 had the journal's records in their first version alone.
 //!
 //! | table | key | value |
 //! |---|---|---|
@@ -15,7 +15,7 @@
 
 use redb::{ReadOnlyTable, ReadTransaction, Table, TableDefinition, WriteTransaction};
 
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u64 = 2;
 
 pub type Bytes = &'static [u8];
 

@@ -82,7 +82,7 @@ async fn another_instance_and_a_later_format_are_refused() {
     let transaction = database.begin_write().expect("a transaction");
     {
         let mut metadata = transaction.open_table(super::super::tables::METADATA).expect("a table");
-        metadata.insert("format", 2).expect("written");
+        metadata.insert("format", super::super::tables::FORMAT + 1).expect("written");
         let mut needs = transaction.open_table(super::super::tables::NEEDS).expect("a table");
         needs.insert("release", "9.9.9").expect("written");
     }

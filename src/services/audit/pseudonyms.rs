@@ -1,0 +1,142 @@
+//! Names that lead to nobody without the key: of people, of documents named by people, of what a document held.
+
+use super::event::Object;
+use crate::services::{
+    identities::IDENTITIES,
+    keyring::{Keyring, Purpose},
+};
+use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
+use bson::RawDocument;
+use hkdf::Hkdf;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+/// Opens every pseudonym, as no other text of an entry begins.
+const MARK: char = '~';
+
+pub struct Pseudonyms {
+    /// Each identity's own key comes of it. Once subjects have keys of their own that can be destroyed, theirs.
+    subjects: Zeroizing<[u8; 32]>,
+    names: Key,
+    images: Key,
+}
+
+impl Pseudonyms {
+    /// From the oldest signing key: they must not change when it is rotated.
+    pub fn new(keyring: &Keyring) -> Self {
+        let oldest = keyring.versions(Purpose::AuditSigning).next();
+        let material = oldest.unwrap_or_else(|| keyring.current(Purpose::AuditSigning)).material.as_slice();
+        let key = |label: &str| Key::new(HMAC_SHA256, &*derived(material, &["debrouille audit ", label].concat()));
+        Self { subjects: derived(material, "debrouille audit subjects"), names: key("names"), images: key("images") }
+    }
+
+    /// Of an identity.
+    pub fn of(&self, identity: &str) -> String {
+        let subject = derived(&*self.subjects, identity);
+        short(&Key::new(HMAC_SHA256, &*subject), b"audit")
+    }
+
+    /// Of who acts; those who are no person stay readable.
+    pub fn actor(&self, actor: &str) -> String {
+        match actor {
+            "" | "system" | "anonymous" => actor.to_owned(),
+            local if local.starts_with("local:") => local.to_owned(),
+            pseudonym if pseudonym.starts_with(MARK) => pseudonym.to_owned(),
+            identity => self.of(identity),
+        }
+    }
+
+    /// Of a word that may be a person's: an e-mail that was tried.
+    pub fn word(&self, word: &str) -> String {
+        short(&self.names, word.as_bytes())
+    }
+
+    pub(super) fn object(&self, object: &Object) -> String {
+        match object {
+            Object::Name(name) => name.clone(),
+            Object::Document { collection, id } => self.document(collection, id),
+        }
+    }
+
+    /// `collection/id`. Ids a machine made and the appliance's own names stay readable; one a person chose may be an
+    /// e-mail or a number of a register.
+    pub fn document(&self, collection: &str, id: &str) -> String {
+        let readable = collection.starts_with("system.") || is_drawn(id) || id.starts_with(MARK);
+        match collection {
+            IDENTITIES => format!("{collection}/{}", self.actor(id)),
+            _ if readable => format!("{collection}/{id}"),
+            _ => format!("{collection}/{}", self.word(&format!("{collection}/{id}"))),
+        }
+    }
+
+    /// Of what a document held at a revision: the same for the same bytes, and not to be guessed without the key.
+    pub fn image(&self, collection: &str, id: &str, image: &RawDocument) -> String {
+        let mut text = Vec::with_capacity(collection.len() + id.len() + image.as_bytes().len() + 2);
+        for part in [collection.as_bytes(), id.as_bytes()] {
+            text.extend_from_slice(part);
+            text.push(0);
+        }
+        text.extend_from_slice(image.as_bytes());
+        hex::encode(sign(&self.images, &text))
+    }
+}
+
+/// A UUID or an ObjectId.
+fn is_drawn(id: &str) -> bool {
+    let hex = |count: usize| id.len() == count && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    hex(24) || id.len() == 36 && uuid::Uuid::try_parse(id).is_ok()
+}
+
+fn short(key: &Key, text: &[u8]) -> String {
+    let tag = sign(key, text);
+    format!("{MARK}{}", hex::encode(tag.as_ref().get(..16).unwrap_or_default()))
+}
+
+fn derived(material: &[u8], info: &str) -> Zeroizing<[u8; 32]> {
+    let mut key = Zeroizing::new([0; 32]);
+    let made = Hkdf::<Sha256>::new(None, material).expand(info.as_bytes(), &mut *key);
+    made.expect("32 bytes are within HKDF's reach");
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Timestamp;
+    use bson::rawdoc;
+
+    fn keyring() -> Keyring {
+        Keyring::generate((Zeroizing::new(vec![1]), vec![1]), Timestamp(1))
+    }
+
+    #[test]
+    fn people_are_known_by_pseudonym_alone_and_keep_it_when_the_key_is_rotated() {
+        let mut keyring = keyring();
+        let before = Pseudonyms::new(&keyring);
+        keyring.rotate(Purpose::AuditSigning, Timestamp(2));
+        let after = Pseudonyms::new(&keyring);
+        let person = "01985c2e-0000-7000-8000-000000000001";
+        assert_eq!(before.of(person), after.of(person));
+        assert_eq!((before.of(person).len(), before.actor(person)), (33, before.of(person)));
+        assert_eq!(before.actor(&before.of(person)), before.of(person));
+        assert_ne!(before.of(person), Pseudonyms::new(&self::keyring()).of(person));
+        for nobody in ["system", "anonymous", "local:uid 0"] {
+            assert_eq!(before.actor(nobody), nobody);
+        }
+        assert!(!before.document(IDENTITIES, person).contains(person));
+    }
+
+    #[test]
+    fn ids_that_people_choose_are_not_shown() {
+        let names = Pseudonyms::new(&keyring());
+        let drawn = "01985c2e-0000-7000-8000-000000000001";
+        assert_eq!(names.document("patients", drawn), format!("patients/{drawn}"));
+        assert_eq!(names.document("system.collections", "patients"), "system.collections/patients");
+        assert!(names.document("patients", "marie@example.org").starts_with("patients/~"));
+        assert_ne!(names.document("a", "marie"), names.document("b", "marie").replace('b', "a"));
+        let image = names.image("c", "x", &rawdoc! { "a": 1 });
+        assert_eq!(image, names.image("c", "x", &rawdoc! { "a": 1 }));
+        assert_ne!(image, names.image("c", "y", &rawdoc! { "a": 1 }));
+        assert_ne!(image, names.image("c", "x", &rawdoc! { "a": 2 }));
+    }
+}
