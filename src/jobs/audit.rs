@@ -84,3 +84,50 @@ impl Job for Pruning {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backends::documents::embedded::{Embedded, Options},
+        base::{
+            clock::{Clock, FixedClock},
+            environment::Environment,
+        },
+        ports::documents::Documents,
+        services::{
+            audit::Settings,
+            health::Level,
+            instance::{self, Stamp},
+            keyring::Keyring,
+        },
+    };
+    use std::sync::atomic::Ordering;
+    use zeroize::Zeroizing;
+
+    #[tokio::test]
+    async fn a_log_that_falls_behind_shows_in_health_and_metrics() {
+        let clock = Arc::new(FixedClock(1_800_000_000_000.into()));
+        let store = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), clock.clone());
+        let documents: Arc<dyn Documents> = Arc::new(store.unwrap());
+        instance::furnish(&*documents, clock.now()).await.unwrap();
+        let keyring = Arc::new(Keyring::generate((Zeroizing::default(), Vec::new()), clock.now()));
+        let stamp = Stamp::new(Environment::Development, clock.now());
+        let audit = Audit::new(documents.clone(), clock.clone(), stamp, keyring, Settings::default());
+        let (health, metrics) = (Arc::new(Health::default()), Metrics::new(clock.clone()));
+        let job = Sealing { audit: Arc::new(audit), metrics: metrics.clone(), health: health.clone() };
+        let level = || health.findings().iter().find(|finding| finding.check == LOG).map(|finding| finding.level);
+        clock.0.fetch_add(60_000, Ordering::Relaxed);
+        job.run().await.unwrap();
+        assert_eq!(level(), Some(Level::Ok), "sealed to the end of the journal");
+        let sample = metrics.sampled();
+        assert_eq!(
+            (sample.audit_lag_seconds, sample.audit_entries.is_some_and(|entries| entries > 5)),
+            (Some(0), true)
+        );
+        documents.close().await.unwrap();
+        clock.0.fetch_add(11_000, Ordering::Relaxed);
+        assert!(job.run().await.is_err());
+        assert_eq!((level(), metrics.sampled().audit_lag_seconds), (Some(Level::Warning), Some(11)));
+    }
+}
