@@ -14,8 +14,10 @@ mod gates;
 mod identities;
 mod lines;
 mod meta;
+mod mfa;
 pub mod ops;
 mod pages;
+mod passkeys;
 pub mod peer;
 mod proof;
 pub mod redirect;
@@ -29,7 +31,7 @@ use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
         backups::Backups, collections::Collections, documents::Documents, health::Health, identities::Identities,
-        sessions::Sessions,
+        mfa::Mfa, sessions::Sessions,
     },
 };
 use poem::{Endpoint, Response};
@@ -42,6 +44,7 @@ pub struct State {
     pub collections: Collections,
     pub identities: Arc<Identities>,
     pub sessions: Arc<Sessions>,
+    pub mfa: Arc<Mfa>,
     pub backups: Arc<Backups>,
     pub health: Arc<Health>,
     pub clock: SharedClock,

@@ -1,12 +1,14 @@
 //! The API's own description: every operation, as OpenAPI.
 
-use super::{auth, backups, collections, documents, identities, lines, meta};
+use super::{auth, backups, collections, documents, identities, lines, meta, mfa, passkeys};
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 
 type Apis = (
     meta::Routes,
     auth::Routes,
+    mfa::Routes,
+    passkeys::Routes,
     collections::Routes,
     documents::Routes,
     lines::Routes,
@@ -33,6 +35,8 @@ pub fn service() -> Service {
     let apis = (
         meta::Routes,
         auth::Routes,
+        mfa::Routes,
+        passkeys::Routes,
         collections::Routes,
         documents::Routes,
         lines::Routes,

@@ -21,6 +21,7 @@ use crate::{
         identities::Identities,
         instance::{self, Stamp},
         keyring::{Key, Keyring, Purpose},
+        mfa::{Mfa, Site},
         sessions::Sessions,
     },
 };
@@ -32,6 +33,7 @@ pub struct Opened {
     pub documents: Arc<dyn Documents>,
     pub sessions: Arc<Sessions>,
     pub identities: Arc<Identities>,
+    pub mfa: Arc<Mfa>,
     pub backups: Arc<Backups>,
     pub access: Arc<Access>,
     pub clock: SharedClock,
@@ -97,6 +99,11 @@ pub fn assemble(
     let access = Arc::new(Access::new(stamp.environment));
     let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
     let identities = Arc::new(Identities::new(documents.clone(), clock.clone(), sessions.clone(), access.clone()));
+    let port = config.server.https.port();
+    let site = Site::new(&config.server.hostnames, port, &config.identity.origins)
+        .map_err(|fault| Problem::new(Kind::Refused, fault))?;
+    let (store, time, who) = (documents.clone(), clock.clone(), identities.clone());
+    let mfa = Arc::new(Mfa::new(store, time, stamp.environment, who, sessions.clone(), access.clone(), site));
     let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
     if config.backup.target.is_none() {
@@ -107,7 +114,7 @@ pub fn assemble(
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
     let (store, keys, time) = (documents.clone(), keyring.clone(), clock.clone());
     let backups = Backups::new(store, target, stamp.clone(), keys, recipients, time, access.clone());
-    Ok(Opened { stamp, keyring, documents, sessions, identities, backups: Arc::new(backups), access, clock })
+    Ok(Opened { stamp, keyring, documents, sessions, identities, mfa, backups: Arc::new(backups), access, clock })
 }
 
 /// Where backups go.

@@ -86,6 +86,13 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
     let opened = open::open(config, senses.clock.clone()).await?;
     let documents = opened.documents.clone();
     let stopper = Stopper::default();
+    let identities = opened.identities.clone();
+    // Beside the start, which does not wait for it.
+    stopper.stop().spawn(async move {
+        if let Err(error) = identities.calibrate().await {
+            tracing::warn!(%error, "password hashes stay at the floor");
+        }
+    });
     let parts = Parts {
         issuer: Arc::new(preconditions::authority(config, &opened.keyring)?),
         names: preconditions::names(config, &opened.stamp),
@@ -119,6 +126,7 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         collections: Collections::new(store, senses.clock.clone(), opened.access.clone()),
         identities: opened.identities.clone(),
         sessions: opened.sessions.clone(),
+        mfa: opened.mfa.clone(),
         backups: opened.backups.clone(),
         health: senses.health.clone(),
         clock: senses.clock.clone(),

@@ -5,6 +5,7 @@ use super::{
     Result as ServiceResult,
     access::Caller,
     identities::IDENTITIES,
+    mfa::FACTORS,
     sessions::{REFRESHES, SESSIONS},
 };
 use crate::{
@@ -116,7 +117,7 @@ pub async fn furnish(documents: &dyn Documents, now: Timestamp) -> ServiceResult
     Ok(())
 }
 
-fn own_collections() -> [(&'static str, RawDocumentBuf); 3] {
+fn own_collections() -> [(&'static str, RawDocumentBuf); 4] {
     [
         (
             IDENTITIES,
@@ -124,6 +125,7 @@ fn own_collections() -> [(&'static str, RawDocumentBuf); 3] {
         ),
         (SESSIONS, rawdoc! { "indexes": ["identity", "_updatedAt", "expires"] }),
         (REFRESHES, rawdoc! { "indexes": ["expires"] }),
+        (FACTORS, rawdoc! { "indexes": [] }),
     ]
 }
 

@@ -11,6 +11,7 @@ pub mod identities;
 pub mod instance;
 pub mod journal;
 pub mod keyring;
+pub mod mfa;
 pub mod sessions;
 
 pub use error::{Error, Result};

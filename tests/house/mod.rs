@@ -23,6 +23,7 @@ use debrouille_appliance::{
         identities::Identities,
         instance::{self, Stamp},
         keyring::{Keyring, Purpose},
+        mfa::{Mfa, Site},
         sessions::Sessions,
     },
 };
@@ -111,11 +112,17 @@ pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &P
     let backups = Backups::new(store.clone(), target, stamp.clone(), keys, recipients, time, access.clone());
     let health = Arc::new(Health::default());
     health.enter(Phase::Serving);
+    let time = clock.clone();
+    let identities = Arc::new(Identities::new(store.clone(), time.clone(), sessions.clone(), access.clone()));
+    let site = Site::new(&["localhost".to_owned()], 443, &[]).unwrap();
+    let (kept, who) = (store.clone(), identities.clone());
+    let mfa = Mfa::new(kept, time, stamp.environment, who, sessions.clone(), access.clone(), site);
     State {
         documents: Documents::new(store.clone(), clock.clone(), DocumentLimits::default(), access.clone()),
-        collections: Collections::new(store.clone(), clock.clone(), access.clone()),
-        identities: Arc::new(Identities::new(store, clock.clone(), sessions.clone(), access)),
+        collections: Collections::new(store, clock.clone(), access),
+        identities,
         sessions,
+        mfa: Arc::new(mfa),
         backups: Arc::new(backups),
         health,
         clock,
