@@ -9,3 +9,6 @@ mod error;
 #[path = "../house/mod.rs"]
 mod house;
 mod lines;
+mod mfa;
+mod passkeys;
+mod sessions;

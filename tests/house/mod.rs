@@ -9,7 +9,7 @@ use debrouille_appliance::{
         objects::folder::Folder,
     },
     base::{
-        clock::{Clock, SharedClock, SystemClock, Timestamp},
+        clock::{Clock, FixedClock, SharedClock, SystemClock, Timestamp},
         environment::Environment,
     },
     http::{self, Limits, State},
@@ -102,7 +102,17 @@ pub fn keys() -> (Stamp, Keyring) {
 
 /// The router over any store, with an administrator's token where the store can keep one.
 pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &Path, limits: Limits) -> State {
-    let clock: SharedClock = Arc::new(SystemClock);
+    state_at(Arc::new(SystemClock), store, stamp, keyring, folder, limits)
+}
+
+fn state_at(
+    clock: SharedClock,
+    store: Arc<dyn Store>,
+    stamp: &Stamp,
+    keyring: &Keyring,
+    folder: &Path,
+    limits: Limits,
+) -> State {
     let sessions = Arc::new(Sessions::new(store.clone(), clock.clone(), stamp, keyring));
     let access = Arc::new(Access::new(stamp.environment));
     let recipients = [(); 2].map(|()| Identity::generate(Vec::new()).recipient().clone());
@@ -139,8 +149,21 @@ impl House {
     }
 
     pub async fn with(limits: Limits) -> Self {
+        let mut house = Self::build(Environment::Development, Arc::new(SystemClock), limits).await;
+        house.token = house.login(EMAIL, PASSWORD).await.data()["accessToken"].as_str().unwrap().to_owned();
+        house
+    }
+
+    /// Of this environment, its administrator not logged in, its time standing where it is put.
+    pub async fn at(environment: Environment) -> (Self, Arc<FixedClock>) {
+        let clock = Arc::new(FixedClock(1_800_000_000_000.into()));
+        (Self::build(environment, clock.clone(), Limits::default()).await, clock)
+    }
+
+    async fn build(environment: Environment, clock: SharedClock, limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (stamp, keyring) = keys();
+        let stamp = Stamp { environment, ..stamp };
         let key = keyring.current(Purpose::Data);
         let material: [u8; KEY] = key.material.as_slice().try_into().unwrap();
         let place = Place {
@@ -148,19 +171,17 @@ impl House {
             keys: DataKeys::new(key.version, material),
             stamp: stamp.id.clone().into_bytes(),
         };
-        let store = Embedded::open(place, Options::default(), Arc::new(SystemClock)).unwrap();
+        let store = Embedded::open(place, Options::default(), clock.clone()).unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
         instance::furnish(&*store, Timestamp(1)).await.unwrap();
         let backups = folder.path().join("backups");
         std::fs::create_dir(&backups).unwrap();
-        let state = state(store, &stamp, &keyring, &backups, limits);
+        let state = state_at(clock, store, &stamp, &keyring, &backups, limits);
         let password = Zeroizing::new(PASSWORD.to_owned());
         state.identities.add(&Caller::system(), EMAIL, password, vec![Role::Admin]).await.unwrap();
         let health = state.health.clone();
         let router = http::router(state).boxed();
-        let mut house = Self { router, token: String::new(), health, folder };
-        house.token = house.login(EMAIL, PASSWORD).await.data()["accessToken"].as_str().unwrap().to_owned();
-        house
+        Self { router, token: String::new(), health, folder }
     }
 
     pub async fn call(&self, request: Request) -> Answer {
@@ -205,13 +226,20 @@ impl House {
     }
 
     pub async fn login(&self, email: &str, password: &str) -> Answer {
-        let body = json!({ "data": { "email": email, "password": password } });
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri_str("/api/v1/auth/login")
-            .content_type("application/json")
-            .body(body.to_string());
-        self.call(request).await
+        self.anyone("/api/v1/auth/login", json!({ "email": email, "password": password })).await
+    }
+
+    /// A request without proof.
+    pub async fn anyone(&self, path: &str, data: Value) -> Answer {
+        let request = Request::builder().method(Method::POST).uri_str(path).content_type("application/json");
+        self.call(request.body(json!({ "data": data }).to_string())).await
+    }
+
+    /// A request with a token of one's own.
+    pub async fn by(&self, token: &str, method: Method, path: &str, data: Value) -> Answer {
+        let request = Request::builder().method(method).uri_str(path).content_type("application/json");
+        let request = request.header("authorization", format!("Bearer {token}"));
+        self.call(request.body(json!({ "data": data }).to_string())).await
     }
 
     /// A collection, and its documents' path.
