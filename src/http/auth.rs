@@ -32,7 +32,7 @@ struct Login {
 
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
-struct NewPassword {
+struct OwnPassword {
     current: String,
     new: String,
 }
@@ -132,9 +132,9 @@ impl Routes {
 
     /// Set the caller's own password; the other sessions end
     #[oai(path = "/password", method = "put", operation_id = "changeOwnPassword")]
-    async fn password(&self, by: By, sent: Sent<NewPassword>, request: &Request) -> Result<Answer<Ended>> {
+    async fn password(&self, by: By, sent: Sent<OwnPassword>, request: &Request) -> Result<Answer<Ended>> {
         conditions::no_attempt(request)?;
-        let NewPassword { current, new } = sent.read()?;
+        let OwnPassword { current, new } = sent.read()?;
         let (current, new) = (Zeroizing::new(current), Zeroizing::new(new));
         by.exchange.state.identities.change_own_password(&by.caller, current, new).await?;
         Answer::value(&by.exchange, &Ended { ended: true })

@@ -38,6 +38,7 @@ struct SecondFactor {
 
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
+#[oai(rename = "PasskeyAssertion")]
 struct Assertion {
     /// As `/auth/passkey/login/start` gave it
     ceremony: String,
@@ -46,12 +47,14 @@ struct Assertion {
 
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
+#[oai(rename = "Enrolment")]
 struct Enrolling {
     challenge: String,
 }
 
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
+#[oai(rename = "EnrolmentCode")]
 struct Enrolled {
     challenge: String,
     code: String,
@@ -60,7 +63,7 @@ struct Enrolled {
 /// Proof given again: one of these. Who has no password gives none within ten minutes of a login.
 #[derive(Deserialize, Object, Default)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "ProofAgain", rename_all = "camelCase")]
 pub(super) struct Proof {
     password: Option<String>,
     code: Option<String>,
@@ -69,12 +72,14 @@ pub(super) struct Proof {
 
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
+#[oai(rename = "TotpCode")]
 struct Code {
     code: String,
 }
 
 /// To be put into an authenticator app now: never shown again.
 #[derive(Serialize, Object)]
+#[oai(rename = "TotpSecret")]
 struct Secret {
     /// Base32
     secret: String,
@@ -84,7 +89,7 @@ struct Secret {
 
 #[derive(Serialize, Object)]
 #[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "RecoveryCodes", rename_all = "camelCase")]
 pub(super) struct Codes {
     /// Each good for one use, told this once; empty when there were some already
     pub recovery_codes: Vec<String>,
@@ -92,7 +97,7 @@ pub(super) struct Codes {
 
 #[derive(Serialize, Object)]
 #[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "FirstTokens", rename_all = "camelCase")]
 struct First {
     #[serde(flatten)]
     #[oai(flatten)]
@@ -103,7 +108,7 @@ struct First {
 
 #[derive(Serialize, Object)]
 #[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "SecondFactors", rename_all = "camelCase")]
 struct Status {
     /// The caller must have a second factor
     required: bool,

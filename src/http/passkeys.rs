@@ -24,6 +24,7 @@ pub(super) struct Credential(Free);
 
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
+#[oai(rename = "PasskeyRegistered")]
 struct Registered {
     ceremony: String,
     credential: Credential,
@@ -34,6 +35,7 @@ struct Registered {
 
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
+#[oai(rename = "PasskeyLogin")]
 struct Asserted {
     ceremony: String,
     credential: Credential,
@@ -44,7 +46,7 @@ struct Asserted {
 /// For `navigator.credentials`: byte strings in base64url, as `PublicKeyCredential.parse…OptionsFromJSON` takes them.
 #[derive(Serialize, Object)]
 #[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "PasskeyOffered", rename_all = "camelCase")]
 struct Offered {
     /// Good for one answer, five minutes long
     ceremony: String,
@@ -68,7 +70,7 @@ pub(super) struct Passkey {
 
 #[derive(Serialize, Object)]
 #[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "PasskeyMade", rename_all = "camelCase")]
 struct Made {
     passkey: Passkey,
     /// Each good for one use, told this once; empty when there were some already
