@@ -1,6 +1,6 @@
 //! Who: the people of the instance. Disabled, never deleted, so that history keeps its names.
 
-mod common;
+mod known;
 pub mod password;
 
 use super::{

@@ -1,7 +1,7 @@
 //! Passwords: argon2id (RFC 9106), as dear as this machine can pay, its work bounded to the cores, so that logins cannot
 //! starve the server.
 
-use super::common::is_common;
+use super::known::is_common;
 use crate::{
     base::{clock::Stopwatch, fault::Fault, process, random},
     services::{Error, Result},
