@@ -70,6 +70,7 @@ const FILES: &[&str] = &[
     include_str!("messages/json.toml"),
     include_str!("messages/policies.toml"),
     include_str!("messages/limits.toml"),
+    include_str!("messages/mfa.toml"),
     include_str!("messages/preconditions.toml"),
     include_str!("messages/query.toml"),
     include_str!("messages/schema.toml"),

@@ -97,6 +97,9 @@ fn tell(
         document["adminPassword"] = password.as_str().into();
     }
     words.extend(password.clone());
+    if made.stamp.environment != Environment::Development {
+        words.push(Fault::new("cli.init.second_factor"));
+    }
     words.push(Fault::new("cli.init.next").with("command", context.command()));
     let told = context.answer(&document, || words.iter().map(|fault| context.words(fault) + "\n").collect());
     if let (Err(_), Some(password)) = (&told, password) {

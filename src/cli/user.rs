@@ -37,6 +37,11 @@ pub enum Command {
     Enable {
         email: String,
     },
+    ResetMfa {
+        email: String,
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
@@ -48,6 +53,9 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         }
         _ => None,
     };
+    if let Command::ResetMfa { email, yes } = &command {
+        context.confirm(&Fault::new("cli.user.confirm_reset").with("email", email), email, *yes)?;
+    }
     let mut client = Client::open(context, config).await?;
     match (command, password) {
         (Command::Add { email, role, .. }, Some(password)) => {
@@ -59,6 +67,11 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
             let path = format!("/admin/identities/{}/password", segment(&email));
             let answer = client.call(Method::PUT, &path, Some(json!({ "password": *password.words }))).await?;
             told(context, answer.data, &password, &Fault::new("cli.user.password_changed").with("email", &email))?;
+        }
+        (Command::ResetMfa { email, .. }, _) => {
+            let path = format!("/admin/identities/{}/factors", segment(&email));
+            let answer = client.call(Method::DELETE, &path, None).await?;
+            context.done(&answer.data, &Fault::new("cli.user.reset").with("email", &email))?;
         }
         (Command::Disable { email }, _) => set(context, &mut client, &email, "disabled", "cli.user.disabled").await?,
         (Command::Enable { email }, _) => set(context, &mut client, &email, "active", "cli.user.enabled").await?,

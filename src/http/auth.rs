@@ -1,11 +1,12 @@
 //! The routes of proof: login, refresh, logout, sessions. Their answers are never kept for a retry.
 
-use super::{body::Sent, envelope::Answer, exchange::Public, proof::By, spec::Tag};
+use super::{body::Sent, conditions, envelope::Answer, exchange::Public, mfa, proof::By, spec::Tag};
 use crate::{
     http::exchange::text,
     services::{
         Result,
         access::{Proven, Subject},
+        mfa::Method,
         sessions::{Granted, Session},
     },
 };
@@ -17,10 +18,23 @@ use zeroize::Zeroizing;
 pub struct Routes;
 
 #[derive(Deserialize, Object)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
 struct Login {
     email: String,
     password: String,
+    /// Of the authenticator app, by who knows it will be asked for
+    code: Option<String>,
+    recovery_code: Option<String>,
+    /// What the client calls itself
+    device: Option<String>,
+}
+
+#[derive(Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+struct OwnPassword {
+    current: String,
+    new: String,
 }
 
 #[derive(Deserialize, Object)]
@@ -33,7 +47,7 @@ struct Refresh {
 #[derive(Serialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
-struct Tokens {
+pub(super) struct Tokens {
     access_token: String,
     /// Good for one use
     refresh_token: String,
@@ -53,7 +67,7 @@ pub(super) struct Person {
 #[derive(Serialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
-struct OpenSession {
+pub(super) struct OpenSession {
     #[serde(rename = "_id")]
     #[oai(rename = "_id")]
     id: String,
@@ -61,25 +75,35 @@ struct OpenSession {
     device: String,
     /// Unix seconds
     expires_at: i64,
+    /// Unix seconds
+    opened_at: i64,
+    /// Unix seconds, to ten minutes
+    last_used_at: i64,
+    /// The network it was opened from, where it is known
+    network: Option<String>,
+    /// How it was proven, in the words of RFC 8176
+    methods: Vec<String>,
     /// The session that asks
     current: bool,
 }
 
 #[derive(Serialize, Object)]
-struct Ended {
-    ended: bool,
+pub(super) struct Ended {
+    pub ended: bool,
 }
 
 #[OpenApi(prefix_path = "/api/v1/auth", tag = "Tag::Authentication")]
 impl Routes {
-    /// Open a session
+    /// Open a session. `AUTH_MFA_REQUIRED` when a second factor is owed: its details say what to do
     #[oai(path = "/login", method = "post", operation_id = "login")]
     async fn login(&self, public: Public, sent: Sent<Login>, request: &Request) -> Result<Answer<Tokens>> {
-        let (exchange, Login { email, password }) = (public.0, sent.read()?);
+        let (exchange, Login { email, password, code, recovery_code, device: named }) = (public.0, sent.read()?);
+        let password = Zeroizing::new(password);
+        let answer = mfa::answer(code, recovery_code)?;
         let caller = exchange.caller(Subject::Anonymous);
-        let identity = exchange.state.identities.prove(&caller, &email, Zeroizing::new(password)).await?;
-        let device = ["x-device-id", "user-agent"].into_iter().find_map(|name| text(request.headers(), name));
-        let granted = exchange.state.sessions.open(&caller, identity, device.unwrap_or_default()).await?;
+        let identity = exchange.state.identities.prove(&caller, &email, password).await?;
+        let device = device(named.as_deref(), request);
+        let granted = exchange.state.mfa.admit(&caller, identity, device, &[Method::Pwd], answer).await?;
         Answer::value(&exchange, &Tokens::from(granted))
     }
 
@@ -106,6 +130,16 @@ impl Routes {
         Answer::value(&by.exchange, &Ended { ended: true })
     }
 
+    /// Set the caller's own password; the other sessions end
+    #[oai(path = "/password", method = "put", operation_id = "changeOwnPassword")]
+    async fn password(&self, by: By, sent: Sent<OwnPassword>, request: &Request) -> Result<Answer<Ended>> {
+        conditions::no_attempt(request)?;
+        let OwnPassword { current, new } = sent.read()?;
+        let (current, new) = (Zeroizing::new(current), Zeroizing::new(new));
+        by.exchange.state.identities.change_own_password(&by.caller, current, new).await?;
+        Answer::value(&by.exchange, &Ended { ended: true })
+    }
+
     /// The caller's open sessions
     #[oai(path = "/sessions", method = "get", operation_id = "listSessions")]
     async fn sessions(&self, by: By) -> Result<Answer<Vec<OpenSession>>> {
@@ -124,6 +158,12 @@ impl Routes {
         by.exchange.state.sessions.end(&by.caller, Some(&id)).await?;
         Answer::value(&by.exchange, &Ended { ended: true })
     }
+}
+
+/// What the client calls itself: in the body, else in a header.
+pub(super) fn device<'a>(named: Option<&'a str>, request: &'a Request) -> &'a str {
+    let header = || ["x-device-id", "user-agent"].into_iter().find_map(|name| text(request.headers(), name));
+    named.or_else(header).unwrap_or_default()
 }
 
 impl From<Granted> for Tokens {
@@ -149,8 +189,16 @@ impl From<&crate::services::identities::Identity> for Person {
 }
 
 impl OpenSession {
-    fn of(session: Session, current: &str) -> Self {
-        let Session { id, device, expires, .. } = session;
-        Self { current: id == current, id, device, expires_at: expires.seconds() }
+    pub(super) fn of(session: Session, current: &str) -> Self {
+        Self {
+            current: session.id == current,
+            id: session.id,
+            device: session.device,
+            expires_at: session.expires.seconds(),
+            opened_at: session.opened.seconds(),
+            last_used_at: session.used.seconds(),
+            network: session.network,
+            methods: session.methods.iter().map(|method| method.name().to_owned()).collect(),
+        }
     }
 }

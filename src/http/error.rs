@@ -6,7 +6,7 @@ use crate::{
         fault::Fault,
         messages::{Language, render},
     },
-    services::Error,
+    services::{Error, mfa::Owed},
 };
 use poem::{
     Response,
@@ -30,6 +30,8 @@ pub struct Told {
     pub code: &'static str,
     pub fault: Fault,
     retry_after: Option<u64>,
+    /// What is owed after a first factor.
+    owed: Option<Value>,
     /// `safety` or `integrity`: what sort of refusal or failure, for tools.
     kind: Option<&'static str>,
     /// For the log alone.
@@ -38,7 +40,7 @@ pub struct Told {
 
 impl Told {
     fn new(status: StatusCode, code: &'static str, fault: Fault) -> Self {
-        Self { status, code, fault, retry_after: None, kind: None, cause: None }
+        Self { status, code, fault, retry_after: None, owed: None, kind: None, cause: None }
     }
 
     /// The cause of a failure is logged, and told to nobody.
@@ -51,7 +53,7 @@ impl Told {
         }
     }
 
-    /// `{code, message, details: {path, rule, params}}`.
+    /// `{code, message, details: {path, rule, params}}`, and what is owed.
     pub fn value(&self, language: Language) -> Value {
         let mut details = Map::new();
         if !self.fault.path.is_empty() {
@@ -65,6 +67,9 @@ impl Told {
             let params = self.fault.params.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into()));
             details.insert("params".to_owned(), Value::Object(params.collect()));
         }
+        if let Some(Value::Object(owed)) = &self.owed {
+            details.extend(owed.clone());
+        }
         json!({ "code": self.code, "message": render(language, &self.fault), "details": details })
     }
 }
@@ -76,6 +81,7 @@ pub fn tell(error: &Error) -> Told {
     match error {
         Error::Unauthorized => plain(StatusCode::UNAUTHORIZED, "AUTH_UNAUTHORIZED", "http.unauthorized"),
         Error::InvalidProof(_) => plain(StatusCode::UNAUTHORIZED, "AUTH_INVALID_TOKEN", "http.invalid_token"),
+        Error::SecondFactor(owed) => second_factor(owed),
         Error::Forbidden => plain(StatusCode::FORBIDDEN, "AUTH_FORBIDDEN", "http.forbidden"),
         Error::Barred(fault) => faulty(StatusCode::FORBIDDEN, "AUTH_FORBIDDEN", fault),
         Error::Unreadable(fault) => faulty(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", fault),
@@ -98,6 +104,13 @@ pub fn tell(error: &Error) -> Told {
         Error::Corrupt(what) => Told { kind: Some("integrity"), cause: Some(what.clone()), ..internal() },
         Error::Internal(cause) => Told { cause: Some(chain(&**cause)), ..internal() },
     }
+}
+
+fn second_factor(owed: &Owed) -> Told {
+    let key = if owed.enrol { "http.mfa_enrol" } else { "http.mfa_required" };
+    let told = Told::new(StatusCode::UNAUTHORIZED, "AUTH_MFA_REQUIRED", Fault::new(key));
+    let owed = json!({ "challenge": owed.challenge, "methods": owed.methods, "enrol": owed.enrol });
+    Told { owed: Some(owed), ..told }
 }
 
 fn unavailable() -> Told {

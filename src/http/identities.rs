@@ -1,6 +1,13 @@
 //! The routes by which operators keep the people of the instance.
 
-use super::{auth::Person, body::Sent, conditions, envelope::Answer, proof::By, spec::Tag};
+use super::{
+    auth::{Ended, OpenSession, Person},
+    body::Sent,
+    conditions,
+    envelope::Answer,
+    proof::By,
+    spec::Tag,
+};
 use crate::{
     base::fault::Fault,
     services::{Error, Result, access::Role, identities::Status},
@@ -71,6 +78,35 @@ impl Routes {
         let identities = &by.exchange.state.identities;
         let identity = identities.change_password(&by.caller, &who, Zeroizing::new(password)).await?;
         Answer::value(&by.exchange, &Person::from(&identity))
+    }
+
+    /// Take every second factor from a person who lost theirs and end their sessions; `who` is an id or an email
+    #[oai(path = "/:who/factors", method = "delete", operation_id = "resetFactors")]
+    async fn factors(&self, by: By, who: Path<String>) -> Result<Answer<Person>> {
+        let identity = by.exchange.state.mfa.reset(&by.caller, &who).await?;
+        Answer::value(&by.exchange, &Person::from(&identity))
+    }
+
+    /// A person's open sessions; `who` is an id or an email
+    #[oai(path = "/:who/sessions", method = "get", operation_id = "listSessionsOf")]
+    async fn sessions(&self, by: By, who: Path<String>) -> Result<Answer<Vec<OpenSession>>> {
+        let sessions = by.exchange.state.identities.sessions(&by.caller, &who).await?;
+        let open: Vec<_> = sessions.into_iter().map(|session| OpenSession::of(session, "")).collect();
+        Answer::value(&by.exchange, &open)
+    }
+
+    /// End every session of a person; `who` is an id or an email
+    #[oai(path = "/:who/sessions", method = "delete", operation_id = "endSessionsOf")]
+    async fn end_sessions(&self, by: By, who: Path<String>) -> Result<Answer<Ended>> {
+        by.exchange.state.identities.end_sessions(&by.caller, &who, None).await?;
+        Answer::value(&by.exchange, &Ended { ended: true })
+    }
+
+    /// End one session of a person; `who` is an id or an email
+    #[oai(path = "/:who/sessions/:session", method = "delete", operation_id = "endSessionOf")]
+    async fn end_session(&self, by: By, who: Path<String>, session: Path<String>) -> Result<Answer<Ended>> {
+        by.exchange.state.identities.end_sessions(&by.caller, &who, Some(&session)).await?;
+        Answer::value(&by.exchange, &Ended { ended: true })
     }
 
     /// Disable or enable a person; `who` is an id or an email

@@ -16,8 +16,10 @@ mod gates;
 mod identities;
 mod lines;
 mod meta;
+mod mfa;
 pub mod ops;
 mod pages;
+mod passkeys;
 pub mod peer;
 mod policies;
 mod proof;
@@ -33,7 +35,7 @@ use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
         access::Access, audit::Audit, backups::Backups, collections::Collections, documents::Documents, health::Health,
-        identities::Identities, limits::Limiter, policies::Policies, sessions::Sessions, trust::Trust,
+        identities::Identities, limits::Limiter, mfa::Mfa, policies::Policies, sessions::Sessions, trust::Trust,
     },
 };
 use poem::{Endpoint, Response};
@@ -46,6 +48,7 @@ pub struct State {
     pub collections: Collections,
     pub identities: Arc<Identities>,
     pub sessions: Arc<Sessions>,
+    pub mfa: Arc<Mfa>,
     pub backups: Arc<Backups>,
     pub access: Arc<Access>,
     pub policies: Arc<Policies>,

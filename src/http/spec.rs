@@ -1,12 +1,14 @@
 //! The API's own description: every operation, as OpenAPI.
 
-use super::{audit, auth, backups, collections, documents, identities, lines, meta, policies, trust};
+use super::{audit, auth, backups, collections, documents, identities, lines, meta, mfa, passkeys, policies, trust};
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 
 type Apis = (
     meta::Routes,
     auth::Routes,
+    mfa::Routes,
+    passkeys::Routes,
     collections::Routes,
     documents::Routes,
     lines::Routes,
@@ -40,6 +42,8 @@ pub fn service() -> Service {
     let apis = (
         meta::Routes,
         auth::Routes,
+        mfa::Routes,
+        passkeys::Routes,
         collections::Routes,
         documents::Routes,
         lines::Routes,

@@ -113,7 +113,8 @@ mod tests {
         instance::furnish(&*documents, clock.now()).await.unwrap();
         let keyring = Arc::new(Keyring::generate((Zeroizing::default(), Vec::new()), clock.now()));
         let stamp = Stamp::new(Environment::Development, clock.now());
-        let audit = Audit::new(documents.clone(), clock.clone(), stamp, keyring, Settings::default());
+        let access = crate::services::access::bare(documents.clone(), clock.clone());
+        let audit = Audit::new(documents.clone(), clock.clone(), stamp, keyring, Settings::default(), access);
         let (health, metrics) = (Arc::new(Health::default()), Metrics::new(clock.clone()));
         let job = Sealing { audit: Arc::new(audit), metrics: metrics.clone(), health: health.clone() };
         let level = || health.findings().iter().find(|finding| finding.check == LOG).map(|finding| finding.level);

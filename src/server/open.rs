@@ -24,6 +24,7 @@ use crate::{
         instance::{self, Stamp},
         keyring::{Key, Keyring, Purpose},
         limits::{self, Limiter},
+        mfa::{Mfa, Site},
         policies::Policies,
         sessions::Sessions,
         throttle::Throttle,
@@ -39,6 +40,7 @@ pub struct Opened {
     pub audit: Arc<Audit>,
     pub sessions: Arc<Sessions>,
     pub identities: Arc<Identities>,
+    pub mfa: Arc<Mfa>,
     pub backups: Arc<Backups>,
     pub access: Arc<Access>,
     pub policies: Arc<Policies>,
@@ -120,6 +122,11 @@ pub fn assemble(
     let (people, rights) = (sessions.clone(), access.clone());
     let identities = Identities::new(store(), time(), people, throttle, trust.clone(), rights, audit.clone());
     let identities = Arc::new(identities);
+    let port = config.server.https.port();
+    let site = Site::new(&config.server.hostnames, port, &config.identity.origins)
+        .map_err(|fault| Problem::new(Kind::Refused, fault))?;
+    let (who, open, rights) = (identities.clone(), sessions.clone(), access.clone());
+    let mfa = Arc::new(Mfa::new(store(), time(), stamp.environment, who, open, rights, site));
     let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
     if config.backup.target.is_none() {
@@ -139,6 +146,7 @@ pub fn assemble(
         audit,
         sessions,
         identities,
+        mfa,
         backups,
         access,
         policies,

@@ -91,6 +91,13 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
     opened.audit.record(&Caller::system(), started(config, &opened)).await?;
     let documents = opened.documents.clone();
     let stopper = Stopper::default();
+    let identities = opened.identities.clone();
+    // Beside the start, which does not wait for it.
+    stopper.stop().spawn(async move {
+        if let Err(error) = identities.calibrate().await {
+            tracing::warn!(%error, "password hashes stay at the floor");
+        }
+    });
     let parts = Parts {
         issuer: Arc::new(preconditions::authority(config, &opened.keyring)?),
         names: preconditions::names(config, &opened.stamp),
@@ -147,6 +154,7 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         collections: Collections::new(store, senses.clock.clone(), opened.access.clone(), opened.policies.clone()),
         identities: opened.identities.clone(),
         sessions: opened.sessions.clone(),
+        mfa: opened.mfa.clone(),
         backups: opened.backups.clone(),
         audit: opened.audit.clone(),
         access: opened.access.clone(),

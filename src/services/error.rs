@@ -10,6 +10,9 @@ pub enum Error {
     /// A proof that does not verify: forged, expired, revoked, of another audience or environment.
     #[error("invalid proof: {0}")]
     InvalidProof(&'static str),
+    /// The first factor was right, a second is owed.
+    #[error("second factor owed")]
+    SecondFactor(Box<super::mfa::Owed>),
     /// Identified, not allowed.
     #[error("not allowed")]
     Forbidden,

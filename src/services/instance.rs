@@ -6,6 +6,7 @@ use super::{
     access::Caller,
     audit,
     identities::IDENTITIES,
+    mfa::FACTORS,
     policies::{POLICIES, founding},
     sessions::{REFRESHES, SESSIONS},
     trust::TRUST,
@@ -134,6 +135,7 @@ fn own_collections() -> Vec<(&'static str, RawDocumentBuf)> {
         (REFRESHES, rawdoc! { "indexes": ["expires"] }),
         (POLICIES, rawdoc! { "indexes": [] }),
         (TRUST, rawdoc! { "indexes": [] }),
+        (FACTORS, rawdoc! { "indexes": [] }),
     ]
 }
 

@@ -13,6 +13,7 @@ pub mod instance;
 pub mod journal;
 pub mod keyring;
 pub mod limits;
+pub mod mfa;
 pub mod policies;
 pub mod sessions;
 pub mod throttle;

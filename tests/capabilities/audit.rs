@@ -93,7 +93,7 @@ async fn changes_exports_imports_backups_and_denials_are_told() {
     assert_eq!(find(&entries, "identities.update").len(), 2);
     let denied = find(&entries, "access.denied");
     let objects: Vec<_> = denied.iter().map(|entry| &entry["object"]).collect();
-    assert_eq!(objects, [&json!("GET /api/v1/admin/identities"), &json!("GET /api/v1/audit")], "each once a minute");
+    assert_eq!(objects, [&json!("GET /api/v1/policies"), &json!("GET /api/v1/audit")], "each once a minute");
     assert!(denied.iter().all(|entry| entry["who"] == denied[0]["who"] && entry["outcome"] == "denied"));
     // By the person's own id, an administrator finds what concerns them.
     let listed = house.get(&format!("{AUDIT}?who={}&limit=50", person["_id"].as_str().unwrap())).await.data();

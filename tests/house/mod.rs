@@ -9,7 +9,7 @@ use debrouille_appliance::{
         objects::folder::Folder,
     },
     base::{
-        clock::{Clock, SharedClock, SystemClock, Timestamp},
+        clock::{Clock, FixedClock, SharedClock, SystemClock, Timestamp},
         environment::Environment,
     },
     domain::trust::Rules,
@@ -26,6 +26,7 @@ use debrouille_appliance::{
         instance::{self, Stamp},
         keyring::{Keyring, Purpose},
         limits::{self, Limiter},
+        mfa::{Mfa, Site},
         policies::Policies,
         sessions::Sessions,
         throttle::Throttle,
@@ -129,6 +130,10 @@ fn state_at(
     let throttle = Arc::new(Throttle::new(clock.clone()));
     let (kept, time, people) = (store.clone(), clock.clone(), sessions.clone());
     let identities = Identities::new(kept, time, people, throttle, trust.clone(), access.clone(), audit.clone());
+    let identities = Arc::new(identities);
+    let site = Site::new(&["localhost".to_owned()], 443, &[]).unwrap();
+    let (kept, time, who, open) = (store.clone(), clock.clone(), identities.clone(), sessions.clone());
+    let mfa = Mfa::new(kept, time, stamp.environment, who, open, access.clone(), site);
     let recipients = [(); 2].map(|()| Identity::generate(Vec::new()).recipient().clone());
     let target = Arc::new(Folder::open(folder).unwrap());
     let (kept, time, own, recipients) = (store.clone(), clock.clone(), stamp.clone(), recipients.to_vec());
@@ -139,10 +144,11 @@ fn state_at(
     State {
         documents: Documents::new(kept, time, rows, access.clone(), audit.clone()),
         collections: Collections::new(store, clock.clone(), access.clone(), policies.clone()),
-        identities: Arc::new(identities),
+        identities,
         access,
         policies,
         sessions,
+        mfa: Arc::new(mfa),
         backups: Arc::new(backups),
         audit,
         trust,
@@ -163,23 +169,44 @@ impl House {
     }
 
     pub async fn with(limits: Limits) -> Self {
-        Self::with_state(Arc::new(SystemClock), limits, |_| ()).await
+        let mut house = Self::build(Environment::Development, Arc::new(SystemClock), limits, |_| ()).await;
+        house.enter().await;
+        house
     }
 
     /// Limited to so many requests a minute, by a clock of the test's own, behind a proxy at 10.0.0.1.
     pub async fn limited(clock: SharedClock, per_minute: u32, routes: &[&str]) -> Self {
         let routes: Vec<String> = routes.iter().map(|&route| route.to_owned()).collect();
         let settings = limits::Settings::new(per_minute, &routes).unwrap();
-        Self::with_state(clock.clone(), Limits::default(), |state| {
+        let mut house = Self::build(Environment::Development, clock.clone(), Limits::default(), |state| {
             state.limiter = Arc::new(Limiter::new(clock, settings));
             state.proxies = vec!["10.0.0.1/32".parse().unwrap()];
         })
-        .await
+        .await;
+        house.enter().await;
+        house
     }
 
-    async fn with_state(clock: SharedClock, limits: Limits, change: impl FnOnce(&mut State)) -> Self {
+    /// Of this environment, its administrator not logged in, its time standing where it is put.
+    pub async fn at(environment: Environment) -> (Self, Arc<FixedClock>) {
+        let clock = Arc::new(FixedClock(1_800_000_000_000.into()));
+        (Self::build(environment, clock.clone(), Limits::default(), |_| ()).await, clock)
+    }
+
+    /// Logs the administrator in.
+    async fn enter(&mut self) {
+        self.token = self.login(EMAIL, PASSWORD).await.data()["accessToken"].as_str().unwrap().to_owned();
+    }
+
+    async fn build(
+        environment: Environment,
+        clock: SharedClock,
+        limits: Limits,
+        change: impl FnOnce(&mut State),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (stamp, keyring) = keys();
+        let stamp = Stamp { environment, ..stamp };
         let key = keyring.current(Purpose::Data);
         let material: [u8; KEY] = key.material.as_slice().try_into().unwrap();
         let place = Place {
@@ -199,9 +226,7 @@ impl House {
         state.identities.add(&Caller::system(), EMAIL, password, vec![Role::Admin]).await.unwrap();
         let health = state.health.clone();
         let router = http::router(state).boxed();
-        let mut house = Self { router, token: String::new(), health, folder };
-        house.token = house.login(EMAIL, PASSWORD).await.data()["accessToken"].as_str().unwrap().to_owned();
-        house
+        Self { router, token: String::new(), health, folder }
     }
 
     pub async fn call(&self, request: Request) -> Answer {
@@ -249,13 +274,20 @@ impl House {
     }
 
     pub async fn login(&self, email: &str, password: &str) -> Answer {
-        let body = json!({ "data": { "email": email, "password": password } });
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri_str("/api/v1/auth/login")
-            .content_type("application/json")
-            .body(body.to_string());
-        self.call(request).await
+        self.anyone("/api/v1/auth/login", json!({ "email": email, "password": password })).await
+    }
+
+    /// A request without proof.
+    pub async fn anyone(&self, path: &str, data: Value) -> Answer {
+        let request = Request::builder().method(Method::POST).uri_str(path).content_type("application/json");
+        self.call(request.body(json!({ "data": data }).to_string())).await
+    }
+
+    /// A request with a token of one's own.
+    pub async fn by(&self, token: &str, method: Method, path: &str, data: Value) -> Answer {
+        let request = Request::builder().method(method).uri_str(path).content_type("application/json");
+        let request = request.header("authorization", format!("Bearer {token}"));
+        self.call(request.body(json!({ "data": data }).to_string())).await
     }
 
     /// A collection, and its documents' path.

@@ -174,6 +174,8 @@ pub enum LogOutput {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
+    /// Of the applications elsewhere that may ask for a passkey of this instance.
+    pub origins: Vec<String>,
     /// Of an earlier backend: checked, kept for migrations, never used to sign.
     pub jwt_secret: Option<Secret>,
 }

@@ -97,6 +97,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("log.output", Kind::Choice(&["stdout", "off"]), "stdout", &[]),
     setting("log.dir", Kind::Path, "", &[]),
     setting("log.keep_files", Kind::Integer(1, 365), "14", &[]),
+    setting("identity.origins", Kind::List, "", &[]),
     setting("identity.jwt_secret", Kind::Secret(32), "", &["JWT_SECRET"]),
 ];
 

@@ -149,7 +149,7 @@ impl Access {
 
 /// An engine without policies, over a store.
 #[cfg(test)]
-pub(super) fn bare(documents: Arc<dyn crate::ports::documents::Documents>, clock: SharedClock) -> Arc<Access> {
+pub(crate) fn bare(documents: Arc<dyn crate::ports::documents::Documents>, clock: SharedClock) -> Arc<Access> {
     let trust = Trust::new(documents, clock.clone(), crate::domain::trust::Rules::default());
     Arc::new(Access::new(Environment::Development, clock, Arc::new(trust)))
 }

@@ -12,11 +12,12 @@ use crate::{
         Result,
         identities::IDENTITIES,
         sessions::{REFRESHES, SESSIONS},
+        trust::TRUST,
     },
 };
 
 /// Collections whose changes tell nothing of their own: what matters of them comes as an event.
-const SILENT: [&str; 6] = [SESSIONS, REFRESHES, RECEIPTS, ENTRIES, TILES, CHECKPOINTS];
+const SILENT: [&str; 7] = [SESSIONS, REFRESHES, RECEIPTS, ENTRIES, TILES, CHECKPOINTS, TRUST];
 
 /// `None`: nothing.
 pub fn entry(record: &Record, pseudonyms: &Pseudonyms) -> Result<Option<Entry>> {

@@ -118,6 +118,7 @@ impl Audit {
 
     /// The event as an operation of the batch that does what it tells: both are on disk, or neither.
     pub fn operation(&self, caller: &Caller, event: Event) -> Result<Operation> {
+        let event = caller.address.into_iter().fold(event, Event::from_address);
         let (subject, object) = (event.subject.clone(), event.object.clone());
         let mut entry = event.entry();
         entry.who = self.pseudonyms.actor(&caller.actor());

@@ -1,5 +1,6 @@
 //! Who: the people of the instance. Disabled, never deleted, so that history keeps its names.
 
+mod known;
 pub mod password;
 
 use super::{
@@ -7,20 +8,20 @@ use super::{
     access::{Access, Action, Caller, Proven, Resource, Role, Subject},
     audit::{Audit, Event},
     documents::Attempt,
-    sessions::{SESSIONS, Session, Sessions},
+    sessions::{SESSIONS, Session, Sessions, own},
     throttle::Throttle,
     trust::Trust,
 };
 use crate::{
     base::{
-        clock::{SharedClock, Timestamp},
+        clock::{SharedClock, Stopwatch, Timestamp},
         fault::Fault,
         random,
     },
-    domain::{filter::Filter, sort::Sort, trust, update::Update},
+    domain::{document::revision, filter::Filter, sort::Sort, trust, update::Update},
     ports::documents::{Batch, Change, Documents, Expect, Operation, Query, Receipt},
 };
-use bson::rawdoc;
+use bson::{RawDocumentBuf, rawdoc};
 use password::Passwords;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -87,6 +88,12 @@ pub struct Identities {
     deciding: tokio::sync::Mutex<()>,
 }
 
+impl Identity {
+    pub fn has_password(&self) -> bool {
+        self.password.is_some()
+    }
+}
+
 impl Identities {
     pub fn new(
         documents: Arc<dyn Documents>,
@@ -124,11 +131,12 @@ impl Identities {
     ) -> Result<Identity> {
         self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
         let now = self.clock.now();
-        let hash = self.passwords.hash(password.clone(), roles.contains(&Role::Admin)).await?;
+        let email = normalise(email)?;
+        let hash = self.passwords.hash(password.clone(), roles.contains(&Role::Admin), &email).await?;
         let identity = Identity {
             id: random::id(now),
             kind: Kind::Person,
-            email: normalise(email)?,
+            email,
             roles,
             status: Status::Active,
             password: Some(hash),
@@ -150,7 +158,7 @@ impl Identities {
     /// The person an earlier attempt added, to who gives the same password.
     async fn again(&self, first: &str, password: Zeroizing<String>) -> Result<Identity> {
         let identity = self.require(first).await?;
-        match self.passwords.verify(password, identity.password.clone()).await? {
+        match self.passwords.verify(password, identity.password.clone()).await?.right {
             true => Ok(identity),
             false => Err(Error::Conflict(Fault::new(REUSED))),
         }
@@ -183,8 +191,9 @@ impl Identities {
     pub async fn change_password(&self, caller: &Caller, who: &str, password: Zeroizing<String>) -> Result<Identity> {
         self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
         let identity = self.require(who).await?;
-        let hash = self.passwords.hash(password, identity.roles.contains(&Role::Admin)).await?;
-        self.change(caller, identity, rawdoc! { "password": hash }).await
+        not_oneself(caller, &identity)?;
+        let hash = self.passwords.hash(password, identity.roles.contains(&Role::Admin), &identity.email).await?;
+        self.change(caller, identity, rawdoc! { "password": hash }, None).await
     }
 
     /// Ends every session and lets nobody in under this identity until it is active again.
@@ -196,7 +205,7 @@ impl Identities {
         if status == Status::Disabled && counts && self.last_administrator().await? {
             return Err(Error::Conflict(Fault::new("identities.last_administrator").with("email", identity.email)));
         }
-        self.change(caller, identity, rawdoc! { "status": status.name() }).await
+        self.change(caller, identity, rawdoc! { "status": status.name() }, None).await
     }
 
     /// The identity these words prove, or `Unauthorized` without saying which of them was wrong. Whether the account
@@ -222,20 +231,87 @@ impl Identities {
             Ok(email) => self.find(&email).await?,
             Err(_) => None,
         };
-        let kept = found.as_ref().and_then(|identity| identity.password.clone());
-        let right = self.passwords.verify(password, kept).await?;
-        match found {
-            Some(identity) if right && identity.status == Status::Active => Ok(identity),
-            found => {
-                if let Some(identity) = found {
-                    self.trust.note(&identity.id, trust::Event::LoginFailed);
+        let known = found.as_ref().map(|document| read(document)).transpose()?;
+        let proven = self.prove_found(found, password).await;
+        if let Err(Error::Unauthorized) = &proven {
+            if let Some(identity) = known {
+                self.trust.note(&identity.id, trust::Event::LoginFailed);
+            }
+            // By what was tried: whether there is such an account is for nobody to read.
+            let tried = self.audit.pseudonym(&email.trim().to_lowercase());
+            let failed = Event::new("auth.login").failed("wrong e-mail or password, or disabled").about(tried);
+            self.audit.refused(caller, failed).await;
+        }
+        proven
+    }
+
+    /// Whether the password is this identity's: asked again of who is already known.
+    pub async fn prove_again(&self, id: &str, password: Zeroizing<String>) -> Result<Identity> {
+        let found = self.documents.get(IDENTITIES, id).await?;
+        self.prove_found(found, password).await
+    }
+
+    async fn prove_found(&self, found: Option<RawDocumentBuf>, password: Zeroizing<String>) -> Result<Identity> {
+        let begun = Stopwatch::start();
+        let identity = found.as_ref().map(|document| read(document)).transpose()?;
+        let kept = identity.as_ref().and_then(|identity| identity.password.clone());
+        let verdict = self.passwords.verify(password.clone(), kept).await?;
+        match (identity, found) {
+            (Some(identity), Some(document)) if verdict.right && identity.status == Status::Active => {
+                if verdict.outdated {
+                    self.rehash(&identity, revision(&document), password).await?;
                 }
-                // By what was tried: whether there is such an account is for nobody to read.
-                let tried = self.audit.pseudonym(&email.trim().to_lowercase());
-                let failed = Event::new("auth.login").failed("wrong e-mail or password, or disabled").about(tried);
-                self.audit.refused(caller, failed).await;
+                Ok(identity)
+            }
+            _ => {
+                self.passwords.even(begun).await;
                 Err(Error::Unauthorized)
             }
+        }
+    }
+
+    /// Keeps a password as passwords are kept now, unless it changed meanwhile.
+    async fn rehash(&self, identity: &Identity, revision: Option<i64>, password: Zeroizing<String>) -> Result<()> {
+        let hash = self.passwords.rehash(password).await?;
+        let update = Update::parse(&rawdoc! { "$set": { "password": hash } }).map_err(Error::Invalid)?;
+        let expect = revision.map_or(Expect::Present, Expect::Revision);
+        match self.commit(&Caller::system(), &identity.id, expect, Change::Update(update), None).await {
+            Err(Error::Precondition(_)) => Ok(()),
+            kept => kept.map(drop),
+        }
+    }
+
+    /// Sets the caller's own password, proven by the one in force, and ends their other sessions.
+    pub async fn change_own_password(
+        &self,
+        caller: &Caller,
+        current: Zeroizing<String>,
+        new: Zeroizing<String>,
+    ) -> Result<()> {
+        let (id, session) = own(caller)?;
+        let identity = self.prove_again(id, current).await?;
+        let hash = self.passwords.hash(new, identity.roles.contains(&Role::Admin), &identity.email).await?;
+        self.change(caller, identity, rawdoc! { "password": hash }, Some(session)).await.map(drop)
+    }
+
+    /// Measures what hashing may cost on this machine.
+    pub async fn calibrate(&self) -> Result<()> {
+        self.passwords.calibrate().await
+    }
+
+    /// The open sessions of a person.
+    pub async fn sessions(&self, caller: &Caller, who: &str) -> Result<Vec<Session>> {
+        self.access.decide(caller, Action::View, Resource::Module("identities"))?;
+        self.sessions.live(&self.require(who).await?.id).await
+    }
+
+    /// Ends one session of a person; `None`: all of them.
+    pub async fn end_sessions(&self, caller: &Caller, who: &str, session: Option<&str>) -> Result<()> {
+        self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
+        let identity = self.require(who).await?;
+        match session {
+            Some(session) => self.sessions.end_of(caller, &identity.id, session).await,
+            None => self.sessions.end_all(caller, &identity.id, self.clock.now(), None).await,
         }
     }
 
@@ -265,21 +341,27 @@ impl Identities {
         Ok(self.documents.count(IDENTITIES, Arc::new(filter)).await?.0 <= 1)
     }
 
-    async fn require(&self, who: &str) -> Result<Identity> {
+    pub(super) async fn require(&self, who: &str) -> Result<Identity> {
         named(&*self.documents, who).await
     }
 
-    async fn find(&self, email: &str) -> Result<Option<Identity>> {
+    async fn find(&self, email: &str) -> Result<Option<RawDocumentBuf>> {
         by_email(&*self.documents, email).await
     }
 
-    /// Sets fields and, in the same write, the moment from which tokens count.
-    async fn change(&self, caller: &Caller, identity: Identity, mut set: bson::RawDocumentBuf) -> Result<Identity> {
+    /// Sets fields and, in the same write, the moment from which tokens count. Every session ends but the one to keep.
+    async fn change(
+        &self,
+        caller: &Caller,
+        identity: Identity,
+        mut set: RawDocumentBuf,
+        keep: Option<&str>,
+    ) -> Result<Identity> {
         let from = self.clock.now();
         set.append(bson::cstr!("tokensFrom"), from.0);
         let update = Update::parse(&rawdoc! { "$set": set }).map_err(Error::Invalid)?;
         self.commit(caller, &identity.id, Expect::Present, Change::Update(update), None).await?;
-        self.sessions.end_all(caller, &identity.id, from).await?;
+        self.sessions.end_all(caller, &identity.id, from, keep).await?;
         self.require(&identity.id).await
     }
 
@@ -304,17 +386,35 @@ impl Identities {
 /// The identity with this id or e-mail.
 pub(super) async fn named(documents: &dyn Documents, who: &str) -> Result<Identity> {
     let found = match documents.get(IDENTITIES, who).await? {
-        Some(document) => Some(read(&document)?),
+        Some(document) => Some(document),
         None => by_email(documents, &who.trim().to_lowercase()).await?,
     };
-    found.ok_or_else(|| Error::NotFound(Fault::new("identities.unknown").with("who", who)))
+    let found = found.ok_or_else(|| Error::NotFound(Fault::new("identities.unknown").with("who", who)))?;
+    read(&found)
 }
 
-async fn by_email(documents: &dyn Documents, email: &str) -> Result<Option<Identity>> {
+async fn by_email(documents: &dyn Documents, email: &str) -> Result<Option<RawDocumentBuf>> {
     let filter = Filter::parse(&rawdoc! { "email": email }).map_err(Error::Invalid)?;
     let (collection, filter) = (IDENTITIES.to_owned(), Arc::new(filter));
     let query = Query { collection, filter, sort: Sort::default(), limit: 1, after: None };
-    documents.find(query).await?.documents.first().map(|document| read(document)).transpose()
+    Ok(documents.find(query).await?.documents.into_iter().next())
+}
+
+/// Nobody changes their own proof by what their rights over others allow: a stolen token would do.
+pub(super) fn not_oneself(caller: &Caller, identity: &Identity) -> Result<()> {
+    match &caller.subject {
+        Subject::Identity(proven) if proven.id == identity.id => {
+            Err(Error::Refused(Fault::new("identities.own_proof")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a change of someone's factors writes with it: no session that began on an earlier proof opens from then on.
+pub(super) fn renewed(id: &str, from: Timestamp) -> Result<Operation> {
+    let update = Update::parse(&rawdoc! { "$set": { "tokensFrom": from.0 } }).map_err(Error::Invalid)?;
+    let (collection, id) = (IDENTITIES.to_owned(), id.to_owned());
+    Ok(Operation { collection, id, expect: Expect::Present, change: Change::Update(update) })
 }
 
 pub(super) fn read(document: &bson::RawDocument) -> Result<Identity> {
@@ -332,5 +432,88 @@ fn normalise(email: &str) -> Result<String> {
         Ok(email)
     } else {
         Err(Error::Invalid(Fault::new("identities.email").at("email").with("email", email)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backends::documents::embedded::{Embedded, Options},
+        base::{
+            clock::{Clock, FixedClock},
+            environment::Environment,
+        },
+        services::{
+            instance::{self, Stamp},
+            keyring::Keyring,
+        },
+    };
+
+    const PASSWORD: &str = "correct horse battery staple";
+
+    fn secret(text: &str) -> Zeroizing<String> {
+        Zeroizing::new(text.to_owned())
+    }
+
+    async fn identities() -> (Identities, Identity) {
+        let clock = Arc::new(FixedClock(1_800_000_000_000.into()));
+        let backend = redb::backends::InMemoryBackend::new();
+        let store = Embedded::open_over(backend, Options::default(), clock.clone()).unwrap();
+        let documents: Arc<dyn Documents> = Arc::new(store);
+        instance::furnish(&*documents, clock.now()).await.unwrap();
+        let stamp = Stamp::new(Environment::Development, clock.now());
+        let keyring = Keyring::generate((Zeroizing::default(), Vec::new()), clock.now());
+        let trust = Arc::new(Trust::new(documents.clone(), clock.clone(), trust::Rules::default()));
+        let access = Arc::new(Access::new(stamp.environment, clock.clone(), trust.clone()));
+        let (keys, settings) = (Arc::new(keyring.clone()), crate::services::audit::Settings::default());
+        let (store, time) = (documents.clone(), clock.clone());
+        let audit = Arc::new(Audit::new(store, time, stamp.clone(), keys, settings, access.clone()));
+        let (store, time) = (documents.clone(), clock.clone());
+        let sessions = Arc::new(Sessions::new(store, time, &stamp, &keyring, trust.clone(), audit.clone()));
+        let throttle = Arc::new(Throttle::new(clock.clone()));
+        let identities = Identities::new(documents, clock, sessions, throttle, trust, access, audit);
+        let ana = identities.add(&Caller::system(), "ana@example.cd", secret(PASSWORD), Vec::new()).await.unwrap();
+        (identities, ana)
+    }
+
+    /// Nobody learns which account exists by the work its login costs.
+    #[tokio::test]
+    async fn an_unknown_account_costs_what_a_known_one_does() {
+        let (identities, ana) = identities().await;
+        let bob = identities.add(&Caller::system(), "bob@example.cd", secret(PASSWORD), Vec::new()).await.unwrap();
+        identities.set_status(&Caller::system(), &bob.id, Status::Disabled).await.unwrap();
+        for (email, password) in [
+            (ana.email.as_str(), "not her password at all"),
+            ("nobody@example.cd", PASSWORD),
+            ("not an address", PASSWORD),
+            (bob.email.as_str(), PASSWORD),
+        ] {
+            let before = identities.passwords.jobs();
+            assert!(
+                matches!(identities.prove(&Caller::system(), email, secret(password)).await, Err(Error::Unauthorized)),
+                "{email}"
+            );
+            assert_eq!(identities.passwords.jobs() - before, 1, "{email}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_login_renews_a_hash_of_earlier_days() {
+        let (identities, ana) = identities().await;
+        // Shorter than passwords may be now, and hashed before they were normalised.
+        let weak = argon2::Params::new(8, 1, 1, None).unwrap();
+        let weak = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, weak);
+        let weak = argon2::PasswordHasher::hash_password_with_salt(&weak, b"short", b"sixteen bytes...").unwrap();
+        let weak = weak.to_string();
+        let update = Update::parse(&rawdoc! { "$set": { "password": weak.as_str() } }).unwrap();
+        identities.commit(&Caller::system(), &ana.id, Expect::Present, Change::Update(update), None).await.unwrap();
+        assert!(identities.prove(&Caller::system(), &ana.email, secret("wrong")).await.is_err());
+        assert_eq!(identities.require(&ana.id).await.unwrap().password.as_deref(), Some(weak.as_str()));
+        identities.prove(&Caller::system(), &ana.email, secret("short")).await.unwrap();
+        let kept = identities.require(&ana.id).await.unwrap();
+        assert!(kept.password.unwrap().contains("m=19456,t=2"));
+        assert_eq!(kept.tokens_from, ana.tokens_from, "the sessions of a renewed hash ended");
+        identities.prove(&Caller::system(), &ana.email, secret("short")).await.unwrap();
     }
 }

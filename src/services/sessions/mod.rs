@@ -11,11 +11,13 @@ use super::{
     identities::{self, IDENTITIES, Identity, Status},
     instance::Stamp,
     keyring::Keyring,
+    mfa::{self, Method},
     trust::Trust,
 };
 use crate::{
     base::{
         clock::{SharedClock, Timestamp},
+        environment::Environment,
         fault::Fault,
         random,
     },
@@ -27,6 +29,7 @@ use bson::rawdoc;
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, PoisonError, RwLock},
 };
 use token::Tokens;
@@ -48,6 +51,7 @@ pub struct Granted {
     /// Seconds the access token lives.
     pub expires_in: i64,
     pub identity: Identity,
+    pub session: String,
 }
 
 /// A session as its owner sees it.
@@ -61,6 +65,19 @@ pub struct Session {
     pub device: String,
     pub ended: bool,
     pub expires: Timestamp,
+    #[serde(default)]
+    pub opened: Timestamp,
+    /// The last login or refresh: to the life of an access token.
+    #[serde(default)]
+    pub used: Timestamp,
+    /// The network it was opened from, not the address.
+    #[serde(default)]
+    pub network: Option<String>,
+    /// By which proofs, and when the last was given.
+    #[serde(default)]
+    pub methods: Vec<Method>,
+    #[serde(default)]
+    pub proven: Timestamp,
 }
 
 /// A refresh token, by its hash. Once used it stays to betray a replay.
@@ -76,6 +93,7 @@ struct Refresh {
 pub struct Sessions {
     documents: Arc<dyn Documents>,
     clock: SharedClock,
+    environment: Environment,
     tokens: Tokens,
     trust: Arc<Trust>,
     audit: Arc<Audit>,
@@ -93,8 +111,8 @@ impl Sessions {
         trust: Arc<Trust>,
         audit: Arc<Audit>,
     ) -> Self {
-        let (tokens, ended) = (Tokens::new(stamp, keyring), RwLock::default());
-        Self { documents, clock, tokens, trust, audit, ended }
+        let (environment, tokens, ended) = (stamp.environment, Tokens::new(stamp, keyring), RwLock::default());
+        Self { documents, clock, environment, tokens, trust, audit, ended }
     }
 
     /// Reads back, at start-up, what ended within the life of a token.
@@ -111,8 +129,15 @@ impl Sessions {
         Ok(())
     }
 
-    /// Opens a session for an identity that has proven itself.
-    pub async fn open(&self, caller: &Caller, identity: Identity, device: &str) -> Result<Granted> {
+    /// Opens a session for an identity that has proven itself by these methods. Whether they suffice is for
+    /// [`mfa::Mfa::admit`] to say.
+    pub(super) async fn open(
+        &self,
+        caller: &Caller,
+        identity: Identity,
+        device: &str,
+        methods: &[Method],
+    ) -> Result<Granted> {
         let now = self.clock.now();
         let session = Session {
             id: random::id(now),
@@ -120,6 +145,11 @@ impl Sessions {
             device: device.chars().filter(|c| !c.is_control()).take(128).collect(),
             ended: false,
             expires: now.plus_seconds(SESSION_LIFE),
+            opened: now,
+            used: now,
+            network: caller.address.map(network),
+            methods: methods.to_vec(),
+            proven: now,
         };
         let (refresh, kept) = new_refresh(&session.id, now);
         let login = Event::new("auth.login").about(&identity.id).with("session", session.id.as_str());
@@ -133,7 +163,7 @@ impl Sessions {
             self.end_now(caller, &identity.id, std::slice::from_ref(&session.id)).await?;
             return Err(Error::InvalidProof("identity changed"));
         }
-        self.grant(identity, &session.id, refresh, now)
+        self.grant(identity, &session, refresh, now)
     }
 
     /// Trades a refresh token for new ones. A token used before ends its whole session.
@@ -161,18 +191,22 @@ impl Sessions {
         if identity.status != Status::Active {
             return Err(Error::InvalidProof("identity disabled"));
         }
+        // A role given since, or an environment that asks for more.
+        if mfa::is_required(self.environment, &identity) && !session.methods.contains(&Method::Mfa) {
+            return Err(Error::InvalidProof("second factor owed"));
+        }
         let (next, fresh) = new_refresh(&session.id, now);
         let revision = revision(&document).ok_or_else(|| Error::Internal("a refresh token without revision".into()))?;
         let used = set(REFRESHES, &hash, Expect::Revision(revision), &rawdoc! { "used": true })?;
         let expires = now.plus_seconds(SESSION_LIFE).0;
-        let longer = set(SESSIONS, &session.id, Expect::Present, &rawdoc! { "expires": expires })?;
+        let longer = set(SESSIONS, &session.id, Expect::Present, &rawdoc! { "expires": expires, "used": now.0 })?;
         match self.commit(caller, now, vec![used, put(REFRESHES, &fresh.hash, &fresh)?, longer]).await {
             // Somebody used it between our look and our write: that is a replay too.
             Err(Error::Precondition(_)) => self.replayed(caller, &session).await,
             Err(error) => Err(error),
             Ok(()) => {
                 self.trust.note(&identity.id, trust::Event::DayClean);
-                self.grant(identity, &session.id, next, now)
+                self.grant(identity, &session, next, now)
             }
         }
     }
@@ -191,9 +225,29 @@ impl Sessions {
 
     /// The caller's own sessions that live.
     pub async fn list(&self, caller: &Caller) -> Result<Vec<Session>> {
-        let (identity, _) = own(caller)?;
+        self.live(own(caller)?.0).await
+    }
+
+    pub(super) async fn live(&self, identity: &str) -> Result<Vec<Session>> {
         let now = self.clock.now().0;
         self.select(SESSIONS, &rawdoc! { "identity": identity, "ended": false, "expires": { "$gt": now } }).await
+    }
+
+    /// Adds a proof given within a session that goes on.
+    pub(super) async fn strengthen(&self, caller: &Caller, methods: &[Method]) -> Result<()> {
+        let now = self.clock.now();
+        let session = self.current(caller).await?;
+        let mut all = session.methods;
+        all.extend(methods.iter().filter(|method| !all.contains(method)).copied().collect::<Vec<_>>());
+        let all = all.iter().map(|method| method.name()).collect::<bson::RawArrayBuf>();
+        let fields = rawdoc! { "methods": all, "proven": now.0 };
+        self.commit(caller, now, vec![set(SESSIONS, &session.id, Expect::Present, &fields)?]).await
+    }
+
+    /// The session that asks.
+    pub(super) async fn current(&self, caller: &Caller) -> Result<Session> {
+        let document = self.documents.get(SESSIONS, own(caller)?.1).await?;
+        read(&document.ok_or(Error::InvalidProof("session gone"))?)
     }
 
     /// Lets go of sessions and refresh tokens that are long over. Answers how many documents went.
@@ -228,7 +282,11 @@ impl Sessions {
     /// Ends one of the caller's own sessions; `None`: the one that asks.
     pub async fn end(&self, caller: &Caller, session: Option<&str>) -> Result<()> {
         let (identity, current) = own(caller)?;
-        let id = session.unwrap_or(current);
+        self.end_of(caller, identity, session.unwrap_or(current)).await
+    }
+
+    /// Ends a session that is this identity's.
+    pub(super) async fn end_of(&self, caller: &Caller, identity: &str, id: &str) -> Result<()> {
         let unknown = || Error::NotFound(Fault::new("sessions.unknown").with("id", id));
         let document = self.documents.get(SESSIONS, id).await?.ok_or_else(unknown)?;
         if read::<Session>(&document)?.identity != identity {
@@ -240,15 +298,24 @@ impl Sessions {
     /// Ends all of the caller's own sessions.
     pub async fn end_own(&self, caller: &Caller) -> Result<()> {
         let (identity, _) = own(caller)?;
-        self.end_all(caller, identity, self.clock.now()).await
+        self.end_all(caller, identity, self.clock.now(), None).await
     }
 
-    /// Ends every session of an identity; tokens issued up to `from` are no proof any more.
-    pub(super) async fn end_all(&self, caller: &Caller, identity: &str, from: Timestamp) -> Result<()> {
-        self.remember(identity.to_owned(), from);
-        let live = rawdoc! { "identity": identity, "ended": false, "expires": { "$gt": self.clock.now().0 } };
-        let live: Vec<_> = self.select::<Session>(SESSIONS, &live).await?.into_iter().map(|live| live.id).collect();
-        for some in live.chunks(AT_ONCE) {
+    /// Ends every session of an identity but the one to keep. With none to keep, tokens issued up to `from` are no proof
+    /// any more, whatever session they are of.
+    pub(super) async fn end_all(
+        &self,
+        caller: &Caller,
+        identity: &str,
+        from: Timestamp,
+        keep: Option<&str>,
+    ) -> Result<()> {
+        if keep.is_none() {
+            self.remember(identity.to_owned(), from);
+        }
+        let live = self.live(identity).await?.into_iter().map(|session| session.id);
+        let over: Vec<_> = live.filter(|id| keep != Some(id.as_str())).collect();
+        for some in over.chunks(AT_ONCE) {
             self.end_now(caller, identity, some).await?;
         }
         Ok(())
@@ -275,7 +342,11 @@ impl Sessions {
         let mut operations = sessions.iter().map(end).collect::<Result<Vec<_>>>()?;
         let ended = Event::new("auth.end").about(identity).with("sessions", sessions);
         operations.push(self.audit.operation(caller, ended)?);
-        self.commit(caller, now, operations).await
+        self.commit(caller, now, operations).await?;
+        // A refresh may have slipped in between.
+        let now = self.clock.now();
+        sessions.iter().for_each(|session| self.remember(session.clone(), now));
+        Ok(())
     }
 
     fn remember(&self, name: String, from: Timestamp) {
@@ -285,9 +356,10 @@ impl Sessions {
         ended.insert(name, from);
     }
 
-    fn grant(&self, identity: Identity, session: &str, refresh: String, now: Timestamp) -> Result<Granted> {
+    fn grant(&self, identity: Identity, session: &Session, refresh: String, now: Timestamp) -> Result<Granted> {
         let access = self.tokens.issue(&identity, session, now, ACCESS_LIFE)?;
-        Ok(Granted { access, refresh, expires_in: ACCESS_LIFE, identity })
+        let session = session.id.clone();
+        Ok(Granted { access, refresh, expires_in: ACCESS_LIFE, identity, session })
     }
 
     async fn select<T: serde::de::DeserializeOwned>(
@@ -319,11 +391,25 @@ impl Sessions {
 }
 
 /// The caller's identity and session; a key has no session, the local operator neither.
-fn own(caller: &Caller) -> Result<(&str, &str)> {
+pub(super) fn own(caller: &Caller) -> Result<(&str, &str)> {
     match &caller.subject {
         Subject::Identity(Proven { id, session: Some(session), .. }) => Ok((id, session)),
         Subject::Anonymous => Err(Error::Unauthorized),
         Subject::Identity(_) | Subject::Local { .. } | Subject::System => Err(Error::Forbidden),
+    }
+}
+
+/// Of a /24 or a /48: enough to tell home from elsewhere.
+fn network(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            format!("{a}.{b}.{c}.0/24")
+        }
+        IpAddr::V6(address) => {
+            let [a, b, c, ..] = address.segments();
+            format!("{}/48", std::net::Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))
+        }
     }
 }
 

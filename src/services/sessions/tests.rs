@@ -20,6 +20,8 @@ use std::sync::atomic::Ordering;
 use zeroize::Zeroizing;
 
 const PASSWORD: &str = "correct horse battery staple";
+/// What an administrator in production gives.
+const STRONG: &[Method] = &[Method::Pwd, Method::Otp, Method::Mfa];
 
 struct Bench {
     clock: Arc<FixedClock>,
@@ -77,7 +79,7 @@ impl Bench {
 
     async fn login(&self) -> Granted {
         let identity = self.identities.prove(&Caller::system(), " Admin@Example.cd ", secret(PASSWORD)).await.unwrap();
-        self.sessions.open(&Caller::system(), identity, "phone").await.unwrap()
+        self.sessions.open(&Caller::system(), identity, "phone", STRONG).await.unwrap()
     }
 
     async fn refresh(&self, token: &str) -> Result<Granted> {
@@ -166,7 +168,7 @@ async fn nobody_ends_a_session_of_someone_else() {
     bench.add("other@example.cd", vec![Role::Operator]).await;
     let granted = bench.login().await;
     let other = bench.identities.prove(&Caller::system(), "other@example.cd", secret(PASSWORD)).await.unwrap();
-    let other = bench.sessions.open(&Caller::system(), other, "").await.unwrap();
+    let other = bench.sessions.open(&Caller::system(), other, "", STRONG).await.unwrap();
     let session = bench.sessions.verify(&granted.access).unwrap().session.clone();
     let answer = bench.sessions.end(&bench.caller(&other.access), Some(&session)).await;
     assert!(matches!(answer, Err(Error::NotFound(_))));
@@ -199,7 +201,7 @@ async fn a_new_password_or_a_disabled_identity_ends_every_session() {
     bench.wait(1);
     let identity =
         bench.identities.prove(&Caller::system(), who, secret("another horse battery staple")).await.unwrap();
-    let granted = bench.sessions.open(&Caller::system(), identity, "").await.unwrap();
+    let granted = bench.sessions.open(&Caller::system(), identity, "", STRONG).await.unwrap();
     assert!(bench.sessions.verify(&granted.access).is_ok());
     bench.identities.set_status(&Caller::system(), who, identities::Status::Disabled).await.unwrap();
     assert!(refused(bench.sessions.verify(&granted.access)));
@@ -253,7 +255,7 @@ async fn a_proof_of_a_password_changed_meanwhile_opens_nothing() {
         .await
         .unwrap();
     bench.wait(1);
-    let answer = bench.sessions.open(&Caller::system(), proven, "phone").await;
+    let answer = bench.sessions.open(&Caller::system(), proven, "phone", STRONG).await;
     assert!(matches!(answer, Err(Error::InvalidProof(_))), "{answer:?}");
 }
 
@@ -287,4 +289,61 @@ async fn two_administrators_cannot_disable_each_other_at_once() {
     let disable = |who| bench.identities.set_status(&caller, who, Status::Disabled);
     let both = futures_util::join!(disable("admin@example.cd"), disable("second@example.cd"));
     assert!(both.0.is_ok() != both.1.is_ok(), "{both:?}");
+}
+
+#[tokio::test]
+async fn a_role_that_wants_more_than_was_proven_ends_the_refreshes() {
+    let bench = bench().await;
+    let weak = bench.add("weak@example.cd", Vec::new()).await;
+    let granted = bench.sessions.open(&Caller::system(), weak, "", &[Method::Pwd]).await.unwrap();
+    let granted = bench.refresh(&granted.refresh).await.unwrap();
+    let raised = rawdoc! { "roles": ["admin"] };
+    let raise = set(IDENTITIES, &granted.identity.id, Expect::Present, &raised).unwrap();
+    bench.sessions.commit(&Caller::system(), bench.clock.now(), vec![raise]).await.unwrap();
+    assert!(refused(bench.refresh(&granted.refresh).await), "an administrator went on without a second factor");
+}
+
+#[tokio::test]
+async fn a_token_says_how_and_when_it_was_proven() {
+    let bench = bench().await;
+    let granted = bench.login().await;
+    assert_eq!(bench.sessions.verify(&granted.access).unwrap().methods, STRONG);
+    let claims = granted.access.split('.').nth(1).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    assert_eq!(claims["amr"], serde_json::json!(["pwd", "otp", "mfa"]));
+    bench.wait(60);
+    let later = bench.refresh(&granted.refresh).await.unwrap();
+    assert_eq!(claims["auth_time"], bench.clock.now().seconds() - 60);
+    assert_eq!(bench.sessions.verify(&later.access).unwrap().methods, STRONG);
+}
+
+#[tokio::test]
+async fn ones_own_new_password_ends_the_other_sessions_alone() {
+    let bench = bench().await;
+    let (one, other) = (bench.login().await, bench.login().await);
+    let caller = bench.caller(&one.access);
+    let change = async |current, new| bench.identities.change_own_password(&caller, secret(current), secret(new)).await;
+    assert!(matches!(change("not the present one", "another horse battery staple").await, Err(Error::Unauthorized)));
+    assert!(matches!(change(PASSWORD, "short").await, Err(Error::Invalid(_))));
+    assert!(bench.sessions.verify(&other.access).is_ok());
+    change(PASSWORD, "another horse battery staple").await.unwrap();
+    assert!(bench.sessions.verify(&one.access).is_ok());
+    assert!(bench.refresh(&one.refresh).await.is_ok());
+    bench.wait(1);
+    assert!(refused(bench.sessions.verify(&other.access)));
+    assert!(refused(bench.refresh(&other.refresh).await));
+    assert!(bench.identities.prove(&Caller::system(), "admin@example.cd", secret(PASSWORD)).await.is_err());
+}
+
+#[tokio::test]
+async fn nobody_sets_their_own_password_by_their_rights_over_others() {
+    let bench = bench().await;
+    let granted = bench.login().await;
+    let caller = bench.caller(&granted.access);
+    let own =
+        bench.identities.change_password(&caller, "admin@example.cd", secret("another horse battery staple")).await;
+    assert!(matches!(own, Err(Error::Refused(_))));
+    bench.add("other@example.cd", Vec::new()).await;
+    let other = bench.identities.change_password(&caller, "other@example.cd", secret("another horse battery staple"));
+    assert!(other.await.is_ok());
 }

@@ -1,5 +1,6 @@
 //! Access tokens: JWT (RFC 7519) signed with EdDSA, pinned to key, issuer, audience and environment.
 
+use super::Session;
 use crate::{
     base::{clock::Timestamp, environment::Environment, random},
     services::{
@@ -8,6 +9,7 @@ use crate::{
         identities::Identity,
         instance::Stamp,
         keyring::{Keyring, Purpose},
+        mfa::Method,
     },
 };
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -35,6 +37,11 @@ struct Claims {
     iat: i64,
     exp: i64,
     jti: String,
+    /// How and when it was proven (RFC 8176, OpenID Connect).
+    #[serde(default)]
+    amr: Vec<Method>,
+    #[serde(default)]
+    auth_time: i64,
 }
 
 /// What a token proves.
@@ -45,6 +52,7 @@ pub struct Verified {
     pub roles: Vec<Role>,
     pub issued: Timestamp,
     pub expires: Timestamp,
+    pub methods: Vec<Method>,
 }
 
 pub(super) struct Tokens {
@@ -74,18 +82,20 @@ impl Tokens {
         }
     }
 
-    pub fn issue(&self, identity: &Identity, session: &str, now: Timestamp, life: i64) -> Result<String> {
+    pub fn issue(&self, identity: &Identity, session: &Session, now: Timestamp, life: i64) -> Result<String> {
         let claims = Claims {
             iss: self.issuer.clone(),
             aud: AUDIENCE.to_owned(),
             sub: identity.id.clone(),
-            sid: session.to_owned(),
+            sid: session.id.clone(),
             env: self.environment,
             roles: identity.roles.clone(),
             iat_ms: now.0,
             iat: now.seconds(),
             exp: now.plus_seconds(life).seconds(),
             jti: random::id(now),
+            amr: session.methods.clone(),
+            auth_time: session.proven.seconds(),
         };
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(self.kid.clone());
@@ -127,6 +137,7 @@ impl Tokens {
             roles: claims.roles,
             issued: Timestamp(claims.iat_ms),
             expires: Timestamp(claims.exp.saturating_mul(1000)),
+            methods: claims.amr,
         });
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
