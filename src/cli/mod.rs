@@ -18,6 +18,7 @@ mod query;
 mod restore;
 mod serve;
 mod tls;
+mod token;
 mod usage;
 mod user;
 mod version;
@@ -68,6 +69,8 @@ enum Command {
     Query(query::Arguments),
     #[command(subcommand)]
     User(user::Command),
+    #[command(subcommand)]
+    Token(token::Command),
     #[command(subcommand)]
     Backup(backup::Command),
     Restore(restore::Arguments),
@@ -126,6 +129,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Export(arguments) => export::run(context, arguments).await,
         Command::Query(arguments) => query::run(context, arguments).await,
         Command::User(command) => user::run(context, command).await,
+        Command::Token(command) => token::run(context, command).await,
         Command::Backup(command) => backup::run(context, command).await,
         Command::Restore(arguments) => restore::run(context, arguments).await,
         Command::Tls(command) => tls::run(context, command),

@@ -24,6 +24,8 @@ pub enum Command {
         role: Vec<String>,
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
+        #[arg(long, conflicts_with = "password_file")]
+        machine: bool,
     },
     List,
     Passwd {
@@ -43,6 +45,7 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     let config = context.config(Vec::new())?;
     // Asked for before anything is opened: a person typing must hold no lock.
     let password = match &command {
+        Command::Add { machine: true, .. } => None,
         Command::Add { password_file, .. } | Command::Passwd { password_file, .. } => {
             Some(choose(context, password_file.as_deref())?)
         }
@@ -54,6 +57,10 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
             let data = json!({ "email": email, "password": *password.words, "roles": role });
             let answer = client.post("/admin/identities", data).await?;
             told(context, answer.data, &password, &Fault::new("cli.user.added").with("email", &email))?;
+        }
+        (Command::Add { email, role, .. }, None) => {
+            let answer = client.post("/admin/machines", json!({ "name": email, "roles": role })).await?;
+            context.done(&answer.data, &Fault::new("cli.user.machine_added").with("name", &email))?;
         }
         (Command::Passwd { email, .. }, Some(password)) => {
             let path = format!("/admin/identities/{}/password", segment(&email));

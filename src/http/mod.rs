@@ -12,7 +12,9 @@ mod error;
 mod exchange;
 mod gates;
 mod identities;
+mod keys;
 mod lines;
+mod machines;
 mod meta;
 pub mod ops;
 mod pages;
@@ -29,7 +31,7 @@ use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
         backups::Backups, collections::Collections, documents::Documents, health::Health, identities::Identities,
-        sessions::Sessions,
+        keys::Keys, machines::Machines, sessions::Sessions,
     },
 };
 use poem::{Endpoint, Response};
@@ -42,6 +44,8 @@ pub struct State {
     pub collections: Collections,
     pub identities: Arc<Identities>,
     pub sessions: Arc<Sessions>,
+    pub keys: Arc<Keys>,
+    pub machines: Arc<Machines>,
     pub backups: Arc<Backups>,
     pub health: Arc<Health>,
     pub clock: SharedClock,

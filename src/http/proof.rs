@@ -7,6 +7,7 @@ use super::{
 use crate::services::{
     Error,
     access::{Caller, Proven, Subject},
+    keys::PREFIX,
 };
 use poem::{Request, RequestBody, Result};
 use poem_openapi::{
@@ -15,7 +16,7 @@ use poem_openapi::{
 };
 use std::sync::Arc;
 
-/// Someone proven: a bearer of an access token, or a process of this machine over the control socket.
+/// Someone proven: a bearer of an access token or of a key, or a process of this machine over the control socket.
 pub struct By {
     pub caller: Caller,
     pub exchange: Arc<Exchange>,
@@ -31,11 +32,11 @@ impl<'a> ApiExtractor<'a> for By {
     fn register(registry: &mut Registry) {
         let scheme = MetaSecurityScheme {
             ty: "http",
-            description: Some("The access token a login answers with."),
+            description: Some("The access token a login or a machine's assertion answers with, or an API key."),
             name: None,
             key_in: None,
             scheme: Some("bearer"),
-            bearer_format: Some("JWT"),
+            bearer_format: None,
             flows: None,
             openid_connect_url: None,
         };
@@ -48,7 +49,7 @@ impl<'a> ApiExtractor<'a> for By {
 
     async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
         let exchange = exchange::of(request)?;
-        let subject = subject(request, &exchange)?;
+        let subject = subject(request, &exchange).await?;
         // Acting for an organization wants a membership that says so.
         if request.headers().contains_key("x-organization-id") {
             return Err(Error::Forbidden.into());
@@ -57,7 +58,7 @@ impl<'a> ApiExtractor<'a> for By {
     }
 }
 
-fn subject(request: &Request, exchange: &Exchange) -> std::result::Result<Subject, Error> {
+async fn subject(request: &Request, exchange: &Exchange) -> std::result::Result<Subject, Error> {
     if let Some(peer) = request.extensions().get::<LocalPeer>() {
         return Ok(Subject::Local { name: format!("uid {}", peer.uid) });
     }
@@ -66,7 +67,14 @@ fn subject(request: &Request, exchange: &Exchange) -> std::result::Result<Subjec
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Error::Unauthorized);
     }
-    let verified = exchange.state.sessions.verify(token.trim())?;
-    let (id, session) = (verified.identity.clone(), verified.session.clone());
-    Ok(Subject::Identity(Proven::session(id, session, verified.roles.clone())))
+    let token = token.trim();
+    if token.starts_with(PREFIX) {
+        return Ok(Subject::Identity(exchange.state.keys.verify(token).await?));
+    }
+    let verified = exchange.state.sessions.verify(token)?;
+    let (id, roles) = (verified.identity.clone(), verified.roles.clone());
+    Ok(Subject::Identity(match &verified.key {
+        Some(key) => Proven::key(id, key.clone(), roles, verified.restriction.clone()),
+        None => Proven::session(id, verified.session.clone(), roles),
+    }))
 }

@@ -1,6 +1,6 @@
 //! The API's own description: every operation, as OpenAPI.
 
-use super::{auth, backups, collections, documents, identities, lines, meta};
+use super::{auth, backups, collections, documents, identities, keys, lines, machines, meta};
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 
@@ -12,6 +12,8 @@ type Apis = (
     lines::Routes,
     identities::Routes,
     backups::Routes,
+    keys::Routes,
+    machines::Routes,
 );
 pub type Service = OpenApiService<Apis, ()>;
 
@@ -38,6 +40,8 @@ pub fn service() -> Service {
         lines::Routes,
         identities::Routes,
         backups::Routes,
+        keys::Routes,
+        machines::Routes,
     );
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")
 }

@@ -6,6 +6,7 @@ pub mod backups;
 pub mod certificates;
 pub mod health;
 pub mod journal;
+pub mod keys;
 pub mod scrub;
 pub mod sessions;
 

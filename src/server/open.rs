@@ -21,6 +21,8 @@ use crate::{
         identities::Identities,
         instance::{self, Stamp},
         keyring::{Key, Keyring, Purpose},
+        keys::Keys,
+        machines::Machines,
         sessions::Sessions,
     },
 };
@@ -32,6 +34,8 @@ pub struct Opened {
     pub documents: Arc<dyn Documents>,
     pub sessions: Arc<Sessions>,
     pub identities: Arc<Identities>,
+    pub keys: Arc<Keys>,
+    pub machines: Arc<Machines>,
     pub backups: Arc<Backups>,
     pub access: Arc<Access>,
     pub clock: SharedClock,
@@ -97,6 +101,10 @@ pub fn assemble(
     let access = Arc::new(Access::new(stamp.environment));
     let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
     let identities = Arc::new(Identities::new(documents.clone(), clock.clone(), sessions.clone(), access.clone()));
+    let (store, time) = (documents.clone(), clock.clone());
+    let keys = Arc::new(Keys::new(store, time, access.clone(), sessions.clone(), identities.clone()));
+    let (store, time) = (documents.clone(), clock.clone());
+    let machines = Arc::new(Machines::new(store, time, sessions.clone(), keys.clone(), &stamp));
     let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
     if config.backup.target.is_none() {
@@ -105,9 +113,9 @@ pub fn assemble(
     // Its absence fails backups, not the service.
     let target = Arc::new(Folder::at(folder));
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
-    let (store, keys, time) = (documents.clone(), keyring.clone(), clock.clone());
-    let backups = Backups::new(store, target, stamp.clone(), keys, recipients, time, access.clone());
-    Ok(Opened { stamp, keyring, documents, sessions, identities, backups: Arc::new(backups), access, clock })
+    let (store, held, time) = (documents.clone(), keyring.clone(), clock.clone());
+    let backups = Arc::new(Backups::new(store, target, stamp.clone(), held, recipients, time, access.clone()));
+    Ok(Opened { stamp, keyring, documents, sessions, identities, keys, machines, backups, access, clock })
 }
 
 /// Where backups go.

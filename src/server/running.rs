@@ -26,6 +26,8 @@ use crate::{
         certificates::Certificates,
         health::{Health, Observer, Phase},
         journal::Journal,
+        keys::Keys,
+        machines::Machines,
         sessions::Sessions,
     },
 };
@@ -73,6 +75,8 @@ pub struct Parts {
     pub documents: Arc<dyn Documents>,
     pub backups: Arc<Backups>,
     pub sessions: Arc<Sessions>,
+    pub keys: Arc<Keys>,
+    pub machines: Arc<Machines>,
     pub issuer: Arc<dyn Issuer>,
     /// Host names and addresses the certificate carries.
     pub names: Vec<String>,
@@ -113,7 +117,8 @@ impl Running {
         parts: Parts,
         senses: Senses,
     ) -> Result<Self, Problem> {
-        let Parts { documents, backups, sessions, issuer, names, app } = parts;
+        let Parts { documents, backups, sessions, keys, machines, issuer, names, app } = parts;
+        let sweeping = jobs::keys::Sweeping { keys, machines };
         let missing = || Problem::new(Kind::Failed, Fault::new("server.port_failed").with("listener", "https"));
         let (https, http) = (doors.address("https").ok_or_else(missing)?, doors.address("http"));
         let shown = Arc::new(Shown::default());
@@ -143,12 +148,12 @@ impl Running {
             serve(&stop, "https", listener, Some(tls), app, limits, &senses);
         }
         let running = Self { https, http, ops: ops.0, certificates, senses, documents, stopper, ops_stopper: ops.1 };
-        running.start_jobs(config, backups, sessions);
+        running.start_jobs(config, backups, sessions, sweeping);
         running.senses.health.enter(Phase::Serving);
         Ok(running)
     }
 
-    fn start_jobs(&self, config: &Config, backups: Arc<Backups>, sessions: Arc<Sessions>) {
+    fn start_jobs(&self, config: &Config, backups: Arc<Backups>, sessions: Arc<Sessions>, keys: jobs::keys::Sweeping) {
         let Senses { clock, metrics, health } = self.senses.clone();
         let observer = Observer {
             documents: self.documents.clone(),
@@ -170,6 +175,7 @@ impl Running {
         scheduler.start(age);
         scheduler.start(jobs::journal::Trimming(journal));
         scheduler.start(jobs::sessions::Sweeping(sessions));
+        scheduler.start(keys);
         scheduler.start(jobs::scrub::Scrubbing { documents: self.documents.clone(), next: 0.into() });
         scheduler.start(jobs::certificates::Renewal(self.certificates.clone()));
     }

@@ -93,6 +93,8 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
         documents: documents.clone(),
         backups: opened.backups.clone(),
         sessions: opened.sessions.clone(),
+        keys: opened.keys.clone(),
+        machines: opened.machines.clone(),
     };
     match Running::start(config, doors, ops, stopper, parts, senses).await {
         Ok(running) => Ok(running),
@@ -119,6 +121,8 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         collections: Collections::new(store, senses.clock.clone(), opened.access.clone()),
         identities: opened.identities.clone(),
         sessions: opened.sessions.clone(),
+        keys: opened.keys.clone(),
+        machines: opened.machines.clone(),
         backups: opened.backups.clone(),
         health: senses.health.clone(),
         clock: senses.clock.clone(),

@@ -5,6 +5,8 @@ use super::{
     Result as ServiceResult,
     access::Caller,
     identities::IDENTITIES,
+    keys::KEYS,
+    machines::ASSERTIONS,
     sessions::{REFRESHES, SESSIONS},
 };
 use crate::{
@@ -116,14 +118,16 @@ pub async fn furnish(documents: &dyn Documents, now: Timestamp) -> ServiceResult
     Ok(())
 }
 
-fn own_collections() -> [(&'static str, RawDocumentBuf); 3] {
-    [
+fn own_collections() -> Vec<(&'static str, RawDocumentBuf)> {
+    vec![
         (
             IDENTITIES,
             rawdoc! { "indexes": [{ "keys": { "email": 1 }, "unique": true }, { "keys": { "tokensFrom": 1 } }] },
         ),
         (SESSIONS, rawdoc! { "indexes": ["identity", "_updatedAt", "expires"] }),
         (REFRESHES, rawdoc! { "indexes": ["expires"] }),
+        (KEYS, rawdoc! { "indexes": ["identity", "expires"] }),
+        (ASSERTIONS, rawdoc! { "indexes": ["expires"] }),
     ]
 }
 

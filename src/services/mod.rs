@@ -11,6 +11,8 @@ pub mod identities;
 pub mod instance;
 pub mod journal;
 pub mod keyring;
+pub mod keys;
+pub mod machines;
 pub mod sessions;
 
 pub use error::{Error, Result};

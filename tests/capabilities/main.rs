@@ -8,4 +8,6 @@ mod documents;
 mod error;
 #[path = "../house/mod.rs"]
 mod house;
+mod keys;
 mod lines;
+mod machines;

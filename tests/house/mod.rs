@@ -23,6 +23,8 @@ use debrouille_appliance::{
         identities::Identities,
         instance::{self, Stamp},
         keyring::{Keyring, Purpose},
+        keys::Keys,
+        machines::Machines,
         sessions::Sessions,
     },
 };
@@ -106,6 +108,10 @@ pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &P
     let access = Arc::new(Access::new(stamp.environment));
     let recipients = [(); 2].map(|()| Identity::generate(Vec::new()).recipient().clone());
     let target = Arc::new(Folder::open(folder).unwrap());
+    let identities = Arc::new(Identities::new(store.clone(), clock.clone(), sessions.clone(), access.clone()));
+    let (held, time) = (store.clone(), clock.clone());
+    let api_keys = Arc::new(Keys::new(held, time, access.clone(), sessions.clone(), identities.clone()));
+    let machines = Machines::new(store.clone(), clock.clone(), sessions.clone(), api_keys.clone(), stamp);
     let keys = Arc::new(keyring.clone());
     let (recipients, time) = (recipients.to_vec(), clock.clone());
     let backups = Backups::new(store.clone(), target, stamp.clone(), keys, recipients, time, access.clone());
@@ -113,9 +119,11 @@ pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &P
     health.enter(Phase::Serving);
     State {
         documents: Documents::new(store.clone(), clock.clone(), DocumentLimits::default(), access.clone()),
-        collections: Collections::new(store.clone(), clock.clone(), access.clone()),
-        identities: Arc::new(Identities::new(store, clock.clone(), sessions.clone(), access)),
+        collections: Collections::new(store, clock.clone(), access),
+        identities,
         sessions,
+        keys: api_keys,
+        machines: Arc::new(machines),
         backups: Arc::new(backups),
         health,
         clock,

@@ -1,11 +1,13 @@
 //! Who: the people of the instance. Disabled, never deleted, so that history keeps its names.
 
 pub mod password;
+mod proofs;
 
 use super::{
     Error, Result,
     access::{Access, Action, Caller, Proven, Resource, Role, Subject},
     documents::Attempt,
+    keys::{KEYS, Key},
     sessions::{SESSIONS, Session, Sessions},
 };
 use crate::{
@@ -32,7 +34,7 @@ pub struct Identity {
     #[serde(rename = "_id")]
     pub id: String,
     pub kind: Kind,
-    /// Normalised: trimmed, lower case. Unique.
+    /// Normalised: trimmed, lower case. Unique. A machine has its name here, which holds no `@`.
     pub email: String,
     #[serde(default)]
     pub roles: Vec<Role>,
@@ -49,6 +51,18 @@ pub struct Identity {
 pub enum Kind {
     Person,
     Organization,
+    /// A program that proves itself by keys.
+    Machine,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Person => "PERSON",
+            Self::Organization => "ORGANIZATION",
+            Self::Machine => "MACHINE",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -207,6 +221,12 @@ impl Identities {
         if identity.status != Status::Active {
             return Err(ended());
         }
+        if let Some(key) = &proven.key {
+            let kept: Key = super::keys::read(&self.documents.get(KEYS, key).await?.ok_or_else(ended)?)?;
+            if kept.is_over(self.clock.now()) {
+                return Err(ended());
+            }
+        }
         if let Some(session) = &proven.session {
             let kept = self.documents.get(SESSIONS, session).await?.ok_or_else(ended)?;
             let kept: Session =
@@ -224,7 +244,7 @@ impl Identities {
         Ok(self.documents.count(IDENTITIES, Arc::new(filter)).await?.0 <= 1)
     }
 
-    async fn require(&self, who: &str) -> Result<Identity> {
+    pub(super) async fn require(&self, who: &str) -> Result<Identity> {
         let found = match self.documents.get(IDENTITIES, who).await? {
             Some(document) => Some(read(&document)?),
             None => self.find(&who.trim().to_lowercase()).await?,
@@ -240,13 +260,8 @@ impl Identities {
     }
 
     /// Sets fields and, in the same write, the moment from which tokens count.
-    async fn change(&self, caller: &Caller, identity: Identity, mut set: bson::RawDocumentBuf) -> Result<Identity> {
-        let from = self.clock.now();
-        set.append(bson::cstr!("tokensFrom"), from.0);
-        let update = Update::parse(&rawdoc! { "$set": set }).map_err(Error::Invalid)?;
-        self.commit(caller, &identity.id, Expect::Present, Change::Update(update), None).await?;
-        self.sessions.end_all(caller, &identity.id, from).await?;
-        self.require(&identity.id).await
+    async fn change(&self, caller: &Caller, identity: Identity, set: bson::RawDocumentBuf) -> Result<Identity> {
+        self.change_with(caller, &identity.id, set, Vec::new()).await
     }
 
     /// The id an earlier attempt with this receipt wrote; `None`: written now.

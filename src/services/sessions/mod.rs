@@ -6,7 +6,7 @@ pub use token::Verified;
 
 use super::{
     Error, Result,
-    access::{Caller, Proven, Subject},
+    access::{Caller, Proven, Restriction, Subject},
     identities::{self, IDENTITIES, Identity, Status},
     instance::Stamp,
     keyring::Keyring,
@@ -25,7 +25,10 @@ use bson::rawdoc;
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use token::Tokens;
 
@@ -78,11 +81,13 @@ pub struct Sessions {
     /// Sessions and identities whose tokens ended early: those issued before the moment count no more.
     /// An entry outlives the last token it can concern.
     ended: RwLock<HashMap<String, Timestamp>>,
+    /// Raised whenever a proof ends or a right changes: what was learnt of an identity in an earlier era is stale.
+    era: AtomicU64,
 }
 
 impl Sessions {
     pub fn new(documents: Arc<dyn Documents>, clock: SharedClock, stamp: &Stamp, keyring: &Keyring) -> Self {
-        Self { documents, clock, tokens: Tokens::new(stamp, keyring), ended: RwLock::new(HashMap::new()) }
+        Self { documents, clock, tokens: Tokens::new(stamp, keyring), ended: RwLock::default(), era: AtomicU64::new(0) }
     }
 
     /// Reads back, at start-up, what ended within the life of a token.
@@ -170,6 +175,26 @@ impl Sessions {
             return Err(Error::InvalidProof("session ended"));
         }
         Ok(verified)
+    }
+
+    /// A token for who proved itself by a key: no session, nothing to refresh. Answers the seconds it lives too.
+    pub(super) fn grant_key(
+        &self,
+        identity: &Identity,
+        key: &str,
+        restriction: Option<Restriction>,
+    ) -> Result<(String, i64)> {
+        let proof = token::Proof::Key(key, restriction);
+        Ok((self.tokens.issue(identity, proof, self.clock.now(), ACCESS_LIFE)?, ACCESS_LIFE))
+    }
+
+    pub(super) fn era(&self) -> u64 {
+        self.era.load(Ordering::Acquire)
+    }
+
+    /// To be called after the change is on disk.
+    pub(super) fn begin_era(&self) {
+        self.era.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The caller's own sessions that live.
@@ -260,10 +285,11 @@ impl Sessions {
         let mut ended = self.ended.write().unwrap_or_else(PoisonError::into_inner);
         ended.retain(|_, at| *at > oldest);
         ended.insert(name, from);
+        self.begin_era();
     }
 
     fn grant(&self, identity: Identity, session: &str, refresh: String, now: Timestamp) -> Result<Granted> {
-        let access = self.tokens.issue(&identity, session, now, ACCESS_LIFE)?;
+        let access = self.tokens.issue(&identity, token::Proof::Session(session), now, ACCESS_LIFE)?;
         Ok(Granted { access, refresh, expires_in: ACCESS_LIFE, identity })
     }
 

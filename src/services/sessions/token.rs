@@ -4,7 +4,7 @@ use crate::{
     base::{clock::Timestamp, environment::Environment, random},
     services::{
         Error, Result,
-        access::Role,
+        access::{Restriction, Role},
         identities::Identity,
         instance::Stamp,
         keyring::{Keyring, Purpose},
@@ -27,7 +27,13 @@ struct Claims {
     iss: String,
     aud: String,
     sub: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     sid: String,
+    /// The key a machine proved itself by, and what it is good for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope: Option<Restriction>,
     env: Environment,
     roles: Vec<Role>,
     /// Milliseconds, beside the standard `iat` in seconds: a token made in the second of a logout is told apart.
@@ -41,10 +47,19 @@ struct Claims {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verified {
     pub identity: String,
+    /// Empty for a machine, which has none.
     pub session: String,
+    pub key: Option<String>,
+    pub restriction: Option<Arc<Restriction>>,
     pub roles: Vec<Role>,
     pub issued: Timestamp,
     pub expires: Timestamp,
+}
+
+/// By what an identity proved itself.
+pub(super) enum Proof<'a> {
+    Session(&'a str),
+    Key(&'a str, Option<Restriction>),
 }
 
 pub(super) struct Tokens {
@@ -74,12 +89,18 @@ impl Tokens {
         }
     }
 
-    pub fn issue(&self, identity: &Identity, session: &str, now: Timestamp, life: i64) -> Result<String> {
+    pub fn issue(&self, identity: &Identity, proof: Proof<'_>, now: Timestamp, life: i64) -> Result<String> {
+        let (sid, key, scope) = match proof {
+            Proof::Session(session) => (session.to_owned(), None, None),
+            Proof::Key(key, restriction) => (String::new(), Some(key.to_owned()), restriction),
+        };
         let claims = Claims {
             iss: self.issuer.clone(),
             aud: AUDIENCE.to_owned(),
             sub: identity.id.clone(),
-            sid: session.to_owned(),
+            sid,
+            key,
+            scope,
             env: self.environment,
             roles: identity.roles.clone(),
             iat_ms: now.0,
@@ -124,6 +145,8 @@ impl Tokens {
         let verified = Arc::new(Verified {
             identity: claims.sub,
             session: claims.sid,
+            key: claims.key,
+            restriction: claims.scope.map(Arc::new),
             roles: claims.roles,
             issued: Timestamp(claims.iat_ms),
             expires: Timestamp(claims.exp.saturating_mul(1000)),
