@@ -68,6 +68,7 @@ const FILES: &[&str] = &[
     include_str!("messages/instance.toml"),
     include_str!("messages/json.toml"),
     include_str!("messages/keys.toml"),
+    include_str!("messages/mail.toml"),
     include_str!("messages/preconditions.toml"),
     include_str!("messages/query.toml"),
     include_str!("messages/schema.toml"),

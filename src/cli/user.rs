@@ -39,6 +39,9 @@ pub enum Command {
     Enable {
         email: String,
     },
+    Recover {
+        email: String,
+    },
 }
 
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
@@ -69,6 +72,13 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         }
         (Command::Disable { email }, _) => set(context, &mut client, &email, "disabled", "cli.user.disabled").await?,
         (Command::Enable { email }, _) => set(context, &mut client, &email, "active", "cli.user.enabled").await?,
+        (Command::Recover { email }, _) => {
+            let path = format!("/admin/identities/{}/recovery", segment(&email));
+            let answer = client.post(&path, json!({})).await?;
+            let link = word(&answer.data["link"]);
+            let words = Fault::new("cli.user.recovery").with("email", &email).with("link", link);
+            context.answer(&answer.data, || context.words(&words))?;
+        }
         _ => list(context, &mut client).await?,
     }
     client.close().await

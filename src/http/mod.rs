@@ -20,6 +20,7 @@ pub mod ops;
 mod pages;
 pub mod peer;
 mod proof;
+mod recovery;
 pub mod redirect;
 pub mod serve;
 mod spec;
@@ -31,7 +32,7 @@ use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
         backups::Backups, collections::Collections, documents::Documents, health::Health, identities::Identities,
-        keys::Keys, machines::Machines, sessions::Sessions,
+        keys::Keys, machines::Machines, recovery::Recoveries, sessions::Sessions,
     },
 };
 use poem::{Endpoint, Response};
@@ -46,6 +47,7 @@ pub struct State {
     pub sessions: Arc<Sessions>,
     pub keys: Arc<Keys>,
     pub machines: Arc<Machines>,
+    pub recoveries: Arc<Recoveries>,
     pub backups: Arc<Backups>,
     pub health: Arc<Health>,
     pub clock: SharedClock,

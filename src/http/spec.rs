@@ -1,6 +1,6 @@
 //! The API's own description: every operation, as OpenAPI.
 
-use super::{auth, backups, collections, documents, identities, keys, lines, machines, meta};
+use super::{auth, backups, collections, documents, identities, keys, lines, machines, meta, recovery};
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 
@@ -14,6 +14,7 @@ type Apis = (
     backups::Routes,
     keys::Routes,
     machines::Routes,
+    recovery::Routes,
 );
 pub type Service = OpenApiService<Apis, ()>;
 
@@ -42,6 +43,7 @@ pub fn service() -> Service {
         backups::Routes,
         keys::Routes,
         machines::Routes,
+        recovery::Routes,
     );
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")
 }

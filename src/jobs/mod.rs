@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod health;
 pub mod journal;
 pub mod keys;
+pub mod recovery;
 pub mod scrub;
 pub mod sessions;
 

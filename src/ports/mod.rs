@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod documents;
 pub mod keys;
+pub mod mail;
 pub mod objects;
 
 use crate::base::fault::Fault;

@@ -1,7 +1,7 @@
 //! An instance opened: its stamp, keys and store, and the services over them. For serving, and for commands alone.
 
 use super::{
-    keys,
+    keys, outgoing,
     problem::{Kind, Problem},
 };
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
         keyring::{Key, Keyring, Purpose},
         keys::Keys,
         machines::Machines,
+        recovery::Recoveries,
         sessions::Sessions,
     },
 };
@@ -36,6 +37,7 @@ pub struct Opened {
     pub identities: Arc<Identities>,
     pub keys: Arc<Keys>,
     pub machines: Arc<Machines>,
+    pub recoveries: Arc<Recoveries>,
     pub backups: Arc<Backups>,
     pub access: Arc<Access>,
     pub clock: SharedClock,
@@ -105,6 +107,10 @@ pub fn assemble(
     let keys = Arc::new(Keys::new(store, time, access.clone(), sessions.clone(), identities.clone()));
     let (store, time) = (documents.clone(), clock.clone());
     let machines = Arc::new(Machines::new(store, time, sessions.clone(), keys.clone(), &stamp));
+    let (store, time, mailer) = (documents.clone(), clock.clone(), outgoing::mailer(config, &stamp, &clock)?);
+    let page = outgoing::recovery_page(config);
+    let recoveries = Recoveries::new(store, time, access.clone(), identities.clone(), mailer, page);
+    let recoveries = Arc::new(recoveries);
     let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
     if config.backup.target.is_none() {
@@ -115,7 +121,7 @@ pub fn assemble(
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
     let (store, held, time) = (documents.clone(), keyring.clone(), clock.clone());
     let backups = Arc::new(Backups::new(store, target, stamp.clone(), held, recipients, time, access.clone()));
-    Ok(Opened { stamp, keyring, documents, sessions, identities, keys, machines, backups, access, clock })
+    Ok(Opened { stamp, keyring, documents, sessions, identities, keys, machines, recoveries, backups, access, clock })
 }
 
 /// Where backups go.

@@ -28,6 +28,7 @@ use crate::{
         journal::Journal,
         keys::Keys,
         machines::Machines,
+        recovery::Recoveries,
         sessions::Sessions,
     },
 };
@@ -77,6 +78,7 @@ pub struct Parts {
     pub sessions: Arc<Sessions>,
     pub keys: Arc<Keys>,
     pub machines: Arc<Machines>,
+    pub recoveries: Arc<Recoveries>,
     pub issuer: Arc<dyn Issuer>,
     /// Host names and addresses the certificate carries.
     pub names: Vec<String>,
@@ -117,8 +119,8 @@ impl Running {
         parts: Parts,
         senses: Senses,
     ) -> Result<Self, Problem> {
-        let Parts { documents, backups, sessions, keys, machines, issuer, names, app } = parts;
-        let sweeping = jobs::keys::Sweeping { keys, machines };
+        let Parts { documents, backups, sessions, keys, machines, recoveries, issuer, names, app } = parts;
+        let proofs = (jobs::keys::Sweeping { keys, machines }, jobs::recovery::Delivery(recoveries));
         let missing = || Problem::new(Kind::Failed, Fault::new("server.port_failed").with("listener", "https"));
         let (https, http) = (doors.address("https").ok_or_else(missing)?, doors.address("http"));
         let shown = Arc::new(Shown::default());
@@ -148,12 +150,18 @@ impl Running {
             serve(&stop, "https", listener, Some(tls), app, limits, &senses);
         }
         let running = Self { https, http, ops: ops.0, certificates, senses, documents, stopper, ops_stopper: ops.1 };
-        running.start_jobs(config, backups, sessions, sweeping);
+        running.start_jobs(config, backups, sessions, proofs);
         running.senses.health.enter(Phase::Serving);
         Ok(running)
     }
 
-    fn start_jobs(&self, config: &Config, backups: Arc<Backups>, sessions: Arc<Sessions>, keys: jobs::keys::Sweeping) {
+    fn start_jobs(
+        &self,
+        config: &Config,
+        backups: Arc<Backups>,
+        sessions: Arc<Sessions>,
+        (keys, letters): (jobs::keys::Sweeping, jobs::recovery::Delivery),
+    ) {
         let Senses { clock, metrics, health } = self.senses.clone();
         let observer = Observer {
             documents: self.documents.clone(),
@@ -176,6 +184,7 @@ impl Running {
         scheduler.start(jobs::journal::Trimming(journal));
         scheduler.start(jobs::sessions::Sweeping(sessions));
         scheduler.start(keys);
+        scheduler.start(letters);
         scheduler.start(jobs::scrub::Scrubbing { documents: self.documents.clone(), next: 0.into() });
         scheduler.start(jobs::certificates::Renewal(self.certificates.clone()));
     }

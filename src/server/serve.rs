@@ -95,6 +95,7 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
         sessions: opened.sessions.clone(),
         keys: opened.keys.clone(),
         machines: opened.machines.clone(),
+        recoveries: opened.recoveries.clone(),
     };
     match Running::start(config, doors, ops, stopper, parts, senses).await {
         Ok(running) => Ok(running),
@@ -123,6 +124,7 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         sessions: opened.sessions.clone(),
         keys: opened.keys.clone(),
         machines: opened.machines.clone(),
+        recoveries: opened.recoveries.clone(),
         backups: opened.backups.clone(),
         health: senses.health.clone(),
         clock: senses.clock.clone(),

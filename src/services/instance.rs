@@ -7,6 +7,7 @@ use super::{
     identities::IDENTITIES,
     keys::KEYS,
     machines::ASSERTIONS,
+    recovery::{OUTBOX, RECOVERIES},
     sessions::{REFRESHES, SESSIONS},
 };
 use crate::{
@@ -128,6 +129,8 @@ fn own_collections() -> Vec<(&'static str, RawDocumentBuf)> {
         (REFRESHES, rawdoc! { "indexes": ["expires"] }),
         (KEYS, rawdoc! { "indexes": ["identity", "expires"] }),
         (ASSERTIONS, rawdoc! { "indexes": ["expires"] }),
+        (RECOVERIES, rawdoc! { "indexes": ["hash", "expires"] }),
+        (OUTBOX, rawdoc! { "indexes": ["next"] }),
     ]
 }
 

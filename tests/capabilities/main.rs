@@ -11,3 +11,4 @@ mod house;
 mod keys;
 mod lines;
 mod machines;
+mod recovery;

@@ -6,6 +6,7 @@ use debrouille_appliance::{
             Embedded, Options, Place,
             sealed::{DataKeys, KEY},
         },
+        mail,
         objects::folder::Folder,
     },
     base::{
@@ -25,6 +26,7 @@ use debrouille_appliance::{
         keyring::{Keyring, Purpose},
         keys::Keys,
         machines::Machines,
+        recovery::Recoveries,
         sessions::Sessions,
     },
 };
@@ -47,6 +49,7 @@ pub struct House {
     pub token: String,
     pub health: Arc<Health>,
     pub folder: TempDir,
+    pub recoveries: Arc<Recoveries>,
 }
 
 pub struct Answer {
@@ -112,6 +115,10 @@ pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &P
     let (held, time) = (store.clone(), clock.clone());
     let api_keys = Arc::new(Keys::new(held, time, access.clone(), sessions.clone(), identities.clone()));
     let machines = Machines::new(store.clone(), clock.clone(), sessions.clone(), api_keys.clone(), stamp);
+    let sender = mail::sender("Appliance <noreply@example.org>").unwrap();
+    let mailer = mail::folder::Folder::new(folder.with_file_name("mail"), sender, clock.clone());
+    let (held, time, page) = (store.clone(), clock.clone(), "https://example.org/recover".to_owned());
+    let recoveries = Recoveries::new(held, time, access.clone(), identities.clone(), Some(Arc::new(mailer)), page);
     let keys = Arc::new(keyring.clone());
     let (recipients, time) = (recipients.to_vec(), clock.clone());
     let backups = Backups::new(store.clone(), target, stamp.clone(), keys, recipients, time, access.clone());
@@ -124,6 +131,7 @@ pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &P
         sessions,
         keys: api_keys,
         machines: Arc::new(machines),
+        recoveries: Arc::new(recoveries),
         backups: Arc::new(backups),
         health,
         clock,
@@ -157,9 +165,9 @@ impl House {
         let state = state(store, &stamp, &keyring, &backups, limits);
         let password = Zeroizing::new(PASSWORD.to_owned());
         state.identities.add(&Caller::system(), EMAIL, password, vec![Role::Admin]).await.unwrap();
-        let health = state.health.clone();
+        let (health, recoveries) = (state.health.clone(), state.recoveries.clone());
         let router = http::router(state).boxed();
-        let mut house = Self { router, token: String::new(), health, folder };
+        let mut house = Self { router, token: String::new(), health, folder, recoveries };
         house.token = house.login(EMAIL, PASSWORD).await.data()["accessToken"].as_str().unwrap().to_owned();
         house
     }

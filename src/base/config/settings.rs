@@ -66,6 +66,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("server.document_mib", Kind::Integer(1, 16), "1", &[]),
     setting("server.page_rows", Kind::Integer(1, 1000), "100", &[]),
     setting("tls.certificate_days", Kind::Integer(2, 397), "90", &[]),
+    setting("tls.trusted", Kind::Path, "", &[]),
     setting(
         "storage.database",
         Kind::Place(&["embedded"], &["mongodb", "mongodb+srv"]),
@@ -86,6 +87,16 @@ pub const SETTINGS: &[Setting] = &[
     setting("log.dir", Kind::Path, "", &[]),
     setting("log.keep_files", Kind::Integer(1, 365), "14", &[]),
     setting("identity.jwt_secret", Kind::Secret(32), "", &["JWT_SECRET"]),
+    setting("identity.token_algorithm", Kind::Choice(&["EdDSA", "HS256"]), "EdDSA", &[]),
+    setting("identity.recovery_url", Kind::Text, "", &[]),
+    setting("mail.server", Kind::Text, "", &["SMTP_URL"]),
+    setting("mail.password", Kind::Secret(1), "", &["SMTP_PASSWORD"]),
+    setting("mail.from", Kind::Text, "", &["SMTP_FROM"]),
+    setting("oidc.issuer", Kind::Text, "", &["OIDC_ISSUER"]),
+    setting("oidc.client_id", Kind::Text, "", &["OIDC_CLIENT_ID"]),
+    setting("oidc.client_secret", Kind::Secret(8), "", &["OIDC_CLIENT_SECRET"]),
+    setting("oidc.redirect", Kind::Text, "", &["OIDC_REDIRECT"]),
+    setting("oidc.create_accounts", Kind::Flag, "false", &[]),
 ];
 
 impl Setting {

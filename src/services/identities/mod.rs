@@ -252,7 +252,7 @@ impl Identities {
         found.ok_or_else(|| Error::NotFound(Fault::new("identities.unknown").with("who", who)))
     }
 
-    async fn find(&self, email: &str) -> Result<Option<Identity>> {
+    pub(super) async fn find(&self, email: &str) -> Result<Option<Identity>> {
         let filter = Filter::parse(&rawdoc! { "email": email }).map_err(Error::Invalid)?;
         let (collection, filter) = (IDENTITIES.to_owned(), Arc::new(filter));
         let query = Query { collection, filter, sort: Sort::default(), limit: 1, after: None };
@@ -286,7 +286,7 @@ pub(super) fn read(document: &bson::RawDocument) -> Result<Identity> {
     bson::deserialize_from_slice(document.as_bytes()).map_err(|error| Error::Internal(Box::new(error)))
 }
 
-fn normalise(email: &str) -> Result<String> {
+pub(super) fn normalise(email: &str) -> Result<String> {
     let email = email.trim().to_lowercase();
     let plausible = email.len() <= 254
         && !email.chars().any(|c| c.is_whitespace() || c.is_control())

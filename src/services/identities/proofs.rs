@@ -25,6 +25,11 @@ impl Identities {
         }
     }
 
+    /// Checks a password by the rules of this identity and answers what to keep of it.
+    pub(in crate::services) async fn hash(&self, identity: &Identity, password: Zeroizing<String>) -> Result<String> {
+        self.passwords.hash(password, identity.roles.contains(&Role::Admin)).await
+    }
+
     fn without_password(&self, kind: Kind, email: String, roles: Vec<Role>) -> Identity {
         let (id, tokens_from) = (random::id(self.clock.now()), Timestamp::default());
         Identity { id, kind, email, roles, status: Status::Active, password: None, tokens_from }
