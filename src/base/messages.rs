@@ -69,6 +69,7 @@ const FILES: &[&str] = &[
     include_str!("messages/json.toml"),
     include_str!("messages/keys.toml"),
     include_str!("messages/mail.toml"),
+    include_str!("messages/oidc.toml"),
     include_str!("messages/preconditions.toml"),
     include_str!("messages/query.toml"),
     include_str!("messages/schema.toml"),

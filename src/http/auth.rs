@@ -33,7 +33,7 @@ struct Refresh {
 #[derive(Serialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
-struct Tokens {
+pub(super) struct Tokens {
     access_token: String,
     /// Good for one use
     refresh_token: String,

@@ -16,6 +16,7 @@ mod keys;
 mod lines;
 mod machines;
 mod meta;
+mod oidc;
 pub mod ops;
 mod pages;
 pub mod peer;
@@ -32,7 +33,7 @@ use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
         backups::Backups, collections::Collections, documents::Documents, health::Health, identities::Identities,
-        keys::Keys, machines::Machines, recovery::Recoveries, sessions::Sessions,
+        keys::Keys, machines::Machines, oidc::Oidc, recovery::Recoveries, sessions::Sessions,
     },
 };
 use poem::{Endpoint, Response};
@@ -48,6 +49,7 @@ pub struct State {
     pub keys: Arc<Keys>,
     pub machines: Arc<Machines>,
     pub recoveries: Arc<Recoveries>,
+    pub oidc: Arc<Oidc>,
     pub backups: Arc<Backups>,
     pub health: Arc<Health>,
     pub clock: SharedClock,

@@ -1,6 +1,6 @@
 //! The API's own description: every operation, as OpenAPI.
 
-use super::{auth, backups, collections, documents, identities, keys, lines, machines, meta, recovery};
+use super::{auth, backups, collections, documents, identities, keys, lines, machines, meta, oidc, recovery};
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 
@@ -15,6 +15,7 @@ type Apis = (
     keys::Routes,
     machines::Routes,
     recovery::Routes,
+    oidc::Routes,
 );
 pub type Service = OpenApiService<Apis, ()>;
 
@@ -44,6 +45,7 @@ pub fn service() -> Service {
         keys::Routes,
         machines::Routes,
         recovery::Routes,
+        oidc::Routes,
     );
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")
 }

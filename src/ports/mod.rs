@@ -5,6 +5,7 @@ pub mod documents;
 pub mod keys;
 pub mod mail;
 pub mod objects;
+pub mod web;
 
 use crate::base::fault::Fault;
 

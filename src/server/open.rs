@@ -12,7 +12,12 @@ use crate::{
         },
         objects::folder::Folder,
     },
-    base::{clock::SharedClock, config::Config, fault::Fault, files},
+    base::{
+        clock::SharedClock,
+        config::{Config, Secret, TokenAlgorithm},
+        fault::Fault,
+        files,
+    },
     ports::{self, documents::Documents},
     services::{
         self,
@@ -23,6 +28,7 @@ use crate::{
         keyring::{Key, Keyring, Purpose},
         keys::Keys,
         machines::Machines,
+        oidc::Oidc,
         recovery::Recoveries,
         sessions::Sessions,
     },
@@ -38,6 +44,7 @@ pub struct Opened {
     pub keys: Arc<Keys>,
     pub machines: Arc<Machines>,
     pub recoveries: Arc<Recoveries>,
+    pub oidc: Arc<Oidc>,
     pub backups: Arc<Backups>,
     pub access: Arc<Access>,
     pub clock: SharedClock,
@@ -101,7 +108,11 @@ pub fn assemble(
     let documents: Arc<dyn Documents> = store;
     let keyring = Arc::new(keyring);
     let access = Arc::new(Access::new(stamp.environment));
-    let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
+    let sessions = Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring);
+    let sessions = Arc::new(match shared_secret(config)? {
+        Some(secret) => sessions.with_shared_secret(secret.expose().as_bytes()),
+        None => sessions,
+    });
     let identities = Arc::new(Identities::new(documents.clone(), clock.clone(), sessions.clone(), access.clone()));
     let (store, time) = (documents.clone(), clock.clone());
     let keys = Arc::new(Keys::new(store, time, access.clone(), sessions.clone(), identities.clone()));
@@ -111,6 +122,8 @@ pub fn assemble(
     let page = outgoing::recovery_page(config);
     let recoveries = Recoveries::new(store, time, access.clone(), identities.clone(), mailer, page);
     let recoveries = Arc::new(recoveries);
+    let (store, time, provider) = (documents.clone(), clock.clone(), outgoing::provider(config)?);
+    let oidc = Arc::new(Oidc::new(store, time, identities.clone(), outgoing::web(config)?, provider));
     let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
     if config.backup.target.is_none() {
@@ -121,7 +134,27 @@ pub fn assemble(
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
     let (store, held, time) = (documents.clone(), keyring.clone(), clock.clone());
     let backups = Arc::new(Backups::new(store, target, stamp.clone(), held, recipients, time, access.clone()));
-    Ok(Opened { stamp, keyring, documents, sessions, identities, keys, machines, recoveries, backups, access, clock })
+    Ok(Opened {
+        stamp,
+        keyring,
+        documents,
+        sessions,
+        identities,
+        keys,
+        machines,
+        recoveries,
+        oidc,
+        backups,
+        access,
+        clock,
+    })
+}
+
+/// The secret tokens are signed with, where that is asked for.
+fn shared_secret(config: &Config) -> Result<Option<&Secret>, Problem> {
+    let asked = config.identity.token_algorithm == TokenAlgorithm::Hs256;
+    let absent = || Problem::new(Kind::Refused, Fault::new("instance.no_jwt_secret"));
+    asked.then(|| config.identity.jwt_secret.as_ref().ok_or_else(absent)).transpose()
 }
 
 /// Where backups go.

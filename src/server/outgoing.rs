@@ -1,11 +1,17 @@
-//! What leaves the instance: its mail, and where the links in it lead.
+//! What leaves the instance: its mail and where the links in it lead, its requests to an identity provider.
 
 use super::problem::{Kind, Problem};
 use crate::{
-    backends::mail::{self, folder::Folder, smtp::Smtp},
-    base::{clock::SharedClock, config::Config, environment::Environment, trust},
-    ports::mail::Mailer,
-    services::instance::Stamp,
+    backends::{
+        mail::{self, folder::Folder, smtp::Smtp},
+        web::https::Https,
+    },
+    base::{clock::SharedClock, config::Config, environment::Environment, fault::Fault, trust},
+    ports::{
+        mail::Mailer,
+        web::{Web, is_safe},
+    },
+    services::{instance::Stamp, oidc::Settings},
 };
 use std::sync::Arc;
 
@@ -38,4 +44,31 @@ pub fn recovery_page(config: &Config) -> String {
     let port = config.server.https.port();
     let port = if port == 443 { String::new() } else { format!(":{port}") };
     config.identity.recovery_url.clone().unwrap_or_else(|| format!("https://{host}{port}/console/recover"))
+}
+
+/// How an identity provider is reached.
+pub fn web(config: &Config) -> Result<Arc<dyn Web>, Problem> {
+    // Read only where it is used: a command alone asks nobody.
+    let roots = match &config.oidc.issuer {
+        Some(_) => trust::roots(config.tls.trusted.as_deref()),
+        None => Ok(rustls::RootCertStore::empty()),
+    };
+    let roots = roots.map_err(|error| Problem::file("tls.trusted", error))?;
+    let https = Https::new(roots);
+    let https = https.map_err(|error| Problem::new(Kind::Failed, Fault::new("server.tls_failed").with("cause", error)));
+    Ok(Arc::new(https?))
+}
+
+/// The identity provider people may log in with.
+pub fn provider(config: &Config) -> Result<Option<Settings>, Problem> {
+    let settings = &config.oidc;
+    let Some(issuer) = settings.issuer.clone() else { return Ok(None) };
+    let (Some(client), Some(redirect)) = (settings.client_id.clone(), settings.redirect.clone()) else {
+        return Err(Problem::new(Kind::Refused, Fault::new("oidc.incomplete")));
+    };
+    if !is_safe(&issuer) {
+        return Err(Problem::new(Kind::Refused, Fault::new("oidc.unsafe")));
+    }
+    let (secret, create_accounts) = (settings.client_secret.clone(), settings.create_accounts);
+    Ok(Some(Settings { issuer, client, secret, redirect, create_accounts }))
 }

@@ -125,6 +125,7 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         keys: opened.keys.clone(),
         machines: opened.machines.clone(),
         recoveries: opened.recoveries.clone(),
+        oidc: opened.oidc.clone(),
         backups: opened.backups.clone(),
         health: senses.health.clone(),
         clock: senses.clock.clone(),

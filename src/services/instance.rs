@@ -7,6 +7,7 @@ use super::{
     identities::IDENTITIES,
     keys::KEYS,
     machines::ASSERTIONS,
+    oidc::LINKS,
     recovery::{OUTBOX, RECOVERIES},
     sessions::{REFRESHES, SESSIONS},
 };
@@ -129,6 +130,7 @@ fn own_collections() -> Vec<(&'static str, RawDocumentBuf)> {
         (REFRESHES, rawdoc! { "indexes": ["expires"] }),
         (KEYS, rawdoc! { "indexes": ["identity", "expires"] }),
         (ASSERTIONS, rawdoc! { "indexes": ["expires"] }),
+        (LINKS, rawdoc! { "indexes": ["identity"] }),
         (RECOVERIES, rawdoc! { "indexes": ["hash", "expires"] }),
         (OUTBOX, rawdoc! { "indexes": ["next"] }),
     ]

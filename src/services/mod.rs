@@ -13,6 +13,7 @@ pub mod journal;
 pub mod keyring;
 pub mod keys;
 pub mod machines;
+pub mod oidc;
 pub mod recovery;
 pub mod sessions;
 

@@ -6,11 +6,13 @@ use poem::{Request, http::Method};
 use serde_json::{Value, json};
 
 /// What anyone may call. Adding here is a decision.
-const PUBLIC: [&str; 7] = [
+const PUBLIC: [&str; 9] = [
     "GET /api/v1/health",
     "GET /api/v1/meta",
     "POST /api/v1/auth/login",
     "POST /api/v1/auth/machine",
+    "POST /api/v1/auth/oidc/finish",
+    "POST /api/v1/auth/oidc/start",
     "POST /api/v1/auth/recover",
     "POST /api/v1/auth/recover/confirm",
     "POST /api/v1/auth/refresh",

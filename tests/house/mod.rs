@@ -8,6 +8,7 @@ use debrouille_appliance::{
         },
         mail,
         objects::folder::Folder,
+        web::https::Https,
     },
     base::{
         clock::{Clock, SharedClock, SystemClock, Timestamp},
@@ -26,6 +27,7 @@ use debrouille_appliance::{
         keyring::{Keyring, Purpose},
         keys::Keys,
         machines::Machines,
+        oidc::{Oidc, Settings},
         recovery::Recoveries,
         sessions::Sessions,
     },
@@ -119,6 +121,8 @@ pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &P
     let mailer = mail::folder::Folder::new(folder.with_file_name("mail"), sender, clock.clone());
     let (held, time, page) = (store.clone(), clock.clone(), "https://example.org/recover".to_owned());
     let recoveries = Recoveries::new(held, time, access.clone(), identities.clone(), Some(Arc::new(mailer)), page);
+    let (held, time, web) = (store.clone(), clock.clone(), Https::new(rustls::RootCertStore::empty()).unwrap());
+    let oidc = Oidc::new(held, time, identities.clone(), Arc::new(web), provider());
     let keys = Arc::new(keyring.clone());
     let (recipients, time) = (recipients.to_vec(), clock.clone());
     let backups = Backups::new(store.clone(), target, stamp.clone(), keys, recipients, time, access.clone());
@@ -132,6 +136,7 @@ pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &P
         keys: api_keys,
         machines: Arc::new(machines),
         recoveries: Arc::new(recoveries),
+        oidc: Arc::new(oidc),
         backups: Arc::new(backups),
         health,
         clock,
@@ -140,6 +145,14 @@ pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &P
         tasks: TaskTracker::new(),
         bodies: http::Room::default(),
     }
+}
+
+/// The provider `scripts/services` starts, if it did.
+fn provider() -> Option<Settings> {
+    let issuer = std::env::var("OIDC_PROVIDER_URL").ok()?;
+    let (client, redirect) = ("appliance".to_owned(), "https://example.org/back".to_owned());
+    let secret = serde_json::from_value(json!("a secret of both sides")).unwrap();
+    Some(Settings { issuer, client, secret: Some(secret), redirect, create_accounts: true })
 }
 
 impl House {

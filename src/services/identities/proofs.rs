@@ -25,6 +25,18 @@ impl Identities {
         }
     }
 
+    /// Adds a person an outside authority vouches for: without a password, without a role.
+    pub(in crate::services) async fn add_vouched(&self, caller: &Caller, email: &str) -> Result<Identity> {
+        let person = self.without_password(Kind::Person, normalise(email)?, Vec::new());
+        let document = bson::serialize_to_raw_document_buf(&person).map_err(|error| Error::Internal(error.into()))?;
+        match self.commit(caller, &person.id, Expect::Absent, Change::Put(document), None).await {
+            Ok(_) => Ok(person),
+            // Somebody was first.
+            Err(Error::Conflict(_)) => self.find(&person.email).await?.ok_or(Error::Unauthorized),
+            Err(other) => Err(other),
+        }
+    }
+
     /// Checks a password by the rules of this identity and answers what to keep of it.
     pub(in crate::services) async fn hash(&self, identity: &Identity, password: Zeroizing<String>) -> Result<String> {
         self.passwords.hash(password, identity.roles.contains(&Role::Admin)).await

@@ -90,6 +90,12 @@ impl Sessions {
         Self { documents, clock, tokens: Tokens::new(stamp, keyring), ended: RwLock::default(), era: AtomicU64::new(0) }
     }
 
+    /// Signs tokens with a secret shared with clients that cannot check EdDSA.
+    pub fn with_shared_secret(mut self, secret: &[u8]) -> Self {
+        self.tokens.sign_with_shared(secret);
+        self
+    }
+
     /// Reads back, at start-up, what ended within the life of a token.
     pub async fn recall(&self) -> Result<()> {
         let since = self.clock.now().plus_seconds(-ACCESS_LIFE);

@@ -256,3 +256,60 @@ async fn two_administrators_cannot_disable_each_other_at_once() {
     let both = futures_util::join!(disable("admin@example.cd"), disable("second@example.cd"));
     assert!(both.0.is_ok() != both.1.is_ok(), "{both:?}");
 }
+
+const SHARED: &[u8] = b"a secret that both sides have long known";
+
+/// A token as the instance makes it, its header and signature replaced.
+fn resigned(token: &str, kid: &str, algorithm: jsonwebtoken::Algorithm, key: &jsonwebtoken::EncodingKey) -> String {
+    let payload = token.split('.').nth(1).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+    let header = jsonwebtoken::Header { kid: Some(kid.to_owned()), ..jsonwebtoken::Header::new(algorithm) };
+    jsonwebtoken::encode(&header, &claims, key).unwrap()
+}
+
+#[tokio::test]
+async fn a_shared_secret_signs_only_where_asked_for() {
+    use jsonwebtoken::{Algorithm, EncodingKey};
+    let bench = bench().await;
+    let plain = bench.login().await.access;
+    let identity = bench.identities.prove("admin@example.cd", secret(PASSWORD)).await.unwrap();
+    let shared = Sessions::new(bench.documents.clone(), bench.clock.clone(), &bench.stamp, &bench.keyring);
+    let shared = shared.with_shared_secret(SHARED);
+    let token = shared.open(&Caller::system(), identity, "phone").await.unwrap().access;
+    let header = jsonwebtoken::decode_header(&token).unwrap();
+    assert_eq!((header.alg, header.kid.as_deref()), (Algorithm::HS256, Some("hs256")));
+    assert!(shared.verify(&token).is_ok());
+    // Those from before live out their ten minutes; without the secret nothing signed by one passes.
+    assert!(shared.verify(&plain).is_ok());
+    assert!(refused(bench.sessions.verify(&token)), "a shared secret was taken unasked");
+
+    let right = EncodingKey::from_secret(SHARED);
+    assert!(shared.verify(&resigned(&token, "hs256", Algorithm::HS256, &right)).is_ok());
+    for algorithm in [Algorithm::HS384, Algorithm::HS512] {
+        assert!(refused(shared.verify(&resigned(&token, "hs256", algorithm, &right))), "{algorithm:?}");
+    }
+    assert!(
+        refused(shared.verify(&resigned(&token, "token-1", Algorithm::HS256, &right))),
+        "by the kid of an EdDSA key"
+    );
+    let wrong = EncodingKey::from_secret(b"another secret, as long as the first one");
+    assert!(refused(shared.verify(&resigned(&token, "hs256", Algorithm::HS256, &wrong))));
+}
+
+#[tokio::test]
+async fn a_public_key_is_no_shared_secret() {
+    use crate::services::keyring::Purpose;
+    use jsonwebtoken::{Algorithm, EncodingKey};
+    let bench = bench().await;
+    let token = bench.login().await.access;
+    let public = bench.keyring.current(Purpose::TokenSigning).public.clone();
+    let texts = [public.clone(), hex::encode(&public).into_bytes(), URL_SAFE_NO_PAD.encode(&public).into_bytes()];
+    let shared = Sessions::new(bench.documents.clone(), bench.clock.clone(), &bench.stamp, &bench.keyring);
+    let shared = shared.with_shared_secret(SHARED);
+    for public in texts {
+        for kid in ["token-1", "hs256", ""] {
+            let forged = resigned(&token, kid, Algorithm::HS256, &EncodingKey::from_secret(&public));
+            assert!(refused(bench.sessions.verify(&forged)) && refused(shared.verify(&forged)), "{kid}");
+        }
+    }
+}

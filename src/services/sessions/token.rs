@@ -16,6 +16,8 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+/// The key id of tokens signed with the shared secret.
+const SHARED: &str = "hs256";
 const AUDIENCE: &str = "api";
 /// Tokens whose signature was checked, kept until they expire: a check costs some 50 µs, a look-up less than one.
 const REMEMBERED: usize = 10_000;
@@ -69,6 +71,8 @@ pub(super) struct Tokens {
     kid: String,
     /// By key id: every version whose tokens may still live.
     verifying: HashMap<String, DecodingKey>,
+    /// For clients that cannot check EdDSA: then every new token is signed with it.
+    shared: Option<(EncodingKey, DecodingKey)>,
     known: RwLock<HashMap<Box<str>, Arc<Verified>>>,
 }
 
@@ -85,8 +89,13 @@ impl Tokens {
                 .versions(Purpose::TokenSigning)
                 .map(|key| (kid(key.version), DecodingKey::from_ed_der(&key.public)))
                 .collect(),
+            shared: None,
             known: RwLock::new(HashMap::new()),
         }
+    }
+
+    pub fn sign_with_shared(&mut self, secret: &[u8]) {
+        self.shared = Some((EncodingKey::from_secret(secret), DecodingKey::from_secret(secret)));
     }
 
     pub fn issue(&self, identity: &Identity, proof: Proof<'_>, now: Timestamp, life: i64) -> Result<String> {
@@ -108,9 +117,12 @@ impl Tokens {
             exp: now.plus_seconds(life).seconds(),
             jti: random::id(now),
         };
-        let mut header = Header::new(Algorithm::EdDSA);
-        header.kid = Some(self.kid.clone());
-        jsonwebtoken::encode(&header, &claims, &self.signing).map_err(|error| Error::Internal(Box::new(error)))
+        let (algorithm, kid, key) = match &self.shared {
+            Some((key, _)) => (Algorithm::HS256, SHARED.to_owned(), key),
+            None => (Algorithm::EdDSA, self.kid.clone(), &self.signing),
+        };
+        let header = Header { kid: Some(kid), ..Header::new(algorithm) };
+        jsonwebtoken::encode(&header, &claims, key).map_err(|error| Error::Internal(Box::new(error)))
     }
 
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Arc<Verified>> {
@@ -131,8 +143,14 @@ impl Tokens {
         }
         let malformed = |_| Error::InvalidProof("not a token of this instance");
         let header = jsonwebtoken::decode_header(token).map_err(malformed)?;
-        let key = header.kid.and_then(|kid| self.verifying.get(&kid)).ok_or(Error::InvalidProof("unknown key"))?;
-        let mut rules = Validation::new(Algorithm::EdDSA);
+        let kid = header.kid.unwrap_or_default();
+        // The key says which algorithm, never the token: a public key must not pass for a shared secret.
+        let found = match &self.shared {
+            Some((_, key)) if kid == SHARED => Some((Algorithm::HS256, key)),
+            _ => self.verifying.get(&kid).map(|key| (Algorithm::EdDSA, key)),
+        };
+        let (algorithm, key) = found.ok_or(Error::InvalidProof("unknown key"))?;
+        let mut rules = Validation::new(algorithm);
         rules.set_issuer(&[&self.issuer]);
         rules.set_audience(&[AUDIENCE]);
         rules.set_required_spec_claims(&["iss", "aud", "exp", "sub"]);
