@@ -11,4 +11,5 @@ mod house;
 mod keys;
 mod lines;
 mod machines;
+mod oidc;
 mod recovery;

@@ -165,3 +165,6 @@ fn challenge(verifier: &str) -> String {
 fn hash(words: &str) -> String {
     hex::encode(Sha256::digest(words.as_bytes()))
 }
+
+#[cfg(test)]
+mod tests;

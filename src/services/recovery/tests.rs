@@ -109,7 +109,7 @@ async fn a_link_sets_another_password_once() {
     let token = bench.asked().await.unwrap();
     let letter = bench.post.letters.lock().unwrap()[0].clone();
     assert_eq!(letter.to, EMAIL);
-    assert!(letter.text.starts_with("\nBonjour") && letter.text.contains("Hello"), "{}", letter.text);
+    assert!(letter.text.starts_with("Bonjour") && letter.text.contains("Hello"), "{}", letter.text);
     bench.confirm(&token).await.unwrap();
     assert!(bench.sessions.verify(&granted.access).is_err(), "a session outlived the password");
     assert!(bench.identities.prove(EMAIL, secret(PASSWORD)).await.is_err());
