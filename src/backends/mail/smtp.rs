@@ -8,7 +8,6 @@ use crate::{
         mail::{Letter, Mailer},
     },
 };
-use hyper::Uri;
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
     message::Mailbox,
@@ -38,9 +37,18 @@ impl Smtp {
         clock: SharedClock,
     ) -> std::result::Result<Self, Fault> {
         let fault = |why: &str| Fault::new("mail.server").at("mail.server").with("why", why);
-        let uri: Uri = url.parse().map_err(|_| fault("URL"))?;
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| fault("HOST"))?;
-        let user = uri.authority().and_then(|authority| authority.as_str().rsplit_once('@')).map(|(user, _)| user);
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| fault("smtp://, smtps://"))?;
+        let rest = rest.trim_end_matches('/');
+        let (user, place) = rest.rsplit_once('@').map_or((None, rest), |(user, place)| (Some(user), place));
+        let (host, given) = match place.rsplit_once(':') {
+            // The colons of an IPv6 address stand within its brackets.
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse().map_err(|_| fault("PORT"))?)),
+            _ => (place, None),
+        };
+        let host = host.trim_matches(['[', ']']);
+        if host.is_empty() {
+            return Err(fault("HOST"));
+        }
         if user.is_some_and(|user| user.contains(':')) {
             return Err(fault("USER:PASSWORD"));
         }
@@ -49,14 +57,14 @@ impl Smtp {
             store = store.add_root_certificate(Certificate::from_der(root).map_err(|error| fault(&error.to_string()))?);
         }
         let parameters = store.build_rustls().map_err(|error| fault(&error.to_string()))?;
-        let (port, tls) = match uri.scheme_str() {
-            Some("smtps") => (465, Tls::Wrapper(parameters)),
-            Some("smtp") if is_here(host) => (25, Tls::None),
-            Some("smtp") => (587, Tls::Required(parameters)),
+        let (port, tls) = match scheme {
+            "smtps" => (465, Tls::Wrapper(parameters)),
+            "smtp" if is_here(host) => (25, Tls::None),
+            "smtp" => (587, Tls::Required(parameters)),
             _ => return Err(fault("smtp://, smtps://")),
         };
         let builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host);
-        let mut builder = builder.port(uri.port_u16().unwrap_or(port)).tls(tls).timeout(Some(PATIENCE));
+        let mut builder = builder.port(given.unwrap_or(port)).tls(tls).timeout(Some(PATIENCE));
         if let (Some(user), Some(password)) = (user, password) {
             builder = builder.credentials(Credentials::new(user.replace("%40", "@"), password.expose().to_owned()));
         }
@@ -80,7 +88,6 @@ impl Mailer for Smtp {
 
 /// A relay on this machine, by which nothing crosses a wire.
 fn is_here(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
@@ -164,14 +171,22 @@ mod tests {
 
     #[test]
     fn only_this_machine_is_spoken_to_in_clear() {
-        assert!(!is_here("mail.example.cd") && !is_here("10.0.0.1") && is_here("127.0.0.1") && is_here("[::1]"));
+        assert!(!is_here("mail.example.cd") && !is_here("10.0.0.1") && is_here("127.0.0.1") && is_here("::1"));
     }
 
     #[test]
     fn an_address_that_says_too_little_or_too_much_is_refused() {
-        for bad in ["", "mail.example.cd", "http://mail.example.cd", "smtp://", "smtps://user:secret@mail.example.cd"] {
+        for bad in [
+            "",
+            "mail.example.cd",
+            "http://mail.example.cd",
+            "smtp://",
+            "smtp://host:many",
+            "smtps://user:secret@mail.example.cd",
+        ] {
             assert!(smtp(bad).is_err(), "{bad}");
         }
+        assert!(smtp("smtp://[::1]:25").is_ok() && smtp("smtps://10.0.0.1/").is_ok());
         assert!(smtp("smtps://user%40example.cd@mail.example.cd:465").is_ok());
     }
 }

@@ -37,6 +37,11 @@ impl Identities {
         }
     }
 
+    /// Whether there is a password to lose: who gets in by a provider alone has none.
+    pub(in crate::services) fn has_password(identity: &Identity) -> bool {
+        identity.password.is_some()
+    }
+
     /// Checks a password by the rules of this identity and answers what to keep of it.
     pub(in crate::services) async fn hash(&self, identity: &Identity, password: Zeroizing<String>) -> Result<String> {
         self.passwords.hash(password, identity.roles.contains(&Role::Admin)).await

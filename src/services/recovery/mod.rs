@@ -173,6 +173,10 @@ impl Recoveries {
         let Some(identity) = found.filter(|one| one.kind == Kind::Person && one.status == Status::Active) else {
             return Ok(None);
         };
+        // Who has none gets in by a provider, which alone decides: a letter must not go round it.
+        if !Identities::has_password(&identity) {
+            return Ok(None);
+        }
         let recent = self.documents.get(RECOVERIES, &identity.id).await?;
         let recent = recent.map(|document| read::<Recovery>(&document)).transpose()?;
         let now = self.clock.now();

@@ -162,11 +162,12 @@ async fn only_an_active_person_gets_a_letter_and_everyone_the_same_answer() {
     bench.identities.add(&Caller::system(), "b@example.cd", secret(PASSWORD), Vec::new()).await.unwrap();
     bench.identities.set_status(&Caller::system(), "b@example.cd", Status::Disabled).await.unwrap();
     bench.identities.add_machine(&Caller::system(), "job", Vec::new()).await.unwrap();
-    for email in ["nobody@example.cd", "b@example.cd", "job", "not an address"] {
+    bench.identities.add_vouched(&Caller::system(), "c@example.cd").await.unwrap();
+    for email in ["nobody@example.cd", "b@example.cd", "c@example.cd", "job", "not an address"] {
         bench.recoveries.ask(&Caller::system(), email).await.unwrap();
     }
     // As much is written for who does not exist as for who does.
-    assert_eq!(bench.waiting().await, 2);
+    assert_eq!(bench.waiting().await, 3);
     assert_eq!(bench.recoveries.deliver().await.unwrap(), 0);
     assert_eq!(bench.waiting().await, 0);
     assert!(bench.recoveries.hand_over(&Caller::system(), "job").await.is_err());
