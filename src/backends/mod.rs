@@ -3,4 +3,6 @@ pub mod certificates;
 pub mod documents;
 
 pub mod keys;
+pub mod mail;
 pub mod objects;
+pub mod web;

@@ -12,3 +12,4 @@ pub mod process;
 pub mod random;
 pub mod stop;
 pub mod telemetry;
+pub mod trust;

@@ -21,6 +21,7 @@ mod query;
 mod restore;
 mod serve;
 mod tls;
+mod token;
 mod usage;
 mod user;
 mod version;
@@ -77,6 +78,8 @@ enum Command {
     Access(access::Command),
     #[command(subcommand)]
     Audit(audit::Command),
+    #[command(subcommand)]
+    Token(token::Command),
     #[command(subcommand)]
     Backup(backup::Command),
     Restore(restore::Arguments),
@@ -138,6 +141,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Policy(command) => policy::run(context, command).await,
         Command::Access(command) => access::run(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,
+        Command::Token(command) => token::run(context, command).await,
         Command::Backup(command) => backup::run(context, command).await,
         Command::Restore(arguments) => restore::run(context, arguments).await,
         Command::Tls(command) => tls::run(context, command),

@@ -24,6 +24,8 @@ pub enum Command {
         role: Vec<String>,
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
+        #[arg(long, conflicts_with = "password_file")]
+        machine: bool,
     },
     List,
     Passwd {
@@ -42,12 +44,16 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+    Recover {
+        email: String,
+    },
 }
 
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     let config = context.config(Vec::new())?;
     // Asked for before anything is opened: a person typing must hold no lock.
     let password = match &command {
+        Command::Add { machine: true, .. } => None,
         Command::Add { password_file, .. } | Command::Passwd { password_file, .. } => {
             Some(choose(context, password_file.as_deref())?)
         }
@@ -63,6 +69,10 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
             let answer = client.post("/admin/identities", data).await?;
             told(context, answer.data, &password, &Fault::new("cli.user.added").with("email", &email))?;
         }
+        (Command::Add { email, role, .. }, None) => {
+            let answer = client.post("/admin/machines", json!({ "name": email, "roles": role })).await?;
+            context.done(&answer.data, &Fault::new("cli.user.machine_added").with("name", &email))?;
+        }
         (Command::Passwd { email, .. }, Some(password)) => {
             let path = format!("/admin/identities/{}/password", segment(&email));
             let answer = client.call(Method::PUT, &path, Some(json!({ "password": *password.words }))).await?;
@@ -75,6 +85,13 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         }
         (Command::Disable { email }, _) => set(context, &mut client, &email, "disabled", "cli.user.disabled").await?,
         (Command::Enable { email }, _) => set(context, &mut client, &email, "active", "cli.user.enabled").await?,
+        (Command::Recover { email }, _) => {
+            let path = format!("/admin/identities/{}/recovery", segment(&email));
+            let answer = client.post(&path, json!({})).await?;
+            let link = word(&answer.data["link"]);
+            let words = Fault::new("cli.user.recovery").with("email", &email).with("link", link);
+            context.answer(&answer.data, || context.words(&words))?;
+        }
         _ => list(context, &mut client).await?,
     }
     client.close().await

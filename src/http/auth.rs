@@ -59,6 +59,9 @@ pub(super) struct Tokens {
 #[derive(Serialize, Object)]
 pub(super) struct Person {
     _id: String,
+    /// `PERSON`, `ORGANIZATION` or `MACHINE`
+    kind: String,
+    /// A machine's name stands here
     email: String,
     roles: Vec<String>,
     status: String,
@@ -181,6 +184,7 @@ impl From<&crate::services::identities::Identity> for Person {
     fn from(identity: &crate::services::identities::Identity) -> Self {
         Self {
             _id: identity.id.clone(),
+            kind: identity.kind.name().to_owned(),
             email: identity.email.clone(),
             roles: identity.roles.iter().map(|role| role.name().to_owned()).collect(),
             status: identity.status.name().to_owned(),

@@ -87,6 +87,7 @@ pub fn tell(error: &Error) -> Told {
         Error::Unreadable(fault) => faulty(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", fault),
         Error::Invalid(fault) => faulty(StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR", fault),
         Error::NotFound(fault) => faulty(StatusCode::NOT_FOUND, "RESOURCE_NOT_FOUND", fault),
+        Error::Gone(fault) => faulty(StatusCode::GONE, "GONE", fault),
         Error::Conflict(fault) => faulty(StatusCode::CONFLICT, "CONFLICT", fault),
         Error::Refused(fault) => Told { kind: Some("safety"), ..faulty(StatusCode::CONFLICT, "CONFLICT", fault) },
         Error::Damaged(fault) => Told { kind: Some("integrity"), ..faulty(StatusCode::CONFLICT, "CONFLICT", fault) },

@@ -5,8 +5,10 @@ use crate::{
     base::{messages::Language, random},
     domain::bucket::Standing,
     services::{
+        Error,
         access::{Caller, Subject},
         limits::Counted,
+        throttle::Attempt,
     },
 };
 use poem::{
@@ -67,6 +69,12 @@ impl Exchange {
     pub fn caller(&self, subject: Subject) -> Caller {
         let (request, trace) = (self.request.clone(), self.trace.clone());
         Caller { subject, organization: None, request, trace, address: self.address }
+    }
+
+    /// A try at a proof that names no account: only where it comes from can be held to account.
+    pub async fn attempt(&self, purpose: &'static str) -> std::result::Result<Attempt<'_>, Error> {
+        let from = self.address.map(|address| address.to_string()).unwrap_or_default();
+        self.state.throttle.attempt(purpose, &from, self.address).await
     }
 
     /// How this request was counted against its caller's limit.

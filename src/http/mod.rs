@@ -14,15 +14,19 @@ mod error;
 mod exchange;
 mod gates;
 mod identities;
+mod keys;
 mod lines;
+mod machines;
 mod meta;
 mod mfa;
+mod oidc;
 pub mod ops;
 mod pages;
 mod passkeys;
 pub mod peer;
 mod policies;
 mod proof;
+mod recovery;
 pub mod redirect;
 pub mod serve;
 mod spec;
@@ -35,7 +39,8 @@ use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
         access::Access, audit::Audit, backups::Backups, collections::Collections, documents::Documents, health::Health,
-        identities::Identities, limits::Limiter, mfa::Mfa, policies::Policies, sessions::Sessions, trust::Trust,
+        identities::Identities, keys::Keys, limits::Limiter, machines::Machines, mfa::Mfa, oidc::Oidc,
+        policies::Policies, recovery::Recoveries, sessions::Sessions, throttle::Throttle, trust::Trust,
     },
 };
 use poem::{Endpoint, Response};
@@ -49,10 +54,15 @@ pub struct State {
     pub identities: Arc<Identities>,
     pub sessions: Arc<Sessions>,
     pub mfa: Arc<Mfa>,
+    pub keys: Arc<Keys>,
+    pub machines: Arc<Machines>,
+    pub recoveries: Arc<Recoveries>,
+    pub oidc: Arc<Oidc>,
     pub backups: Arc<Backups>,
     pub access: Arc<Access>,
     pub policies: Arc<Policies>,
     pub trust: Arc<Trust>,
+    pub throttle: Arc<Throttle>,
     pub limiter: Arc<Limiter>,
     /// Whose word on where a request comes from is taken.
     pub proxies: Vec<ipnet::IpNet>,

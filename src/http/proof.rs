@@ -7,6 +7,7 @@ use super::{
 use crate::services::{
     Error,
     access::{Caller, Proven, Subject},
+    keys::PREFIX,
 };
 use poem::{Request, RequestBody, Result};
 use poem_openapi::{
@@ -15,7 +16,7 @@ use poem_openapi::{
 };
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Someone proven: a bearer of an access token, or a process of this machine over the control socket.
+/// Someone proven: a bearer of an access token or of a key, or a process of this machine over the control socket.
 pub struct By {
     pub caller: Caller,
     pub exchange: Arc<Exchange>,
@@ -32,8 +33,8 @@ pub struct Proof {
 
 impl Proof {
     /// Finds out, and leaves it with the request.
-    pub fn establish(request: &mut Request, exchange: &Exchange) -> Arc<Self> {
-        let (subject, refusal) = match subject(request, exchange) {
+    pub async fn establish(request: &mut Request, exchange: &Exchange) -> Arc<Self> {
+        let (subject, refusal) = match subject(request, exchange).await {
             Ok(subject) => (Some(subject), None),
             Err(error) => (None, Some(error)),
         };
@@ -56,11 +57,11 @@ impl<'a> ApiExtractor<'a> for By {
     fn register(registry: &mut Registry) {
         let scheme = MetaSecurityScheme {
             ty: "http",
-            description: Some("The access token a login answers with."),
+            description: Some("The access token a login or a machine's assertion answers with, or an API key."),
             name: None,
             key_in: None,
             scheme: Some("bearer"),
-            bearer_format: Some("JWT"),
+            bearer_format: None,
             flows: None,
             openid_connect_url: None,
         };
@@ -84,7 +85,7 @@ impl<'a> ApiExtractor<'a> for By {
     }
 }
 
-fn subject(request: &Request, exchange: &Exchange) -> std::result::Result<Subject, Error> {
+async fn subject(request: &Request, exchange: &Exchange) -> std::result::Result<Subject, Error> {
     if let Some(peer) = request.extensions().get::<LocalPeer>() {
         return Ok(Subject::Local { name: format!("uid {}", peer.uid) });
     }
@@ -93,7 +94,14 @@ fn subject(request: &Request, exchange: &Exchange) -> std::result::Result<Subjec
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Error::Unauthorized);
     }
-    let verified = exchange.state.sessions.verify(token.trim())?;
-    let (id, session) = (verified.identity.clone(), verified.session.clone());
-    Ok(Subject::Identity(Proven::session(id, session, verified.roles.clone())))
+    let token = token.trim();
+    if token.starts_with(PREFIX) {
+        return Ok(Subject::Identity(exchange.state.keys.verify(token).await?));
+    }
+    let verified = exchange.state.sessions.verify(token)?;
+    let (id, roles) = (verified.identity.clone(), verified.roles.clone());
+    Ok(Subject::Identity(match &verified.key {
+        Some(key) => Proven::key(id, key.clone(), roles, verified.restriction.clone()),
+        None => Proven::session(id, verified.session.clone(), roles),
+    }))
 }

@@ -1,6 +1,9 @@
 //! The API's own description: every operation, as OpenAPI.
 
-use super::{audit, auth, backups, collections, documents, identities, lines, meta, mfa, passkeys, policies, trust};
+use super::{
+    audit, auth, backups, collections, documents, identities, keys, lines, machines, meta, mfa, oidc, passkeys,
+    policies, recovery, trust,
+};
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 
@@ -17,6 +20,10 @@ type Apis = (
     policies::Routes,
     trust::Routes,
     audit::Routes,
+    keys::Routes,
+    machines::Routes,
+    recovery::Routes,
+    oidc::Routes,
 );
 pub type Service = OpenApiService<Apis, ()>;
 
@@ -52,6 +59,10 @@ pub fn service() -> Service {
         policies::Routes,
         trust::Routes,
         audit::Routes,
+        keys::Routes,
+        machines::Routes,
+        recovery::Routes,
+        oidc::Routes,
     );
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")
 }

@@ -7,6 +7,8 @@ pub mod backups;
 pub mod certificates;
 pub mod health;
 pub mod journal;
+pub mod keys;
+pub mod recovery;
 pub mod scrub;
 pub mod sessions;
 pub mod trust;

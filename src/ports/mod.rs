@@ -3,7 +3,9 @@
 pub mod certificates;
 pub mod documents;
 pub mod keys;
+pub mod mail;
 pub mod objects;
+pub mod web;
 
 use crate::base::fault::Fault;
 

@@ -5,6 +5,7 @@ mod keys;
 pub mod listener;
 mod offline;
 pub mod open;
+mod outgoing;
 mod preconditions;
 pub mod problem;
 pub mod restore;

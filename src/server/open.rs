@@ -1,7 +1,7 @@
 //! An instance opened: its stamp, keys and store, and the services over them. For serving, and for commands alone.
 
 use super::{
-    keys,
+    keys, outgoing,
     problem::{Kind, Problem},
 };
 use crate::{
@@ -12,7 +12,12 @@ use crate::{
         },
         objects::folder::Folder,
     },
-    base::{clock::SharedClock, config::Config, fault::Fault, files},
+    base::{
+        clock::SharedClock,
+        config::{Config, Secret, TokenAlgorithm},
+        fault::Fault,
+        files,
+    },
     domain::trust::Rules,
     ports::{self, documents::Documents},
     services::{
@@ -23,9 +28,13 @@ use crate::{
         identities::Identities,
         instance::{self, Stamp},
         keyring::{Key, Keyring, Purpose},
+        keys::Keys,
         limits::{self, Limiter},
+        machines::Machines,
         mfa::{Mfa, Site},
+        oidc::Oidc,
         policies::Policies,
+        recovery::Recoveries,
         sessions::Sessions,
         throttle::Throttle,
         trust::Trust,
@@ -41,10 +50,15 @@ pub struct Opened {
     pub sessions: Arc<Sessions>,
     pub identities: Arc<Identities>,
     pub mfa: Arc<Mfa>,
+    pub keys: Arc<Keys>,
+    pub machines: Arc<Machines>,
+    pub recoveries: Arc<Recoveries>,
+    pub oidc: Arc<Oidc>,
     pub backups: Arc<Backups>,
     pub access: Arc<Access>,
     pub policies: Arc<Policies>,
     pub trust: Arc<Trust>,
+    pub throttle: Arc<Throttle>,
     pub limiter: Arc<Limiter>,
     pub clock: SharedClock,
 }
@@ -117,16 +131,26 @@ pub fn assemble(
     let audit = Audit::new(store(), time(), stamp.clone(), keyring.clone(), settings, access.clone());
     let audit = Arc::new(audit);
     let sessions = Sessions::new(store(), time(), &stamp, &keyring, trust.clone(), audit.clone());
-    let sessions = Arc::new(sessions);
+    let sessions = Arc::new(match shared_secret(config)? {
+        Some(secret) => sessions.with_shared_secret(secret.expose().as_bytes()),
+        None => sessions,
+    });
     let throttle = Arc::new(Throttle::new(time()));
-    let (people, rights) = (sessions.clone(), access.clone());
-    let identities = Identities::new(store(), time(), people, throttle, trust.clone(), rights, audit.clone());
+    let (people, rights, held) = (sessions.clone(), access.clone(), throttle.clone());
+    let identities = Identities::new(store(), time(), people, held, trust.clone(), rights, audit.clone());
     let identities = Arc::new(identities);
     let port = config.server.https.port();
     let site = Site::new(&config.server.hostnames, port, &config.identity.origins)
         .map_err(|fault| Problem::new(Kind::Refused, fault))?;
     let (who, open, rights) = (identities.clone(), sessions.clone(), access.clone());
     let mfa = Arc::new(Mfa::new(store(), time(), stamp.environment, who, open, rights, site));
+    let keys = Arc::new(Keys::new(store(), time(), access.clone(), sessions.clone(), identities.clone()));
+    let machines = Arc::new(Machines::new(store(), time(), sessions.clone(), keys.clone(), &stamp));
+    let (mailer, page) = (outgoing::mailer(config, &stamp, &clock)?, outgoing::recovery_page(config));
+    let recoveries = Recoveries::new(store(), time(), access.clone(), identities.clone(), mailer, page);
+    let recoveries = Arc::new(recoveries);
+    let (web, provider) = (outgoing::web(config)?, outgoing::provider(config)?);
+    let oidc = Arc::new(Oidc::new(store(), time(), identities.clone(), web, provider));
     let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
     if config.backup.target.is_none() {
@@ -135,8 +159,8 @@ pub fn assemble(
     // Its absence fails backups, not the service.
     let target = Arc::new(Folder::at(folder));
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
-    let (keys, rights) = (keyring.clone(), access.clone());
-    let backups = Backups::new(store(), target, stamp.clone(), keys, recipients, time(), rights, audit.clone());
+    let (held, rights) = (keyring.clone(), access.clone());
+    let backups = Backups::new(store(), target, stamp.clone(), held, recipients, time(), rights, audit.clone());
     let backups = Arc::new(backups);
     let limiter = Arc::new(Limiter::new(time(), requests(config)?));
     Ok(Opened {
@@ -147,10 +171,15 @@ pub fn assemble(
         sessions,
         identities,
         mfa,
+        keys,
+        machines,
+        recoveries,
+        oidc,
         backups,
         access,
         policies,
         trust,
+        throttle,
         limiter,
         clock,
     })
@@ -167,6 +196,13 @@ pub fn requests(config: &Config) -> Result<limits::Settings, Problem> {
     let limits = &config.limits;
     let settings = limits::Settings::new(limits.requests_per_minute, &limits.routes);
     Ok(settings.map_err(services::Error::Invalid)?)
+}
+
+/// The secret tokens are signed with, where that is asked for.
+fn shared_secret(config: &Config) -> Result<Option<&Secret>, Problem> {
+    let asked = config.identity.token_algorithm == TokenAlgorithm::Hs256;
+    let absent = || Problem::new(Kind::Refused, Fault::new("instance.no_jwt_secret"));
+    asked.then(|| config.identity.jwt_secret.as_ref().ok_or_else(absent)).transpose()
 }
 
 /// Where backups go.

@@ -140,6 +140,7 @@ impl From<services::Error> for Problem {
             Error::Refused(fault)
             | Error::Unreadable(fault)
             | Error::Invalid(fault)
+            | Error::Gone(fault)
             | Error::Conflict(fault)
             | Error::Precondition(fault) => {
                 return Self::new(Kind::Refused, fault.clone());

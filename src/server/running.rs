@@ -27,6 +27,9 @@ use crate::{
         certificates::Certificates,
         health::{Health, Observer, Phase},
         journal::Journal,
+        keys::Keys,
+        machines::Machines,
+        recovery::Recoveries,
         sessions::Sessions,
         trust::Trust,
     },
@@ -77,6 +80,9 @@ pub struct Parts {
     pub backups: Arc<Backups>,
     pub sessions: Arc<Sessions>,
     pub trust: Arc<Trust>,
+    pub keys: Arc<Keys>,
+    pub machines: Arc<Machines>,
+    pub recoveries: Arc<Recoveries>,
     pub issuer: Arc<dyn Issuer>,
     /// Host names and addresses the certificate carries.
     pub names: Vec<String>,
@@ -119,7 +125,9 @@ impl Running {
         parts: Parts,
         senses: Senses,
     ) -> Result<Self, Problem> {
-        let Parts { documents, audit, backups, sessions, trust, issuer, names, app } = parts;
+        let Parts { documents, audit, backups, sessions, keys, machines, recoveries, trust, issuer, names, app } =
+            parts;
+        let proofs = (jobs::keys::Sweeping { keys, machines }, jobs::recovery::Delivery(recoveries));
         let missing = || Problem::new(Kind::Failed, Fault::new("server.port_failed").with("listener", "https"));
         let (https, http) = (doors.address("https").ok_or_else(missing)?, doors.address("http"));
         let shown = Arc::new(Shown::default());
@@ -150,12 +158,18 @@ impl Running {
         }
         let (ops, ops_stopper) = ops;
         let running = Self { https, http, ops, certificates, senses, documents, audit, trust, stopper, ops_stopper };
-        running.start_jobs(config, backups, sessions);
+        running.start_jobs(config, backups, sessions, proofs);
         running.senses.health.enter(Phase::Serving);
         Ok(running)
     }
 
-    fn start_jobs(&self, config: &Config, backups: Arc<Backups>, sessions: Arc<Sessions>) {
+    fn start_jobs(
+        &self,
+        config: &Config,
+        backups: Arc<Backups>,
+        sessions: Arc<Sessions>,
+        (keys, letters): (jobs::keys::Sweeping, jobs::recovery::Delivery),
+    ) {
         let Senses { clock, metrics, health } = self.senses.clone();
         let observer = Observer {
             documents: self.documents.clone(),
@@ -182,6 +196,8 @@ impl Running {
         scheduler.start(jobs::journal::Trimming(journal));
         scheduler.start(jobs::sessions::Sweeping(sessions));
         scheduler.start(jobs::trust::Writing(self.trust.clone()));
+        scheduler.start(keys);
+        scheduler.start(letters);
         scheduler.start(jobs::scrub::Scrubbing { documents: self.documents.clone(), next: 0.into() });
         scheduler.start(jobs::certificates::Renewal(self.certificates.clone()));
     }

@@ -28,6 +28,9 @@ pub enum Error {
     /// No such thing, or not visible to the caller.
     #[error("not found: {0}")]
     NotFound(Fault),
+    /// A link or code that was used or has ended.
+    #[error("gone: {0}")]
+    Gone(Fault),
     #[error("conflict: {0}")]
     Conflict(Fault),
     /// `If-Match` does not hold.
@@ -63,6 +66,7 @@ impl Error {
             Self::Barred(fault) => Self::Barred(change(fault)),
             Self::Invalid(fault) => Self::Invalid(change(fault)),
             Self::NotFound(fault) => Self::NotFound(change(fault)),
+            Self::Gone(fault) => Self::Gone(change(fault)),
             Self::Conflict(fault) => Self::Conflict(change(fault)),
             Self::Precondition(fault) => Self::Precondition(change(fault)),
             Self::TooLarge(fault) => Self::TooLarge(change(fault)),

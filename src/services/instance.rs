@@ -6,8 +6,12 @@ use super::{
     access::Caller,
     audit,
     identities::IDENTITIES,
+    keys::KEYS,
+    machines::ASSERTIONS,
     mfa::FACTORS,
+    oidc::LINKS,
     policies::{POLICIES, founding},
+    recovery::{OUTBOX, RECOVERIES},
     sessions::{REFRESHES, SESSIONS},
     trust::TRUST,
 };
@@ -136,6 +140,11 @@ fn own_collections() -> Vec<(&'static str, RawDocumentBuf)> {
         (POLICIES, rawdoc! { "indexes": [] }),
         (TRUST, rawdoc! { "indexes": [] }),
         (FACTORS, rawdoc! { "indexes": [] }),
+        (KEYS, rawdoc! { "indexes": ["identity", "expires"] }),
+        (ASSERTIONS, rawdoc! { "indexes": ["expires"] }),
+        (LINKS, rawdoc! { "indexes": ["identity"] }),
+        (RECOVERIES, rawdoc! { "indexes": ["hash", "expires"] }),
+        (OUTBOX, rawdoc! { "indexes": ["next"] }),
     ]
 }
 

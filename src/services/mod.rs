@@ -3,6 +3,8 @@
 pub mod access;
 pub mod audit;
 pub mod backups;
+#[cfg(test)]
+mod bench;
 pub mod certificates;
 pub mod collections;
 pub mod documents;
@@ -12,9 +14,13 @@ pub mod identities;
 pub mod instance;
 pub mod journal;
 pub mod keyring;
+pub mod keys;
 pub mod limits;
+pub mod machines;
 pub mod mfa;
+pub mod oidc;
 pub mod policies;
+pub mod recovery;
 pub mod sessions;
 pub mod throttle;
 pub mod trust;

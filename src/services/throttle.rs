@@ -93,6 +93,16 @@ impl Attempt<'_> {
         self.outcome = Outcome::Succeeded;
     }
 
+    /// As the proof came out. What was not judged, for a fault of ours or of the form, counts for nothing.
+    pub fn of<T>(self, outcome: Result<T>) -> Result<T> {
+        match &outcome {
+            Ok(_) => self.succeeded(),
+            Err(Error::Unauthorized | Error::InvalidProof(_) | Error::Gone(_)) => {}
+            Err(_) => self.void(),
+        }
+        outcome
+    }
+
     /// It was never judged: the fault is ours.
     pub fn void(mut self) {
         self.outcome = Outcome::Void;

@@ -6,7 +6,7 @@ use poem::{Request, http::Method};
 use serde_json::{Value, json};
 
 /// What anyone may call. Adding here is a decision.
-const PUBLIC: [&str; 9] = [
+const PUBLIC: [&str; 14] = [
     "GET /api/v1/health",
     "GET /api/v1/meta",
     "POST /api/v1/auth/login",
@@ -15,6 +15,11 @@ const PUBLIC: [&str; 9] = [
     "POST /api/v1/auth/mfa/verify",
     "POST /api/v1/auth/passkey/login/finish",
     "POST /api/v1/auth/passkey/login/start",
+    "POST /api/v1/auth/machine",
+    "POST /api/v1/auth/oidc/finish",
+    "POST /api/v1/auth/oidc/start",
+    "POST /api/v1/auth/recover",
+    "POST /api/v1/auth/recover/confirm",
     "POST /api/v1/auth/refresh",
 ];
 

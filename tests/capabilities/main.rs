@@ -9,11 +9,15 @@ mod documents;
 mod error;
 #[path = "../house/mod.rs"]
 mod house;
+mod keys;
 mod limits;
 mod lines;
+mod machines;
 mod mfa;
+mod oidc;
 mod passkeys;
 mod policies;
+mod recovery;
 mod sessions;
 mod throttle;
 mod trust;

@@ -6,7 +6,9 @@ use debrouille_appliance::{
             Embedded, Options, Place,
             sealed::{DataKeys, KEY},
         },
+        mail,
         objects::folder::Folder,
+        web::https::Https,
     },
     base::{
         clock::{Clock, FixedClock, SharedClock, SystemClock, Timestamp},
@@ -25,9 +27,13 @@ use debrouille_appliance::{
         identities::Identities,
         instance::{self, Stamp},
         keyring::{Keyring, Purpose},
+        keys::Keys,
         limits::{self, Limiter},
+        machines::Machines,
         mfa::{Mfa, Site},
+        oidc::{Oidc, Settings as Provider},
         policies::Policies,
+        recovery::Recoveries,
         sessions::Sessions,
         throttle::Throttle,
         trust::Trust,
@@ -52,6 +58,7 @@ pub struct House {
     pub token: String,
     pub health: Arc<Health>,
     pub folder: TempDir,
+    pub recoveries: Arc<Recoveries>,
 }
 
 pub struct Answer {
@@ -129,7 +136,8 @@ fn state_at(
     let sessions = Arc::new(Sessions::new(kept, time, stamp, keyring, trust.clone(), audit.clone()));
     let throttle = Arc::new(Throttle::new(clock.clone()));
     let (kept, time, people) = (store.clone(), clock.clone(), sessions.clone());
-    let identities = Identities::new(kept, time, people, throttle, trust.clone(), access.clone(), audit.clone());
+    let identities =
+        Identities::new(kept, time, people, throttle.clone(), trust.clone(), access.clone(), audit.clone());
     let identities = Arc::new(identities);
     let site = Site::new(&["localhost".to_owned()], 443, &[]).unwrap();
     let (kept, time, who, open) = (store.clone(), clock.clone(), identities.clone(), sessions.clone());
@@ -138,6 +146,15 @@ fn state_at(
     let target = Arc::new(Folder::open(folder).unwrap());
     let (kept, time, own, recipients) = (store.clone(), clock.clone(), stamp.clone(), recipients.to_vec());
     let backups = Backups::new(kept, target, own, keys, recipients, time, access.clone(), audit.clone());
+    let (held, time) = (store.clone(), clock.clone());
+    let api_keys = Arc::new(Keys::new(held, time, access.clone(), sessions.clone(), identities.clone()));
+    let machines = Machines::new(store.clone(), clock.clone(), sessions.clone(), api_keys.clone(), stamp);
+    let sender = mail::sender("Appliance <noreply@example.org>").unwrap();
+    let mailer = mail::folder::Folder::new(folder.with_file_name("mail"), sender, clock.clone());
+    let (held, time, page) = (store.clone(), clock.clone(), "https://example.org/recover".to_owned());
+    let recoveries = Recoveries::new(held, time, access.clone(), identities.clone(), Some(Arc::new(mailer)), page);
+    let (held, time, web) = (store.clone(), clock.clone(), Https::new(rustls::RootCertStore::empty()).unwrap());
+    let oidc = Oidc::new(held, time, identities.clone(), Arc::new(web), provider());
     let health = Arc::new(Health::default());
     health.enter(Phase::Serving);
     let (kept, time, rows) = (store.clone(), clock.clone(), DocumentLimits::default());
@@ -149,6 +166,11 @@ fn state_at(
         policies,
         sessions,
         mfa: Arc::new(mfa),
+        keys: api_keys,
+        machines: Arc::new(machines),
+        recoveries: Arc::new(recoveries),
+        oidc: Arc::new(oidc),
+        throttle,
         backups: Arc::new(backups),
         audit,
         trust,
@@ -161,6 +183,14 @@ fn state_at(
         tasks: TaskTracker::new(),
         bodies: http::Room::default(),
     }
+}
+
+/// The provider `scripts/services` starts, if it did.
+fn provider() -> Option<Provider> {
+    let issuer = std::env::var("OIDC_PROVIDER_URL").ok()?;
+    let (client, redirect) = ("appliance".to_owned(), "https://example.org/back".to_owned());
+    let secret = serde_json::from_value(json!("a secret of both sides")).unwrap();
+    Some(Provider { issuer, client, secret: Some(secret), redirect, create_accounts: true })
 }
 
 impl House {
@@ -224,9 +254,9 @@ impl House {
         change(&mut state);
         let password = Zeroizing::new(PASSWORD.to_owned());
         state.identities.add(&Caller::system(), EMAIL, password, vec![Role::Admin]).await.unwrap();
-        let health = state.health.clone();
+        let (health, recoveries) = (state.health.clone(), state.recoveries.clone());
         let router = http::router(state).boxed();
-        Self { router, token: String::new(), health, folder }
+        Self { router, token: String::new(), health, folder, recoveries }
     }
 
     pub async fn call(&self, request: Request) -> Answer {

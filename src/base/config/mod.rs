@@ -35,6 +35,8 @@ pub struct Config {
     pub audit: Audit,
     pub log: Log,
     pub identity: Identity,
+    pub mail: Mail,
+    pub oidc: Oidc,
     /// Each value with where it was set, in the order of the table.
     #[serde(skip)]
     pub entries: Vec<Entry>,
@@ -110,6 +112,8 @@ pub enum Listener {
 pub struct Tls {
     /// Life of a server certificate; renewed before two thirds of it.
     pub certificate_days: u32,
+    /// Authorities trusted beside the system's, where we are the client.
+    pub trusted: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -176,8 +180,41 @@ pub enum LogOutput {
 pub struct Identity {
     /// Of the applications elsewhere that may ask for a passkey of this instance.
     pub origins: Vec<String>,
-    /// Of an earlier backend: checked, kept for migrations, never used to sign.
+    /// Shared with clients that cannot check EdDSA; signs only where `token_algorithm` says so.
     pub jwt_secret: Option<Secret>,
+    pub token_algorithm: TokenAlgorithm,
+    /// The page a recovery's link opens. Absent: the console's own.
+    pub recovery_url: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum TokenAlgorithm {
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+    #[serde(rename = "HS256")]
+    Hs256,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mail {
+    /// `smtps://USER@HOST` or `smtp://USER@HOST`. Absent: a folder in development, nothing elsewhere.
+    pub server: Option<String>,
+    pub password: Option<Secret>,
+    pub from: Option<String>,
+}
+
+/// The one provider people may log in with. Absent issuer: none.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Oidc {
+    pub issuer: Option<String>,
+    pub client_id: Option<String>,
+    pub client_secret: Option<Secret>,
+    /// Where the provider sends people back, exactly.
+    pub redirect: Option<String>,
+    /// Whoever the provider vouches for gets an account.
+    pub create_accounts: bool,
 }
 
 /// Words that must never be printed.

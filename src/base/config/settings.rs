@@ -76,6 +76,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("trust.half_life_days", Kind::Integer(1, 365), "14", &[]),
     setting("trust.weights", Kind::Pairs, "", &[]),
     setting("tls.certificate_days", Kind::Integer(2, 397), "90", &[]),
+    setting("tls.trusted", Kind::Path, "", &[]),
     setting(
         "storage.database",
         Kind::Place(&["embedded"], &["mongodb", "mongodb+srv"]),
@@ -99,6 +100,16 @@ pub const SETTINGS: &[Setting] = &[
     setting("log.keep_files", Kind::Integer(1, 365), "14", &[]),
     setting("identity.origins", Kind::List, "", &[]),
     setting("identity.jwt_secret", Kind::Secret(32), "", &["JWT_SECRET"]),
+    setting("identity.token_algorithm", Kind::Choice(&["EdDSA", "HS256"]), "EdDSA", &[]),
+    setting("identity.recovery_url", Kind::Text, "", &[]),
+    setting("mail.server", Kind::Text, "", &["SMTP_URL"]),
+    setting("mail.password", Kind::Secret(1), "", &["SMTP_PASSWORD"]),
+    setting("mail.from", Kind::Text, "", &["SMTP_FROM"]),
+    setting("oidc.issuer", Kind::Text, "", &["OIDC_ISSUER"]),
+    setting("oidc.client_id", Kind::Text, "", &["OIDC_CLIENT_ID"]),
+    setting("oidc.client_secret", Kind::Secret(8), "", &["OIDC_CLIENT_SECRET"]),
+    setting("oidc.redirect", Kind::Text, "", &["OIDC_REDIRECT"]),
+    setting("oidc.create_accounts", Kind::Flag, "false", &[]),
 ];
 
 impl Setting {

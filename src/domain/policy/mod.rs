@@ -135,12 +135,14 @@ impl fmt::Display for Resource<'_> {
 }
 
 /// What a proof is good for, where it is less than all its identity may do: an API key's scopes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Restriction {
     pub actions: Vec<Action>,
     /// Collections it reaches; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collections: Option<Vec<String>>,
     /// Modules it reaches.
+    #[serde(default)]
     pub modules: Vec<String>,
 }
 

@@ -87,7 +87,7 @@ impl Endpoint for Gates {
         let exchange = Exchange::open(&self.state, &mut request);
         let arrival = headers::Arrival::of(&request);
         let span = tracing::info_span!("request", trace = %exchange.trace, request = %exchange.request);
-        let proof = Proof::establish(&mut request, &exchange);
+        let proof = Proof::establish(&mut request, &exchange).await;
         let known = limits::Known::of(proof.subject.as_ref(), &exchange);
         let mut response = self.answer(request, &exchange, known.as_ref()).instrument(span).await;
         self.routes.name(&mut response);

@@ -50,6 +50,8 @@ pub struct Proven {
     pub id: String,
     /// The session whose token was the proof; a key has none.
     pub session: Option<String>,
+    /// The API key, or the machine's key, that was the proof.
+    pub key: Option<String>,
     pub roles: Vec<Role>,
     /// The organizations the identity belongs to: only the one acted for, when there is one.
     pub memberships: Arc<[Membership]>,
@@ -60,7 +62,12 @@ pub struct Proven {
 impl Proven {
     /// By a session's token, with nothing but instance roles.
     pub fn session(id: String, session: String, roles: Vec<Role>) -> Self {
-        Self { id, session: Some(session), roles, memberships: Arc::default(), restriction: None }
+        Self { id, session: Some(session), key: None, roles, memberships: Arc::default(), restriction: None }
+    }
+
+    /// By a key, or by a token that a machine's key obtained.
+    pub fn key(id: String, key: String, roles: Vec<Role>, restriction: Option<Arc<Restriction>>) -> Self {
+        Self { id, session: None, key: Some(key), roles, memberships: Arc::default(), restriction }
     }
 }
 

@@ -2,12 +2,14 @@
 
 mod known;
 pub mod password;
+mod proofs;
 
 use super::{
     Error, Result,
     access::{Access, Action, Caller, Proven, Resource, Role, Subject},
     audit::{Audit, Event},
     documents::Attempt,
+    keys::{KEYS, Key},
     sessions::{SESSIONS, Session, Sessions, own},
     throttle::Throttle,
     trust::Trust,
@@ -36,7 +38,7 @@ pub struct Identity {
     #[serde(rename = "_id")]
     pub id: String,
     pub kind: Kind,
-    /// Normalised: trimmed, lower case. Unique.
+    /// Normalised: trimmed, lower case. Unique. A machine has its name here, which holds no `@`.
     pub email: String,
     #[serde(default)]
     pub roles: Vec<Role>,
@@ -53,6 +55,18 @@ pub struct Identity {
 pub enum Kind {
     Person,
     Organization,
+    /// A program that proves itself by keys.
+    Machine,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Person => "PERSON",
+            Self::Organization => "ORGANIZATION",
+            Self::Machine => "MACHINE",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -212,18 +226,9 @@ impl Identities {
     /// exists changes neither the answer, nor its time, nor when it begins to be delayed.
     pub async fn prove(&self, caller: &Caller, email: &str, password: Zeroizing<String>) -> Result<Identity> {
         let attempt = self.throttle.attempt("login", email, caller.address).await?;
-        match self.check(caller, email, password).await {
-            Ok(identity) => {
-                attempt.succeeded();
-                self.trust.note(&identity.id, trust::Event::DayClean);
-                Ok(identity)
-            }
-            Err(Error::Unauthorized) => Err(Error::Unauthorized),
-            Err(ours) => {
-                attempt.void();
-                Err(ours)
-            }
-        }
+        let identity = attempt.of(self.check(caller, email, password).await)?;
+        self.trust.note(&identity.id, trust::Event::DayClean);
+        Ok(identity)
     }
 
     async fn check(&self, caller: &Caller, email: &str, password: Zeroizing<String>) -> Result<Identity> {
@@ -324,6 +329,12 @@ impl Identities {
         if identity.status != Status::Active {
             return Err(ended());
         }
+        if let Some(key) = &proven.key {
+            let kept: Key = super::keys::read(&self.documents.get(KEYS, key).await?.ok_or_else(ended)?)?;
+            if kept.is_over(self.clock.now()) {
+                return Err(ended());
+            }
+        }
         if let Some(session) = &proven.session {
             let kept = self.documents.get(SESSIONS, session).await?.ok_or_else(ended)?;
             let kept: Session =
@@ -345,8 +356,13 @@ impl Identities {
         named(&*self.documents, who).await
     }
 
-    async fn find(&self, email: &str) -> Result<Option<RawDocumentBuf>> {
+    pub(super) async fn find(&self, email: &str) -> Result<Option<RawDocumentBuf>> {
         by_email(&*self.documents, email).await
+    }
+
+    /// The person with this email.
+    pub(super) async fn known(&self, email: &str) -> Result<Option<Identity>> {
+        self.find(email).await?.map(|document| read(&document)).transpose()
     }
 
     /// Sets fields and, in the same write, the moment from which tokens count. Every session ends but the one to keep.
@@ -354,15 +370,10 @@ impl Identities {
         &self,
         caller: &Caller,
         identity: Identity,
-        mut set: RawDocumentBuf,
+        set: RawDocumentBuf,
         keep: Option<&str>,
     ) -> Result<Identity> {
-        let from = self.clock.now();
-        set.append(bson::cstr!("tokensFrom"), from.0);
-        let update = Update::parse(&rawdoc! { "$set": set }).map_err(Error::Invalid)?;
-        self.commit(caller, &identity.id, Expect::Present, Change::Update(update), None).await?;
-        self.sessions.end_all(caller, &identity.id, from, keep).await?;
-        self.require(&identity.id).await
+        self.change_with(caller, &identity.id, set, Vec::new(), keep).await
     }
 
     /// The id an earlier attempt with this receipt wrote; `None`: written now.
@@ -421,7 +432,7 @@ pub(super) fn read(document: &bson::RawDocument) -> Result<Identity> {
     bson::deserialize_from_slice(document.as_bytes()).map_err(|error| Error::Internal(Box::new(error)))
 }
 
-fn normalise(email: &str) -> Result<String> {
+pub(super) fn normalise(email: &str) -> Result<String> {
     let email = email.trim().to_lowercase();
     let plausible = email.len() <= 254
         && !email.chars().any(|c| c.is_whitespace() || c.is_control())
@@ -438,17 +449,7 @@ fn normalise(email: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        backends::documents::embedded::{Embedded, Options},
-        base::{
-            clock::{Clock, FixedClock},
-            environment::Environment,
-        },
-        services::{
-            instance::{self, Stamp},
-            keyring::Keyring,
-        },
-    };
+    use crate::{base::environment::Environment, services::bench::Bench};
 
     const PASSWORD: &str = "correct horse battery staple";
 
@@ -456,23 +457,8 @@ mod tests {
         Zeroizing::new(text.to_owned())
     }
 
-    async fn identities() -> (Identities, Identity) {
-        let clock = Arc::new(FixedClock(1_800_000_000_000.into()));
-        let backend = redb::backends::InMemoryBackend::new();
-        let store = Embedded::open_over(backend, Options::default(), clock.clone()).unwrap();
-        let documents: Arc<dyn Documents> = Arc::new(store);
-        instance::furnish(&*documents, clock.now()).await.unwrap();
-        let stamp = Stamp::new(Environment::Development, clock.now());
-        let keyring = Keyring::generate((Zeroizing::default(), Vec::new()), clock.now());
-        let trust = Arc::new(Trust::new(documents.clone(), clock.clone(), trust::Rules::default()));
-        let access = Arc::new(Access::new(stamp.environment, clock.clone(), trust.clone()));
-        let (keys, settings) = (Arc::new(keyring.clone()), crate::services::audit::Settings::default());
-        let (store, time) = (documents.clone(), clock.clone());
-        let audit = Arc::new(Audit::new(store, time, stamp.clone(), keys, settings, access.clone()));
-        let (store, time) = (documents.clone(), clock.clone());
-        let sessions = Arc::new(Sessions::new(store, time, &stamp, &keyring, trust.clone(), audit.clone()));
-        let throttle = Arc::new(Throttle::new(clock.clone()));
-        let identities = Identities::new(documents, clock, sessions, throttle, trust, access, audit);
+    async fn identities() -> (Arc<Identities>, Identity) {
+        let identities = Bench::of(Environment::Development).await.identities;
         let ana = identities.add(&Caller::system(), "ana@example.cd", secret(PASSWORD), Vec::new()).await.unwrap();
         (identities, ana)
     }

@@ -55,6 +55,8 @@ pub enum Method {
     /// A passkey bound to one device, or one its owner's devices share.
     Hwk,
     Swk,
+    /// Another provider's word (not of RFC 8176, which has no name for it).
+    Fed,
     /// More than one factor.
     Mfa,
 }
@@ -66,6 +68,7 @@ impl Method {
             Self::Otp => "otp",
             Self::Hwk => "hwk",
             Self::Swk => "swk",
+            Self::Fed => "fed",
             Self::Mfa => "mfa",
         }
     }

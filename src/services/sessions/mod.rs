@@ -6,7 +6,7 @@ pub use token::Verified;
 
 use super::{
     Error, Result,
-    access::{Caller, Proven, Subject},
+    access::{Caller, Proven, Restriction, Subject},
     audit::{Audit, Event},
     identities::{self, IDENTITIES, Identity, Status},
     instance::Stamp,
@@ -30,7 +30,10 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use token::Tokens;
 
@@ -100,6 +103,8 @@ pub struct Sessions {
     /// Sessions and identities whose tokens ended early: those issued before the moment count no more.
     /// An entry outlives the last token it can concern.
     ended: RwLock<HashMap<String, Timestamp>>,
+    /// Raised whenever a proof ends or a right changes: what was learnt of an identity in an earlier era is stale.
+    era: AtomicU64,
 }
 
 impl Sessions {
@@ -112,7 +117,13 @@ impl Sessions {
         audit: Arc<Audit>,
     ) -> Self {
         let (environment, tokens, ended) = (stamp.environment, Tokens::new(stamp, keyring), RwLock::default());
-        Self { documents, clock, environment, tokens, trust, audit, ended }
+        Self { documents, clock, environment, tokens, trust, audit, ended, era: AtomicU64::new(0) }
+    }
+
+    /// Signs tokens with a secret shared with clients that cannot check EdDSA.
+    pub fn with_shared_secret(mut self, secret: &[u8]) -> Self {
+        self.tokens.sign_with_shared(secret);
+        self
     }
 
     /// Reads back, at start-up, what ended within the life of a token.
@@ -221,6 +232,26 @@ impl Sessions {
             return Err(Error::InvalidProof("session ended"));
         }
         Ok(verified)
+    }
+
+    /// A token for who proved itself by a key: no session, nothing to refresh. Answers the seconds it lives too.
+    pub(super) fn grant_key(
+        &self,
+        identity: &Identity,
+        key: &str,
+        restriction: Option<Restriction>,
+    ) -> Result<(String, i64)> {
+        let proof = token::Proof::Key(key, restriction);
+        Ok((self.tokens.issue(identity, proof, self.clock.now(), ACCESS_LIFE)?, ACCESS_LIFE))
+    }
+
+    pub(super) fn era(&self) -> u64 {
+        self.era.load(Ordering::Acquire)
+    }
+
+    /// To be called after the change is on disk.
+    pub(super) fn begin_era(&self) {
+        self.era.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The caller's own sessions that live.
@@ -354,10 +385,11 @@ impl Sessions {
         let mut ended = self.ended.write().unwrap_or_else(PoisonError::into_inner);
         ended.retain(|_, at| *at > oldest);
         ended.insert(name, from);
+        self.begin_era();
     }
 
     fn grant(&self, identity: Identity, session: &Session, refresh: String, now: Timestamp) -> Result<Granted> {
-        let access = self.tokens.issue(&identity, session, now, ACCESS_LIFE)?;
+        let access = self.tokens.issue(&identity, token::Proof::Session(session), now, ACCESS_LIFE)?;
         let session = session.id.clone();
         Ok(Granted { access, refresh, expires_in: ACCESS_LIFE, identity, session })
     }

@@ -2,77 +2,26 @@
 
 use super::*;
 use crate::{
-    backends::documents::embedded::{Embedded, Options},
-    base::{
-        clock::{Clock, FixedClock},
-        environment::Environment,
-    },
-    domain::trust::Rules,
+    base::clock::Clock,
     services::{
-        access::{Access, Proven, Role},
-        audit::Settings,
-        identities::Identities,
-        instance,
-        throttle::Throttle,
+        access::{Proven, Role},
+        bench::Bench,
     },
 };
-use std::sync::atomic::Ordering;
 use zeroize::Zeroizing;
 
 const PASSWORD: &str = "correct horse battery staple";
 /// What an administrator in production gives.
 const STRONG: &[Method] = &[Method::Pwd, Method::Otp, Method::Mfa];
 
-struct Bench {
-    clock: Arc<FixedClock>,
-    documents: Arc<dyn Documents>,
-    stamp: Stamp,
-    keyring: Keyring,
-    sessions: Arc<Sessions>,
-    identities: Identities,
-    trust: Arc<Trust>,
-    access: Arc<Access>,
-}
-
-fn audit(
-    documents: &Arc<dyn Documents>,
-    clock: &Arc<FixedClock>,
-    stamp: &Stamp,
-    keyring: &Keyring,
-    access: &Arc<Access>,
-) -> Arc<Audit> {
-    let (keyring, settings) = (Arc::new(keyring.clone()), Settings::default());
-    Arc::new(Audit::new(documents.clone(), clock.clone(), stamp.clone(), keyring, settings, access.clone()))
-}
-
+/// With an administrator.
 async fn bench() -> Bench {
-    let clock = Arc::new(FixedClock(1_800_000_000_000.into()));
-    let backend = redb::backends::InMemoryBackend::new();
-    let store = Embedded::open_over(backend, Options::default(), clock.clone()).unwrap();
-    let documents: Arc<dyn Documents> = Arc::new(store);
-    instance::furnish(&*documents, clock.now()).await.unwrap();
-    let stamp = Stamp::new(Environment::Production, clock.now());
-    let keyring = Keyring::generate((Zeroizing::default(), Vec::new()), clock.now());
-    let trust = Arc::new(Trust::new(documents.clone(), clock.clone(), Rules::default()));
-    let access = Arc::new(Access::new(stamp.environment, clock.clone(), trust.clone()));
-    let audit = audit(&documents, &clock, &stamp, &keyring, &access);
-    let (store, time) = (documents.clone(), clock.clone());
-    let sessions = Sessions::new(store, time, &stamp, &keyring, trust.clone(), audit.clone());
-    let sessions = Arc::new(sessions);
-    let throttle = Arc::new(Throttle::new(clock.clone()));
-    let (store, time) = (documents.clone(), clock.clone());
-    let identities = Identities::new(store, time, sessions.clone(), throttle, trust.clone(), access.clone(), audit);
-    let bench = Bench { clock, documents, stamp, keyring, sessions, identities, trust, access };
+    let bench = Bench::of(Environment::Production).await;
     bench.add("admin@example.cd", vec![Role::Admin]).await;
     bench
 }
 
 impl Bench {
-    fn sessions(&self, stamp: &Stamp, keyring: &Keyring) -> Sessions {
-        let audit = audit(&self.documents, &self.clock, stamp, keyring, &self.access);
-        Sessions::new(self.documents.clone(), self.clock.clone(), stamp, keyring, self.trust.clone(), audit)
-    }
-
     async fn add(&self, email: &str, roles: Vec<Role>) -> Identity {
         self.identities.add(&Caller::system(), email, secret(PASSWORD), roles).await.unwrap()
     }
@@ -90,10 +39,6 @@ impl Bench {
         let verified = self.sessions.verify(access).unwrap();
         let (id, session, roles) = (verified.identity.clone(), verified.session.clone(), verified.roles.clone());
         Caller { subject: Subject::Identity(Proven::session(id, session, roles)), ..Caller::system() }
-    }
-
-    fn wait(&self, seconds: i64) {
-        self.clock.0.fetch_add(seconds * 1000, Ordering::Relaxed);
     }
 }
 
@@ -346,4 +291,61 @@ async fn nobody_sets_their_own_password_by_their_rights_over_others() {
     bench.add("other@example.cd", Vec::new()).await;
     let other = bench.identities.change_password(&caller, "other@example.cd", secret("another horse battery staple"));
     assert!(other.await.is_ok());
+}
+
+const SHARED: &[u8] = b"a secret that both sides have long known";
+
+/// A token as the instance makes it, its header and signature replaced.
+fn resigned(token: &str, kid: &str, algorithm: jsonwebtoken::Algorithm, key: &jsonwebtoken::EncodingKey) -> String {
+    let payload = token.split('.').nth(1).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+    let header = jsonwebtoken::Header { kid: Some(kid.to_owned()), ..jsonwebtoken::Header::new(algorithm) };
+    jsonwebtoken::encode(&header, &claims, key).unwrap()
+}
+
+#[tokio::test]
+async fn a_shared_secret_signs_only_where_asked_for() {
+    use jsonwebtoken::{Algorithm, EncodingKey};
+    let bench = bench().await;
+    let plain = bench.login().await.access;
+    let identity = bench.identities.prove(&Caller::system(), "admin@example.cd", secret(PASSWORD)).await.unwrap();
+    let shared = bench.sessions(&bench.stamp, &bench.keyring);
+    let shared = shared.with_shared_secret(SHARED);
+    let token = shared.open(&Caller::system(), identity, "phone", STRONG).await.unwrap().access;
+    let header = jsonwebtoken::decode_header(&token).unwrap();
+    assert_eq!((header.alg, header.kid.as_deref()), (Algorithm::HS256, Some("hs256")));
+    assert!(shared.verify(&token).is_ok());
+    // Those from before live out their ten minutes; without the secret nothing signed by one passes.
+    assert!(shared.verify(&plain).is_ok());
+    assert!(refused(bench.sessions.verify(&token)), "a shared secret was taken unasked");
+
+    let right = EncodingKey::from_secret(SHARED);
+    assert!(shared.verify(&resigned(&token, "hs256", Algorithm::HS256, &right)).is_ok());
+    for algorithm in [Algorithm::HS384, Algorithm::HS512] {
+        assert!(refused(shared.verify(&resigned(&token, "hs256", algorithm, &right))), "{algorithm:?}");
+    }
+    assert!(
+        refused(shared.verify(&resigned(&token, "token-1", Algorithm::HS256, &right))),
+        "by the kid of an EdDSA key"
+    );
+    let wrong = EncodingKey::from_secret(b"another secret, as long as the first one");
+    assert!(refused(shared.verify(&resigned(&token, "hs256", Algorithm::HS256, &wrong))));
+}
+
+#[tokio::test]
+async fn a_public_key_is_no_shared_secret() {
+    use crate::services::keyring::Purpose;
+    use jsonwebtoken::{Algorithm, EncodingKey};
+    let bench = bench().await;
+    let token = bench.login().await.access;
+    let public = bench.keyring.current(Purpose::TokenSigning).public.clone();
+    let texts = [public.clone(), hex::encode(&public).into_bytes(), URL_SAFE_NO_PAD.encode(&public).into_bytes()];
+    let shared = bench.sessions(&bench.stamp, &bench.keyring);
+    let shared = shared.with_shared_secret(SHARED);
+    for public in texts {
+        for kid in ["token-1", "hs256", ""] {
+            let forged = resigned(&token, kid, Algorithm::HS256, &EncodingKey::from_secret(&public));
+            assert!(refused(bench.sessions.verify(&forged)) && refused(shared.verify(&forged)), "{kid}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::{
     base::{clock::Timestamp, environment::Environment, random},
     services::{
         Error, Result,
-        access::Role,
+        access::{Restriction, Role},
         identities::Identity,
         instance::Stamp,
         keyring::{Keyring, Purpose},
@@ -18,6 +18,8 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+/// The key id of tokens signed with the shared secret.
+const SHARED: &str = "hs256";
 const AUDIENCE: &str = "api";
 /// Tokens whose signature was checked, kept until they expire: a check costs some 50 µs, a look-up less than one.
 const REMEMBERED: usize = 10_000;
@@ -29,7 +31,13 @@ struct Claims {
     iss: String,
     aud: String,
     sub: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     sid: String,
+    /// The key a machine proved itself by, and what it is good for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope: Option<Restriction>,
     env: Environment,
     roles: Vec<Role>,
     /// Milliseconds, beside the standard `iat` in seconds: a token made in the second of a logout is told apart.
@@ -48,11 +56,20 @@ struct Claims {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verified {
     pub identity: String,
+    /// Empty for a machine, which has none.
     pub session: String,
+    pub key: Option<String>,
+    pub restriction: Option<Arc<Restriction>>,
     pub roles: Vec<Role>,
     pub issued: Timestamp,
     pub expires: Timestamp,
     pub methods: Vec<Method>,
+}
+
+/// By what an identity proved itself.
+pub(super) enum Proof<'a> {
+    Session(&'a Session),
+    Key(&'a str, Option<Restriction>),
 }
 
 pub(super) struct Tokens {
@@ -62,6 +79,8 @@ pub(super) struct Tokens {
     kid: String,
     /// By key id: every version whose tokens may still live.
     verifying: HashMap<String, DecodingKey>,
+    /// For clients that cannot check EdDSA: then every new token is signed with it.
+    shared: Option<(EncodingKey, DecodingKey)>,
     known: RwLock<HashMap<Box<str>, Arc<Verified>>>,
 }
 
@@ -78,28 +97,42 @@ impl Tokens {
                 .versions(Purpose::TokenSigning)
                 .map(|key| (kid(key.version), DecodingKey::from_ed_der(&key.public)))
                 .collect(),
+            shared: None,
             known: RwLock::new(HashMap::new()),
         }
     }
 
-    pub fn issue(&self, identity: &Identity, session: &Session, now: Timestamp, life: i64) -> Result<String> {
+    pub fn sign_with_shared(&mut self, secret: &[u8]) {
+        self.shared = Some((EncodingKey::from_secret(secret), DecodingKey::from_secret(secret)));
+    }
+
+    pub fn issue(&self, identity: &Identity, proof: Proof<'_>, now: Timestamp, life: i64) -> Result<String> {
+        let (sid, amr, proven, key, scope) = match proof {
+            Proof::Session(session) => (session.id.clone(), session.methods.clone(), session.proven, None, None),
+            Proof::Key(key, restriction) => (String::new(), Vec::new(), now, Some(key.to_owned()), restriction),
+        };
         let claims = Claims {
             iss: self.issuer.clone(),
             aud: AUDIENCE.to_owned(),
             sub: identity.id.clone(),
-            sid: session.id.clone(),
+            sid,
+            key,
+            scope,
             env: self.environment,
             roles: identity.roles.clone(),
             iat_ms: now.0,
             iat: now.seconds(),
             exp: now.plus_seconds(life).seconds(),
             jti: random::id(now),
-            amr: session.methods.clone(),
-            auth_time: session.proven.seconds(),
+            amr,
+            auth_time: proven.seconds(),
         };
-        let mut header = Header::new(Algorithm::EdDSA);
-        header.kid = Some(self.kid.clone());
-        jsonwebtoken::encode(&header, &claims, &self.signing).map_err(|error| Error::Internal(Box::new(error)))
+        let (algorithm, kid, key) = match &self.shared {
+            Some((key, _)) => (Algorithm::HS256, SHARED.to_owned(), key),
+            None => (Algorithm::EdDSA, self.kid.clone(), &self.signing),
+        };
+        let header = Header { kid: Some(kid), ..Header::new(algorithm) };
+        jsonwebtoken::encode(&header, &claims, key).map_err(|error| Error::Internal(Box::new(error)))
     }
 
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Arc<Verified>> {
@@ -120,8 +153,14 @@ impl Tokens {
         }
         let malformed = |_| Error::InvalidProof("not a token of this instance");
         let header = jsonwebtoken::decode_header(token).map_err(malformed)?;
-        let key = header.kid.and_then(|kid| self.verifying.get(&kid)).ok_or(Error::InvalidProof("unknown key"))?;
-        let mut rules = Validation::new(Algorithm::EdDSA);
+        let kid = header.kid.unwrap_or_default();
+        // The key says which algorithm, never the token: a public key must not pass for a shared secret.
+        let found = match &self.shared {
+            Some((_, key)) if kid == SHARED => Some((Algorithm::HS256, key)),
+            _ => self.verifying.get(&kid).map(|key| (Algorithm::EdDSA, key)),
+        };
+        let (algorithm, key) = found.ok_or(Error::InvalidProof("unknown key"))?;
+        let mut rules = Validation::new(algorithm);
         rules.set_issuer(&[&self.issuer]);
         rules.set_audience(&[AUDIENCE]);
         rules.set_required_spec_claims(&["iss", "aud", "exp", "sub"]);
@@ -134,6 +173,8 @@ impl Tokens {
         let verified = Arc::new(Verified {
             identity: claims.sub,
             session: claims.sid,
+            key: claims.key,
+            restriction: claims.scope.map(Arc::new),
             roles: claims.roles,
             issued: Timestamp(claims.iat_ms),
             expires: Timestamp(claims.exp.saturating_mul(1000)),

@@ -1,0 +1,3 @@
+//! How other servers are reached.
+
+pub mod https;

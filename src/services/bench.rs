@@ -1,0 +1,69 @@
+//! For unit tests: the services that the others stand on, over a store in memory and a clock that stands still.
+
+use super::{
+    access::Access,
+    audit::{Audit, Settings},
+    identities::Identities,
+    instance::{self, Stamp},
+    keyring::Keyring,
+    sessions::Sessions,
+    throttle::Throttle,
+    trust::Trust,
+};
+use crate::{
+    backends::documents::embedded::{Embedded, Options},
+    base::{
+        clock::{Clock, FixedClock},
+        environment::Environment,
+    },
+    domain::trust::Rules,
+    ports::documents::Documents,
+};
+use std::sync::{Arc, atomic::Ordering};
+use zeroize::Zeroizing;
+
+pub struct Bench {
+    pub clock: Arc<FixedClock>,
+    pub documents: Arc<dyn Documents>,
+    pub stamp: Stamp,
+    pub keyring: Keyring,
+    pub trust: Arc<Trust>,
+    pub access: Arc<Access>,
+    pub audit: Arc<Audit>,
+    pub sessions: Arc<Sessions>,
+    pub identities: Arc<Identities>,
+}
+
+impl Bench {
+    pub async fn of(environment: Environment) -> Self {
+        let clock = Arc::new(FixedClock(1_800_000_000_000.into()));
+        let store = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), clock.clone());
+        let documents: Arc<dyn Documents> = Arc::new(store.unwrap());
+        instance::furnish(&*documents, clock.now()).await.unwrap();
+        let stamp = Stamp::new(environment, clock.now());
+        let keyring = Keyring::generate((Zeroizing::default(), Vec::new()), clock.now());
+        let store = || documents.clone();
+        let trust = Arc::new(Trust::new(store(), clock.clone(), Rules::default()));
+        let access = Arc::new(Access::new(environment, clock.clone(), trust.clone()));
+        let (keys, settings) = (Arc::new(keyring.clone()), Settings::default());
+        let audit = Audit::new(store(), clock.clone(), stamp.clone(), keys, settings, access.clone());
+        let audit = Arc::new(audit);
+        let sessions = Sessions::new(store(), clock.clone(), &stamp, &keyring, trust.clone(), audit.clone());
+        let sessions = Arc::new(sessions);
+        let throttle = Arc::new(Throttle::new(clock.clone()));
+        let (people, rights, log) = (sessions.clone(), access.clone(), audit.clone());
+        let identities = Identities::new(store(), clock.clone(), people, throttle, trust.clone(), rights, log);
+        let identities = Arc::new(identities);
+        Self { clock, documents, stamp, keyring, trust, access, audit, sessions, identities }
+    }
+
+    /// Sessions as another instance, or this one restarted, has them over the same store.
+    pub fn sessions(&self, stamp: &Stamp, keyring: &Keyring) -> Sessions {
+        let (store, clock) = (self.documents.clone(), self.clock.clone());
+        Sessions::new(store, clock, stamp, keyring, self.trust.clone(), self.audit.clone())
+    }
+
+    pub fn wait(&self, seconds: i64) {
+        self.clock.0.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
+}

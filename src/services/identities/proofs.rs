@@ -1,0 +1,75 @@
+//! Identities as the proofs other than a password need them: machines, and changes that go with a proof's own.
+
+use super::*;
+
+/// Letters of a machine's name, at most.
+const LONGEST_NAME: usize = 63;
+
+impl Identities {
+    /// Adds a machine: it gets in by keys alone.
+    pub async fn add_machine(&self, caller: &Caller, name: &str, roles: Vec<Role>) -> Result<Identity> {
+        self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
+        let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+        let rest = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        if !first || !rest || name.len() > LONGEST_NAME {
+            return Err(Error::Invalid(Fault::new("machines.name").at("name").with("limit", LONGEST_NAME)));
+        }
+        let machine = self.without_password(Kind::Machine, name.to_owned(), roles);
+        let document = bson::serialize_to_raw_document_buf(&machine).map_err(|error| Error::Internal(error.into()))?;
+        match self.commit(caller, &machine.id, Expect::Absent, Change::Put(document), None).await {
+            Ok(_) => Ok(machine),
+            Err(Error::Conflict(_)) => {
+                Err(Error::Conflict(Fault::new("machines.name_taken").at("name").with("name", name)))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Adds a person an outside authority vouches for: without a password, without a role.
+    pub(in crate::services) async fn add_vouched(&self, caller: &Caller, email: &str) -> Result<Identity> {
+        let person = self.without_password(Kind::Person, normalise(email)?, Vec::new());
+        let document = bson::serialize_to_raw_document_buf(&person).map_err(|error| Error::Internal(error.into()))?;
+        match self.commit(caller, &person.id, Expect::Absent, Change::Put(document), None).await {
+            Ok(_) => Ok(person),
+            // Somebody was first.
+            Err(Error::Conflict(_)) => self.known(&person.email).await?.ok_or(Error::Unauthorized),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Whether there is a password to lose: who gets in by a provider alone has none.
+    pub(in crate::services) fn has_password(identity: &Identity) -> bool {
+        identity.password.is_some()
+    }
+
+    /// Checks a password by the rules of this identity and answers what to keep of it.
+    pub(in crate::services) async fn hash(&self, identity: &Identity, password: Zeroizing<String>) -> Result<String> {
+        self.passwords.hash(password, identity.roles.contains(&Role::Admin), &identity.email).await
+    }
+
+    fn without_password(&self, kind: Kind, email: String, roles: Vec<Role>) -> Identity {
+        let (id, tokens_from) = (random::id(self.clock.now()), Timestamp::default());
+        Identity { id, kind, email, roles, status: Status::Active, password: None, tokens_from }
+    }
+
+    /// Sets fields together with other writes, all or nothing, and in the same write the moment from which tokens
+    /// count. Every session ends but the one to keep.
+    pub(in crate::services) async fn change_with(
+        &self,
+        caller: &Caller,
+        identity: &str,
+        mut set: bson::RawDocumentBuf,
+        mut also: Vec<Operation>,
+        keep: Option<&str>,
+    ) -> Result<Identity> {
+        let from = self.clock.now();
+        set.append(bson::cstr!("tokensFrom"), from.0);
+        let update = Update::parse(&rawdoc! { "$set": set }).map_err(Error::Invalid)?;
+        let (collection, id, change) = (IDENTITIES.to_owned(), identity.to_owned(), Change::Update(update));
+        also.push(Operation { collection, id, expect: Expect::Present, change });
+        let batch = Batch { time: from, origin: caller.origin(), operations: also, check: None, receipt: None };
+        self.documents.commit(batch).await?;
+        self.sessions.end_all(caller, identity, from, keep).await?;
+        self.require(identity).await
+    }
+}

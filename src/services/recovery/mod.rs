@@ -1,0 +1,274 @@
+//! A lost password replaced: by a link sent to the address of the account, or a code an administrator hands over. Each is
+//! good once, for fifteen minutes. Second factors stay owed.
+
+use super::{
+    Error, Result,
+    access::{Access, Action, Caller, Resource},
+    identities::{Identities, Identity, Kind, Status},
+};
+use crate::{
+    base::{
+        clock::{SharedClock, Timestamp},
+        fault::Fault,
+        messages::{Language, render, text},
+        random,
+    },
+    domain::{document::revision, filter::Filter, sort::Sort, update::Update},
+    ports::{
+        self,
+        documents::{Batch, Change, Documents, Expect, Operation, Query},
+        mail::{Letter, Mailer},
+    },
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bson::{RawDocument, rawdoc};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// What may still be confirmed: one per identity, by its id.
+pub const RECOVERIES: &str = "system.recoveries";
+/// Asked for and not sent yet: one per address.
+pub const OUTBOX: &str = "system.outbox";
+
+const LIFE: i64 = 15 * 60;
+/// Seconds between two letters to one person.
+const PAUSE: i64 = 60;
+/// After so many seconds of failures a letter is given up.
+const GIVEN_UP: i64 = 3600;
+/// Letters that may wait.
+const MOST: u64 = 10_000;
+const AT_ONCE: usize = 100;
+const LONGEST_TOKEN: usize = 64;
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Asked {
+    #[serde(rename = "_id")]
+    id: String,
+    email: String,
+    asked: Timestamp,
+    attempts: u32,
+    next: Timestamp,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Recovery {
+    /// The identity's.
+    #[serde(rename = "_id")]
+    id: String,
+    hash: String,
+    made: Timestamp,
+    expires: Timestamp,
+    /// As the identity stood: a password changed or an identity disabled since ends this too.
+    tokens_from: Timestamp,
+}
+
+/// What an administrator hands over.
+#[derive(Debug)]
+pub struct Handed {
+    pub token: Zeroizing<String>,
+    pub link: Zeroizing<String>,
+    pub expires: Timestamp,
+    pub identity: Identity,
+}
+
+pub struct Recoveries {
+    documents: Arc<dyn Documents>,
+    clock: SharedClock,
+    access: Arc<Access>,
+    identities: Arc<Identities>,
+    /// Absent: nothing can be sent.
+    mailer: Option<Arc<dyn Mailer>>,
+    /// The page a link opens; the token follows as its fragment, which browsers send to nobody.
+    page: String,
+}
+
+impl Recoveries {
+    pub fn new(
+        documents: Arc<dyn Documents>,
+        clock: SharedClock,
+        access: Arc<Access>,
+        identities: Arc<Identities>,
+        mailer: Option<Arc<dyn Mailer>>,
+        page: String,
+    ) -> Self {
+        Self { documents, clock, access, identities, mailer, page }
+    }
+
+    /// Takes note that somebody lost the password of an account. Whether there is one is looked at later, by
+    /// [`Self::deliver`]: here every address costs and answers the same.
+    pub async fn ask(&self, caller: &Caller, email: &str) -> Result<()> {
+        let Ok(email) = super::identities::normalise(email) else { return Ok(()) };
+        if self.mailer.is_none() {
+            tracing::warn!("a recovery was asked for and no mail server is configured: see mail.server");
+            return Ok(());
+        }
+        let waiting = self.documents.describe(OUTBOX).await?.map_or(0, |outbox| outbox.documents);
+        if waiting >= MOST {
+            return Err(Error::RateLimit { retry_after: 60 });
+        }
+        let (now, id) = (self.clock.now(), hash(&email));
+        let asked = Asked { id, email, asked: now, attempts: 0, next: now };
+        self.commit(caller, vec![put(OUTBOX, &asked.id, &asked)?]).await?;
+        Ok(())
+    }
+
+    /// Sends what was asked for and lets go of what ended. Answers how many letters left.
+    pub async fn deliver(&self) -> Result<usize> {
+        let now = self.clock.now();
+        for over in self.select(RECOVERIES, &rawdoc! { "expires": { "$lte": now.0 } }, AT_ONCE).await? {
+            self.commit(&Caller::system(), vec![remove(RECOVERIES, &over)?]).await.or_else(changed)?;
+        }
+        let Some(mailer) = &self.mailer else { return Ok(0) };
+        let mut sent = 0;
+        for document in self.select(OUTBOX, &rawdoc! { "next": { "$lte": now.0 } }, AT_ONCE).await? {
+            let asked: Asked = read(&document)?;
+            let done = match self.letter(&asked).await? {
+                None => Ok(()),
+                Some(letter) => mailer.send(&letter).await.inspect(|()| sent += 1),
+            };
+            self.settle(&document, asked, done).await?;
+        }
+        Ok(sent)
+    }
+
+    /// Sets another password for who holds the token, once, and ends every session. Opens none.
+    pub async fn confirm(&self, caller: &Caller, token: &str, password: Zeroizing<String>) -> Result<Identity> {
+        let gone = || Error::Gone(Fault::new("recovery.gone"));
+        if token.len() > LONGEST_TOKEN {
+            return Err(gone());
+        }
+        let found = self.select(RECOVERIES, &rawdoc! { "hash": hash(token) }, 1).await?;
+        let document = found.first().ok_or_else(gone)?;
+        let recovery: Recovery = read(document)?;
+        let identity = self.identities.require(&recovery.id).await.map_err(|_| gone())?;
+        let stands = identity.tokens_from == recovery.tokens_from && identity.status == Status::Active;
+        if recovery.expires <= self.clock.now() || !stands {
+            return Err(gone());
+        }
+        // A password the rules refuse does not use the token up.
+        let kept = self.identities.hash(&identity, password).await?;
+        let set = rawdoc! { "password": kept };
+        match self.identities.change_with(caller, &identity.id, set, vec![remove(RECOVERIES, document)?], None).await {
+            Err(Error::Precondition(_) | Error::NotFound(_)) => Err(gone()),
+            other => other,
+        }
+    }
+
+    /// A token for an administrator to hand over.
+    pub async fn hand_over(&self, caller: &Caller, who: &str) -> Result<Handed> {
+        self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
+        let identity = self.identities.require(who).await?;
+        if identity.kind != Kind::Person {
+            return Err(Error::Invalid(Fault::new("recovery.not_a_person").with("who", identity.email)));
+        }
+        let (token, expires) = self.open(caller, &identity).await?;
+        Ok(Handed { link: self.link(&token), token, expires, identity })
+    }
+
+    /// The letter to who has an account at the address asked for.
+    async fn letter(&self, asked: &Asked) -> Result<Option<Letter>> {
+        let found = self.identities.known(&asked.email).await?;
+        let Some(identity) = found.filter(|one| one.kind == Kind::Person && one.status == Status::Active) else {
+            return Ok(None);
+        };
+        // Who has none gets in by a provider, which alone decides: a letter must not go round it.
+        if !Identities::has_password(&identity) {
+            return Ok(None);
+        }
+        let recent = self.documents.get(RECOVERIES, &identity.id).await?;
+        let recent = recent.map(|document| read::<Recovery>(&document)).transpose()?;
+        let now = self.clock.now();
+        if asked.attempts == 0 && recent.is_some_and(|recent| recent.made.plus_seconds(PAUSE) > now) {
+            return Ok(None);
+        }
+        // Made anew at each attempt: the token itself is kept nowhere, not even until the letter has left.
+        let (token, _) = self.open(&Caller::system(), &identity).await?;
+        let link = self.link(&token);
+        let words = Fault::new("recovery.text").with("email", &identity.email).with("link", &*link);
+        // Nobody knows the reader's language.
+        let text = format!("{}\n— — —\n\n{}", render(Language::French, &words), render(Language::English, &words));
+        let subject = [Language::French, Language::English].map(|language| self::text(language, "recovery.subject"));
+        Ok(Some(Letter { to: identity.email, subject: subject.join(" / "), text }))
+    }
+
+    async fn settle(&self, document: &RawDocument, asked: Asked, done: ports::Result<()>) -> Result<()> {
+        let now = self.clock.now();
+        let error = match done {
+            Ok(()) => return self.commit(&Caller::system(), vec![remove(OUTBOX, document)?]).await.or_else(changed),
+            Err(error) => error,
+        };
+        let lost = matches!(error, ports::Error::Rejected(_)) || asked.asked.plus_seconds(GIVEN_UP) <= now;
+        tracing::warn!(%error, attempts = asked.attempts + 1, given_up = lost, "a letter of recovery was not sent");
+        let operation = if lost {
+            remove(OUTBOX, document)?
+        } else {
+            let pause = 10_i64.saturating_mul(1 << asked.attempts.min(6));
+            let next = rawdoc! { "attempts": i64::from(asked.attempts) + 1, "next": now.plus_seconds(pause).0 };
+            let update = Update::parse(&rawdoc! { "$set": next }).map_err(Error::Invalid)?;
+            let expect = revision(document).map_or(Expect::Present, Expect::Revision);
+            Operation { collection: OUTBOX.to_owned(), id: asked.id, expect, change: Change::Update(update) }
+        };
+        // Asked for again meanwhile: that one stands.
+        self.commit(&Caller::system(), vec![operation]).await.or_else(changed)
+    }
+
+    /// Makes the one token of an identity; the one before is worth nothing any more.
+    async fn open(&self, caller: &Caller, identity: &Identity) -> Result<(Zeroizing<String>, Timestamp)> {
+        let token = Zeroizing::new(URL_SAFE_NO_PAD.encode(*Zeroizing::new(random::array::<32>())));
+        let (id, hash, made, tokens_from) = (identity.id.clone(), hash(&token), self.clock.now(), identity.tokens_from);
+        let recovery = Recovery { id, hash, made, expires: made.plus_seconds(LIFE), tokens_from };
+        self.commit(caller, vec![put(RECOVERIES, &recovery.id, &recovery)?]).await?;
+        Ok((token, recovery.expires))
+    }
+
+    fn link(&self, token: &str) -> Zeroizing<String> {
+        Zeroizing::new(format!("{}#token={token}", self.page))
+    }
+
+    async fn select(&self, collection: &str, filter: &RawDocument, limit: usize) -> Result<Vec<bson::RawDocumentBuf>> {
+        let filter = Arc::new(Filter::parse(filter).map_err(Error::Invalid)?);
+        let query = Query { collection: collection.to_owned(), filter, sort: Sort::default(), limit, after: None };
+        Ok(self.documents.find(query).await?.documents)
+    }
+
+    async fn commit(&self, caller: &Caller, operations: Vec<Operation>) -> Result<()> {
+        let (time, origin) = (self.clock.now(), caller.origin());
+        self.documents.commit(Batch { time, origin, operations, check: None, receipt: None }).await?;
+        Ok(())
+    }
+}
+
+/// Somebody was there first, which is fine.
+fn changed(error: Error) -> Result<()> {
+    match error {
+        Error::Precondition(_) | Error::NotFound(_) => Ok(()),
+        other => Err(other),
+    }
+}
+
+/// 256 random bits need no salt; addresses only get an even length.
+fn hash(words: &str) -> String {
+    hex::encode(Sha256::digest(words.as_bytes()))
+}
+
+fn put(collection: &str, id: &str, value: &impl serde::Serialize) -> Result<Operation> {
+    let document = bson::serialize_to_raw_document_buf(value).map_err(|error| Error::Internal(Box::new(error)))?;
+    let (collection, id) = (collection.to_owned(), id.to_owned());
+    Ok(Operation { collection, id, expect: Expect::Any, change: Change::Put(document) })
+}
+
+/// Only as it was read.
+fn remove(collection: &str, document: &RawDocument) -> Result<Operation> {
+    let id = document.get_str("_id").map_err(|error| Error::Internal(Box::new(error)))?.to_owned();
+    let expect = revision(document).map_or(Expect::Present, Expect::Revision);
+    Ok(Operation { collection: collection.to_owned(), id, expect, change: Change::Delete })
+}
+
+fn read<T: serde::de::DeserializeOwned>(document: &RawDocument) -> Result<T> {
+    bson::deserialize_from_slice(document.as_bytes()).map_err(|error| Error::Internal(Box::new(error)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! Recoveries against a clock that is moved by hand and a mailer that fails on demand, on the real engine.
+
+use super::*;
+use crate::{
+    base::{clock::FixedClock, environment::Environment},
+    services::{access::Role, bench::Bench, mfa::Method, sessions::Sessions},
+};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU8, Ordering},
+};
+
+const PASSWORD: &str = "correct horse battery staple";
+const ANOTHER: &str = "another horse, another staple";
+const EMAIL: &str = "admin@example.cd";
+
+/// What the server on the other side would say: fine, later, never.
+#[derive(Default)]
+struct Post {
+    says: AtomicU8,
+    letters: Mutex<Vec<Letter>>,
+}
+
+#[async_trait::async_trait]
+impl Mailer for Post {
+    async fn send(&self, letter: &Letter) -> ports::Result<()> {
+        match self.says.load(Ordering::Relaxed) {
+            0 => self.letters.lock().unwrap().push(letter.clone()),
+            1 => return Err(ports::Error::Unavailable("later".to_owned())),
+            _ => return Err(ports::Error::Rejected(Fault::new("mail.letter"))),
+        }
+        Ok(())
+    }
+}
+
+struct Desk {
+    clock: Arc<FixedClock>,
+    documents: Arc<dyn Documents>,
+    sessions: Arc<Sessions>,
+    identities: Arc<Identities>,
+    recoveries: Recoveries,
+    post: Arc<Post>,
+}
+
+async fn bench() -> Desk {
+    let Bench { clock, documents, access, sessions, identities, .. } = Bench::of(Environment::Production).await;
+    let (store, time) = (documents.clone(), clock.clone());
+    let (post, page) = (Arc::<Post>::default(), "https://example.cd/recover".to_owned());
+    let recoveries = Recoveries::new(store, time, access, identities.clone(), Some(post.clone()), page);
+    identities.add(&Caller::system(), EMAIL, secret(PASSWORD), vec![Role::Admin]).await.unwrap();
+    Desk { clock, documents, sessions, identities, recoveries, post }
+}
+
+impl Desk {
+    fn wait(&self, seconds: i64) {
+        self.clock.0.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
+
+    async fn asked(&self) -> Option<String> {
+        self.recoveries.ask(&Caller::system(), " Admin@Example.cd").await.unwrap();
+        let before = self.post.letters.lock().unwrap().len();
+        self.recoveries.deliver().await.unwrap();
+        let letters = self.post.letters.lock().unwrap();
+        let text = &letters.get(before)?.text;
+        Some(text.split("#token=").nth(1)?.split_whitespace().next()?.to_owned())
+    }
+
+    async fn confirm(&self, token: &str) -> Result<Identity> {
+        self.recoveries.confirm(&Caller::system(), token, secret(ANOTHER)).await
+    }
+
+    async fn waiting(&self) -> u64 {
+        self.documents.describe(OUTBOX).await.unwrap().unwrap().documents
+    }
+}
+
+fn secret(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(text.to_owned())
+}
+
+fn gone(answer: Result<Identity>) -> bool {
+    matches!(answer, Err(Error::Gone(_)))
+}
+
+#[tokio::test]
+async fn a_link_sets_another_password_once() {
+    let bench = bench().await;
+    let identity = bench.identities.prove(&Caller::system(), EMAIL, secret(PASSWORD)).await.unwrap();
+    let granted = bench.sessions.open(&Caller::system(), identity, "phone", &[Method::Pwd, Method::Mfa]).await.unwrap();
+    bench.wait(1);
+    let token = bench.asked().await.unwrap();
+    let letter = bench.post.letters.lock().unwrap()[0].clone();
+    assert_eq!(letter.to, EMAIL);
+    assert!(letter.text.starts_with("Bonjour") && letter.text.contains("Hello"), "{}", letter.text);
+    bench.confirm(&token).await.unwrap();
+    assert!(bench.sessions.verify(&granted.access).is_err(), "a session outlived the password");
+    assert!(bench.identities.prove(&Caller::system(), EMAIL, secret(PASSWORD)).await.is_err());
+    assert!(bench.identities.prove(&Caller::system(), EMAIL, secret(ANOTHER)).await.is_ok());
+    assert!(gone(bench.confirm(&token).await), "a link was good twice");
+    assert_eq!(bench.waiting().await, 0);
+}
+
+#[tokio::test]
+async fn of_fifty_at_once_one_wins() {
+    let bench = bench().await;
+    let token = bench.asked().await.unwrap();
+    let answers = futures_util::future::join_all((0..50).map(|_| bench.confirm(&token))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    assert!(answers.into_iter().filter(Result::is_err).all(gone));
+}
+
+#[tokio::test]
+async fn a_link_ends_with_its_time_a_newer_one_or_a_change() {
+    let bench = bench().await;
+    let token = bench.asked().await.unwrap();
+    bench.wait(LIFE);
+    assert!(gone(bench.confirm(&token).await), "a link outlived its quarter of an hour");
+    bench.recoveries.deliver().await.unwrap();
+    assert_eq!(bench.documents.describe(RECOVERIES).await.unwrap().unwrap().documents, 0, "it was not let go");
+
+    let (first, second) = (bench.asked().await.unwrap(), {
+        bench.wait(PAUSE);
+        bench.asked().await.unwrap()
+    });
+    assert!(gone(bench.confirm(&first).await), "two links lived");
+    bench.identities.change_password(&Caller::system(), EMAIL, secret(PASSWORD)).await.unwrap();
+    assert!(gone(bench.confirm(&second).await), "a link outlived a change of password");
+    assert!(gone(bench.confirm("made up").await) && gone(bench.confirm("").await));
+    assert!(bench.identities.prove(&Caller::system(), EMAIL, secret(PASSWORD)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_password_against_the_rules_does_not_use_the_link_up() {
+    let bench = bench().await;
+    let token = bench.asked().await.unwrap();
+    let short = bench.recoveries.confirm(&Caller::system(), &token, secret("fifteen chars..")).await;
+    assert!(matches!(short, Err(Error::Invalid(_))), "{short:?}");
+    bench.confirm(&token).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_an_active_person_gets_a_letter_and_everyone_the_same_answer() {
+    let bench = bench().await;
+    bench.identities.add(&Caller::system(), "b@example.cd", secret(PASSWORD), Vec::new()).await.unwrap();
+    bench.identities.set_status(&Caller::system(), "b@example.cd", Status::Disabled).await.unwrap();
+    bench.identities.add_machine(&Caller::system(), "job", Vec::new()).await.unwrap();
+    bench.identities.add_vouched(&Caller::system(), "c@example.cd").await.unwrap();
+    for email in ["nobody@example.cd", "b@example.cd", "c@example.cd", "job", "not an address"] {
+        bench.recoveries.ask(&Caller::system(), email).await.unwrap();
+    }
+    // As much is written for who does not exist as for who does.
+    assert_eq!(bench.waiting().await, 3);
+    assert_eq!(bench.recoveries.deliver().await.unwrap(), 0);
+    assert_eq!(bench.waiting().await, 0);
+    assert!(bench.recoveries.hand_over(&Caller::system(), "job").await.is_err());
+}
+
+#[tokio::test]
+async fn who_is_asked_for_often_gets_a_letter_a_minute() {
+    let bench = bench().await;
+    assert!(bench.asked().await.is_some());
+    assert!(bench.asked().await.is_none());
+    bench.wait(PAUSE);
+    assert!(bench.asked().await.is_some());
+}
+
+#[tokio::test]
+async fn a_letter_is_tried_again_and_given_up_in_the_end() {
+    let bench = bench().await;
+    bench.post.says.store(1, Ordering::Relaxed);
+    assert!(bench.asked().await.is_none());
+    assert_eq!(bench.waiting().await, 1, "what could not leave was lost");
+    bench.post.says.store(0, Ordering::Relaxed);
+    assert_eq!(bench.recoveries.deliver().await.unwrap(), 0, "it was tried again at once");
+    bench.wait(10);
+    assert_eq!(bench.recoveries.deliver().await.unwrap(), 1);
+    assert_eq!(bench.waiting().await, 0);
+
+    bench.wait(PAUSE);
+    bench.post.says.store(2, Ordering::Relaxed);
+    assert!(bench.asked().await.is_none());
+    assert_eq!(bench.waiting().await, 0, "what never will pass is kept");
+
+    bench.wait(PAUSE);
+    bench.post.says.store(1, Ordering::Relaxed);
+    assert!(bench.asked().await.is_none());
+    for _ in 0..20 {
+        bench.wait(640);
+        bench.recoveries.deliver().await.unwrap();
+    }
+    assert_eq!(bench.waiting().await, 0, "it is tried for ever");
+}
+
+#[tokio::test]
+async fn an_administrator_hands_over_what_replaces_a_sent_one() {
+    let bench = bench().await;
+    let sent = bench.asked().await.unwrap();
+    let handed = bench.recoveries.hand_over(&Caller::system(), EMAIL).await.unwrap();
+    assert_eq!(*handed.link, format!("https://example.cd/recover#token={}", *handed.token));
+    assert!(gone(bench.confirm(&sent).await));
+    let kept = bench.documents.get(RECOVERIES, &handed.identity.id).await.unwrap().unwrap();
+    assert!(!format!("{kept:?}").contains(&*handed.token), "the token is in the store");
+    bench.confirm(&handed.token).await.unwrap();
+}

@@ -1,0 +1,145 @@
+//! API keys: through the routes, as partners use them.
+
+use crate::house::{Answer, EMAIL, House, PASSWORD};
+use poem::{Request, http::Method};
+use serde_json::{Value, json};
+
+const OWN: &str = "/api/v1/auth/keys";
+
+pub async fn with(house: &House, token: &str, method: Method, path: &str, data: Option<Value>) -> Answer {
+    let request = Request::builder().method(method).uri_str(path).header("authorization", format!("Bearer {token}"));
+    house
+        .call(match data {
+            Some(data) => request.content_type("application/json").body(json!({ "data": data }).to_string()),
+            None => request.finish(),
+        })
+        .await
+}
+
+fn token(made: &Value) -> String {
+    made["token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_key_from_its_making_to_its_end() {
+    let house = House::open().await;
+    let places = house.collection(json!({ "name": "places" })).await;
+    house.post(&places, json!({ "name": "Goma" })).await.ok(201);
+    let made = house.post(OWN, json!({ "name": "partner", "expiresInDays": 30 })).await.ok(201).data();
+    let key = token(&made);
+    assert!(key.starts_with("dbk_") && key.len() == 89, "{key}");
+    assert_eq!(made["scopes"], json!({ "actions": ["VIEW"], "modules": [] }));
+    with(&house, &key, Method::GET, &places, None).await.ok(200);
+
+    let listed = house.get(OWN).await.ok(200);
+    assert!(!listed.text.contains(&key) && !listed.text.contains("hash"), "{}", listed.text);
+    assert_eq!(listed.data()[0]["status"], "active");
+    assert!(listed.data()[0]["lastUsedAt"].is_i64());
+
+    house.delete(&format!("{OWN}/{}", made["_id"].as_str().unwrap())).await.ok(200);
+    with(&house, &key, Method::GET, &places, None).await.refused(401, "AUTH_INVALID_TOKEN", "http.invalid_token");
+    assert_eq!(house.get(OWN).await.data()[0]["status"], "revoked");
+    house.delete(&format!("{OWN}/nothing")).await.refused(404, "RESOURCE_NOT_FOUND", "keys.unknown");
+}
+
+#[tokio::test]
+async fn a_key_reaches_no_further_than_its_scope() {
+    let house = House::open().await;
+    let (places, patients) =
+        (house.collection(json!({ "name": "places" })).await, house.collection(json!({ "name": "patients" })).await);
+    let scopes = json!({ "actions": ["VIEW", "CREATE"], "collections": ["places"] });
+    let key = token(&house.post(OWN, json!({ "name": "narrow", "scopes": scopes })).await.ok(201).data());
+    let call = async |method, path: &str, data| with(&house, &key, method, path, data).await;
+    let made = call(Method::POST, &places, Some(json!({ "name": "Goma" }))).await.ok(201).data();
+    call(Method::GET, &places, None).await.ok(200);
+    let one = format!("{places}/{}", made["_id"].as_str().unwrap());
+    for (method, path, data) in [
+        (Method::DELETE, one.as_str(), None),
+        (Method::PATCH, one.as_str(), Some(json!({ "name": "Uvira" }))),
+        (Method::GET, patients.as_str(), None),
+        (Method::GET, "/api/v1/admin/identities", None),
+        (Method::GET, "/api/v1/admin/backups", None),
+        (Method::POST, "/api/v1/collections", Some(json!({ "name": "other" }))),
+    ] {
+        call(method.clone(), path, data).await.refused(403, "AUTH_FORBIDDEN", "http.forbidden");
+    }
+}
+
+#[tokio::test]
+async fn a_key_makes_no_keys_and_has_no_session() {
+    let house = House::open().await;
+    let scopes = json!({ "actions": ["VIEW", "CREATE", "UPDATE", "DELETE", "MANAGE"], "modules": ["backups"] });
+    let key = token(&house.post(OWN, json!({ "name": "wide", "scopes": scopes })).await.ok(201).data());
+    let of_admin = format!("/api/v1/admin/identities/{EMAIL}/keys");
+    for (method, path, data) in [
+        (Method::POST, OWN, Some(json!({ "name": "child" }))),
+        (Method::GET, OWN, None),
+        (Method::POST, of_admin.as_str(), Some(json!({ "name": "child" }))),
+        (Method::GET, "/api/v1/auth/sessions", None),
+        (Method::POST, "/api/v1/auth/logout-all", None),
+        (
+            Method::PUT,
+            &format!("/api/v1/admin/identities/{EMAIL}/password"),
+            Some(json!({ "password": "une autre longue phrase" })),
+        ),
+        (Method::POST, "/api/v1/admin/machines", Some(json!({ "name": "child" }))),
+    ] {
+        with(&house, &key, method, path, data).await.refused(403, "AUTH_FORBIDDEN", "http.forbidden");
+    }
+    for module in ["identities", "policies"] {
+        let scopes = json!({ "actions": ["MANAGE"], "modules": [module] });
+        let asked = house.post(OWN, json!({ "name": "wider", "scopes": scopes })).await;
+        asked.refused(422, "VALIDATION_ERROR", "keys.module_guarded");
+    }
+}
+
+#[tokio::test]
+async fn what_a_key_may_be_is_bounded() {
+    let house = House::open().await;
+    for (data, rule) in [
+        (json!({ "name": "" }), "keys.name"),
+        (json!({ "name": "k", "expiresInDays": 366 }), "keys.days"),
+        (json!({ "name": "k", "expiresInDays": 0 }), "keys.days"),
+        (json!({ "name": "k", "scopes": { "actions": [] } }), "keys.no_action"),
+        (json!({ "name": "k", "scopes": { "actions": ["RULE"] } }), "keys.action"),
+        (json!({ "name": "k", "scopes": { "actions": ["VIEW"], "collections": ["system.keys"] } }), "collections.name"),
+        (json!({ "name": "k", "scopes": { "actions": ["VIEW"], "modules": ["A"] } }), "keys.module"),
+        (json!({ "name": "k", "publicKey": "x" }), "http.data"),
+    ] {
+        house.post(OWN, data).await.refused(422, "VALIDATION_ERROR", rule);
+    }
+    let of_person = format!("/api/v1/admin/identities/{EMAIL}/keys");
+    let public = json!({ "name": "k", "publicKey": "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=" });
+    house.post(&of_person, public).await.refused(422, "VALIDATION_ERROR", "keys.not_a_machine");
+    assert_eq!(house.get(OWN).await.data(), json!([]), "a refused key was kept");
+}
+
+#[tokio::test]
+async fn only_administrators_see_and_end_the_keys_of_others() {
+    let house = House::open().await;
+    let person = json!({ "email": "ana@example.org", "password": PASSWORD });
+    house.post("/api/v1/admin/identities", person).await.ok(201);
+    let ana = house.login("ana@example.org", PASSWORD).await.data()["accessToken"].as_str().unwrap().to_owned();
+    let mine = house.post(OWN, json!({ "name": "mine" })).await.ok(201).data();
+    let id = mine["_id"].as_str().unwrap();
+    let as_ana = async |method, path: &str, data| with(&house, &ana, method, path, data).await;
+    as_ana(Method::DELETE, &format!("{OWN}/{id}"), None).await.refused(404, "RESOURCE_NOT_FOUND", "keys.unknown");
+    for (method, path) in [
+        (Method::GET, "/api/v1/admin/keys".to_owned()),
+        (Method::DELETE, format!("/api/v1/admin/keys/{id}")),
+        (Method::GET, format!("/api/v1/admin/identities/{EMAIL}/keys")),
+    ] {
+        as_ana(method, &path, None).await.refused(403, "AUTH_FORBIDDEN", "http.forbidden");
+    }
+    // A key of who may nothing may nothing, whatever its scope says.
+    let scopes = json!({ "actions": ["VIEW", "MANAGE"], "modules": ["collections"] });
+    let key = token(&as_ana(Method::POST, OWN, Some(json!({ "name": "k", "scopes": scopes }))).await.ok(201).data());
+    let answer = with(&house, &key, Method::GET, "/api/v1/collections", None).await;
+    answer.refused(403, "AUTH_FORBIDDEN", "http.forbidden");
+
+    let made = house.post("/api/v1/admin/identities/ana@example.org/keys", json!({ "name": "given" })).await.ok(201);
+    assert_eq!(house.get("/api/v1/admin/keys").await.data().as_array().unwrap().len(), 3);
+    house.delete(&format!("/api/v1/admin/keys/{}", made.data()["_id"].as_str().unwrap())).await.ok(200);
+    let answer = with(&house, &token(&made.data()), Method::GET, "/api/v1/collections", None).await;
+    answer.refused(401, "AUTH_INVALID_TOKEN", "http.invalid_token");
+}
