@@ -1,6 +1,7 @@
 //! Pure types and pure decisions: no I/O, no clock, no randomness of their own.
 
 pub mod collection;
+pub mod contact;
 pub mod cursor;
 pub mod decimal;
 pub mod document;
@@ -10,6 +11,7 @@ pub mod index;
 pub mod json;
 pub mod key;
 pub mod limits;
+pub mod membership;
 pub mod path;
 pub mod plan;
 pub mod policy;

@@ -77,6 +77,8 @@ pub fn tell(error: &Error) -> Told {
         Error::Unauthorized => plain(StatusCode::UNAUTHORIZED, "AUTH_UNAUTHORIZED", "http.unauthorized"),
         Error::InvalidProof(_) => plain(StatusCode::UNAUTHORIZED, "AUTH_INVALID_TOKEN", "http.invalid_token"),
         Error::Forbidden => plain(StatusCode::FORBIDDEN, "AUTH_FORBIDDEN", "http.forbidden"),
+        Error::Barred(fault) => faulty(StatusCode::FORBIDDEN, "AUTH_FORBIDDEN", fault),
+        Error::Gone(fault) => faulty(StatusCode::GONE, "GONE", fault),
         Error::Unreadable(fault) => faulty(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", fault),
         Error::Invalid(fault) => faulty(StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR", fault),
         Error::NotFound(fault) => faulty(StatusCode::NOT_FOUND, "RESOURCE_NOT_FOUND", fault),

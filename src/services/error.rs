@@ -13,6 +13,9 @@ pub enum Error {
     /// Identified, not allowed.
     #[error("not allowed")]
     Forbidden,
+    /// A rule of the domain forbids it, whatever the caller's rights: its words say which.
+    #[error("barred: {0}")]
+    Barred(Fault),
     /// What was sent cannot be read (400).
     #[error("unreadable: {0}")]
     Unreadable(Fault),
@@ -22,6 +25,9 @@ pub enum Error {
     /// No such thing, or not visible to the caller.
     #[error("not found: {0}")]
     NotFound(Fault),
+    /// A single-use or timed link that has ended.
+    #[error("gone: {0}")]
+    Gone(Fault),
     #[error("conflict: {0}")]
     Conflict(Fault),
     /// `If-Match` does not hold.
@@ -53,6 +59,8 @@ impl Error {
     /// The same error, its fault seen from further out: under a longer path, without a parameter.
     pub fn map_fault(self, change: impl FnOnce(Fault) -> Fault) -> Self {
         match self {
+            Self::Barred(fault) => Self::Barred(change(fault)),
+            Self::Gone(fault) => Self::Gone(change(fault)),
             Self::Unreadable(fault) => Self::Unreadable(change(fault)),
             Self::Invalid(fault) => Self::Invalid(change(fault)),
             Self::NotFound(fault) => Self::NotFound(change(fault)),

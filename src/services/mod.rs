@@ -9,8 +9,12 @@ pub mod error;
 pub mod health;
 pub mod identities;
 pub mod instance;
+pub mod invitations;
 pub mod journal;
 pub mod keyring;
+pub mod memberships;
+pub mod organizations;
+mod scope;
 pub mod sessions;
 
 pub use error::{Error, Result};

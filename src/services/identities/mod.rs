@@ -1,43 +1,67 @@
-//! Who: the people of the instance. Disabled, never deleted, so that history keeps its names.
+//! Who: the people and organizations of the instance. Disabled, never deleted, so that history keeps its names.
 
+mod foreign;
+mod import;
 pub mod password;
+mod people;
+mod register;
+
+pub use import::Import;
+pub use people::{Changes, New};
+pub(super) use people::{put, set};
 
 use super::{
     Error, Result,
     access::{Access, Action, Caller, Proven, Resource, Role, Subject},
-    documents::Attempt,
+    memberships::Memberships,
     sessions::{SESSIONS, Session, Sessions},
 };
 use crate::{
     base::{
         clock::{SharedClock, Timestamp},
         fault::Fault,
-        random,
     },
-    domain::{filter::Filter, sort::Sort, update::Update},
-    ports::documents::{Batch, Change, Documents, Expect, Operation, Query, Receipt},
+    domain::{contact, document::revision, filter::Filter, sort::Sort, update::Update},
+    ports::documents::{Batch, Change, Documents, Expect, Operation, Query},
 };
-use bson::rawdoc;
+use bson::{RawDocument, RawDocumentBuf, rawdoc};
 use password::Passwords;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
 pub const IDENTITIES: &str = "system.identities";
-const REUSED: &str = "documents.idempotency_reused";
+pub(super) const MODULE: Resource<'static> = MODULE;
 
-/// A person, as kept. The password's hash never leaves this floor.
+/// A person or an organization, as kept. The password's hash never leaves this floor.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
     #[serde(rename = "_id")]
     pub id: String,
     pub kind: Kind,
-    /// Normalised: trimmed, lower case. Unique.
-    pub email: String,
+    /// Normalised, as all that names an identity ([`contact`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Somebody showed that they read what is sent there.
+    #[serde(default)]
+    pub email_verified: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locale: Option<String>,
+    /// The number a state gave an organization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legal_id: Option<String>,
     #[serde(default)]
     pub roles: Vec<Role>,
     pub status: Status,
-    /// A PHC string.
+    /// What nobody else may bear: `id:…`, `email:…`, `phone:…`, `legal:…`, each in a unique index. Never empty, for
+    /// two that bear nothing would collide.
+    #[serde(default)]
+    pub(super) handles: Vec<String>,
+    /// A PHC string, ours or brought along by an import.
     password: Option<String>,
     /// Tokens issued before are no proof any more: the password changed or the identity was disabled.
     #[serde(default)]
@@ -49,6 +73,52 @@ pub struct Identity {
 pub enum Kind {
     Person,
     Organization,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Person => "PERSON",
+            Self::Organization => "ORGANIZATION",
+        }
+    }
+}
+
+impl Identity {
+    /// One that bears nothing yet.
+    fn blank(id: String, kind: Kind) -> Self {
+        Self {
+            id,
+            kind,
+            email: None,
+            email_verified: false,
+            phone: None,
+            name: None,
+            locale: None,
+            legal_id: None,
+            roles: Vec::new(),
+            status: Status::Active,
+            handles: Vec::new(),
+            password: None,
+            tokens_from: Timestamp::default(),
+        }
+    }
+
+    pub(super) fn organization(id: String) -> Self {
+        Self::blank(id, Kind::Organization)
+    }
+
+    /// What is unique to it.
+    pub(super) fn handles(&self) -> Vec<String> {
+        let named = [("email", &self.email), ("phone", &self.phone), ("legal", &self.legal_id)];
+        let named = named.into_iter().filter_map(|(name, value)| Some(format!("{name}:{}", value.as_ref()?)));
+        std::iter::once(format!("id:{}", self.id)).chain(named).collect()
+    }
+
+    /// How people know it.
+    pub fn label(&self) -> &str {
+        self.email.as_deref().or(self.phone.as_deref()).or(self.name.as_deref()).unwrap_or(&self.id)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -77,8 +147,17 @@ pub struct Identities {
     passwords: Passwords,
     sessions: Arc<Sessions>,
     access: Arc<Access>,
-    /// Two administrators who disable each other at once are looked at one after the other.
-    deciding: tokio::sync::Mutex<()>,
+    memberships: Arc<Memberships>,
+    settings: Settings,
+}
+
+/// What the operator decides.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Settings {
+    /// Anyone may make an account of their own.
+    pub registration: bool,
+    /// Of the country whose numbers are written without one.
+    pub calling_code: Option<u16>,
 }
 
 impl Identities {
@@ -89,111 +168,94 @@ impl Identities {
         access: Arc<Access>,
     ) -> Self {
         let passwords = Passwords::new();
-        Self { documents, clock, passwords, sessions, access, deciding: tokio::sync::Mutex::default() }
+        let memberships = Arc::new(Memberships::new(documents.clone(), clock.clone(), access.clone()));
+        Self { documents, clock, passwords, sessions, access, memberships, settings: Settings::default() }
     }
 
-    /// Adds a person.
-    pub async fn add(
-        &self,
-        caller: &Caller,
-        email: &str,
-        password: Zeroizing<String>,
-        roles: Vec<Role>,
-    ) -> Result<Identity> {
-        self.add_once(caller, email, password, roles, None).await
+    pub fn with(self, settings: Settings) -> Self {
+        Self { settings, ..self }
     }
 
-    /// Adds a person; a retry of the same attempt answers the first one's. A receipt's fast hash must not cover the
-    /// password: the retry proves it against the hash kept.
-    pub async fn add_once(
-        &self,
-        caller: &Caller,
-        email: &str,
-        password: Zeroizing<String>,
-        roles: Vec<Role>,
-        attempt: Option<Attempt<'_>>,
-    ) -> Result<Identity> {
-        self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
-        let now = self.clock.now();
-        let hash = self.passwords.hash(password.clone(), roles.contains(&Role::Admin)).await?;
-        let identity = Identity {
-            id: random::id(now),
-            kind: Kind::Person,
-            email: normalise(email)?,
-            roles,
-            status: Status::Active,
-            password: Some(hash),
-            tokens_from: Timestamp::default(),
-        };
-        let document = bson::serialize_to_raw_document_buf(&identity).map_err(|error| Error::Internal(error.into()))?;
-        let body = format!("{} {:?}", identity.email, identity.roles);
-        let receipt = attempt.map(|attempt| Attempt { body: body.as_bytes(), ..attempt }.receipt(caller, now));
-        match self.commit(caller, &identity.id, Expect::Absent, Change::Put(document), receipt).await {
-            Ok(None) => Ok(identity),
-            Ok(Some(first)) => self.again(&first, password).await,
-            Err(Error::Conflict(fault)) if fault.key != REUSED => {
-                Err(Error::Conflict(Fault::new("identities.email_taken").at("email").with("email", identity.email)))
-            }
-            Err(other) => Err(other),
-        }
-    }
-
-    /// The person an earlier attempt added, to who gives the same password.
-    async fn again(&self, first: &str, password: Zeroizing<String>) -> Result<Identity> {
-        let identity = self.require(first).await?;
-        match self.passwords.verify(password, identity.password.clone()).await? {
-            true => Ok(identity),
-            false => Err(Error::Conflict(Fault::new(REUSED))),
-        }
-    }
-
-    pub async fn list(&self, caller: &Caller) -> Result<Vec<Identity>> {
-        self.access.decide(caller, Action::View, Resource::Module("identities"))?;
-        let (filter, mut after, mut all) = (Arc::new(Filter::And(Vec::new())), None, Vec::new());
-        loop {
-            let (collection, filter) = (IDENTITIES.to_owned(), filter.clone());
-            let query = Query { collection, filter, sort: Sort::default(), limit: 1000, after };
-            let page = self.documents.find(query).await?;
-            for document in &page.documents {
-                all.push(read(document)?);
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(all);
-            }
-        }
+    pub fn memberships(&self) -> &Arc<Memberships> {
+        &self.memberships
     }
 
     /// Sets another password and ends every session.
     pub async fn change_password(&self, caller: &Caller, who: &str, password: Zeroizing<String>) -> Result<Identity> {
-        self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
+        self.access.decide(caller, Action::Manage, MODULE)?;
         let identity = self.require(who).await?;
         let hash = self.passwords.hash(password, identity.roles.contains(&Role::Admin)).await?;
         self.change(caller, identity, rawdoc! { "password": hash }).await
     }
 
-    /// Ends every session and lets nobody in under this identity until it is active again.
+    /// Disabled, its sessions end, nobody gets in under it and its memberships count no more, until it is active again.
     pub async fn set_status(&self, caller: &Caller, who: &str, status: Status) -> Result<Identity> {
-        self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
-        let _deciding = self.deciding.lock().await;
+        self.access.decide(caller, Action::Manage, MODULE)?;
+        let _deciding = self.memberships.deciding.lock().await;
         let identity = self.require(who).await?;
-        let counts = identity.status == Status::Active && identity.roles.contains(&Role::Admin);
-        if status == Status::Disabled && counts && self.last_administrator().await? {
-            return Err(Error::Conflict(Fault::new("identities.last_administrator").with("email", identity.email)));
+        if status == Status::Disabled && identity.status == Status::Active {
+            self.may_go(&identity).await?;
         }
-        self.change(caller, identity, rawdoc! { "status": status.name() }).await
+        let identity = self.change(caller, identity, rawdoc! { "status": status.name() }).await?;
+        match identity.kind {
+            Kind::Organization => self.memberships.forget_all(),
+            Kind::Person => self.memberships.forget([identity.id.as_str()]),
+        }
+        Ok(identity)
     }
 
-    /// The identity these words prove, or `Unauthorized` without saying which of them was wrong.
-    pub async fn prove(&self, email: &str, password: Zeroizing<String>) -> Result<Identity> {
-        let found = match normalise(email) {
-            Ok(email) => self.find(&email).await?,
-            Err(_) => None,
+    /// Gives other roles over the instance and ends every session, whose tokens say the old ones.
+    pub async fn set_roles(&self, caller: &Caller, who: &str, roles: Vec<Role>) -> Result<Identity> {
+        self.access.decide(caller, Action::Manage, MODULE)?;
+        let _deciding = self.memberships.deciding.lock().await;
+        let identity = self.require(who).await?;
+        if identity.kind != Kind::Person {
+            return Err(Error::Invalid(Fault::new("identities.no_person").with("who", who)));
+        }
+        if !roles.contains(&Role::Admin) {
+            self.not_last_administrator(&identity).await?;
+        }
+        let mut names = bson::RawArrayBuf::new();
+        roles.iter().for_each(|role| names.push(role.name()));
+        self.change(caller, identity, rawdoc! { "roles": names }).await
+    }
+
+    /// Someone always administers the instance, and every active organization has an owner.
+    async fn may_go(&self, identity: &Identity) -> Result<()> {
+        self.not_last_administrator(identity).await?;
+        match self.memberships.orphaned_by(&identity.id).await? {
+            None => Ok(()),
+            Some(organization) => {
+                let fault = Fault::new("identities.last_owner").with("who", identity.label());
+                Err(Error::Conflict(fault.with("organization", organization)))
+            }
+        }
+    }
+
+    async fn not_last_administrator(&self, identity: &Identity) -> Result<()> {
+        let counts = identity.status == Status::Active && identity.roles.contains(&Role::Admin);
+        if counts && self.last_administrator().await? {
+            let fault = Fault::new("identities.last_administrator").with("email", identity.label());
+            return Err(Error::Conflict(fault));
+        }
+        Ok(())
+    }
+
+    /// The identity these words prove, or `Unauthorized` without saying which of them was wrong. `who` is an e-mail
+    /// address or a telephone number.
+    pub async fn prove(&self, who: &str, password: Zeroizing<String>) -> Result<Identity> {
+        let found = match self.handle(who) {
+            Some(handle) => self.find(&handle).await?,
+            None => None,
         };
-        let kept = found.as_ref().and_then(|identity| identity.password.clone());
-        let right = self.passwords.verify(password, kept).await?;
+        let found = found.map(|document| Ok::<_, Error>((read(&document)?, revision(&document)))).transpose()?;
+        let kept = found.as_ref().and_then(|(identity, _)| identity.password.clone());
+        let right = self.passwords.verify(password.clone(), kept).await?;
         match found {
-            Some(identity) if right && identity.status == Status::Active => Ok(identity),
+            Some((identity, revision)) if right && identity.status == Status::Active => {
+                self.hash_anew(&identity, revision, password).await;
+                Ok(identity)
+            }
             _ => Err(Error::Unauthorized),
         }
     }
@@ -215,7 +277,8 @@ impl Identities {
                 return Err(ended());
             }
         }
-        let subject = Subject::Identity(Proven { roles: identity.roles, ..proven.clone() });
+        let memberships = self.memberships.acting(&proven.id, caller.organization.as_deref()).await?;
+        let subject = Subject::Identity(Proven { roles: identity.roles, memberships, ..proven.clone() });
         Ok(Caller { subject, ..caller.clone() })
     }
 
@@ -225,18 +288,27 @@ impl Identities {
     }
 
     async fn require(&self, who: &str) -> Result<Identity> {
-        let found = match self.documents.get(IDENTITIES, who).await? {
-            Some(document) => Some(read(&document)?),
-            None => self.find(&who.trim().to_lowercase()).await?,
+        let found = match (self.documents.get(IDENTITIES, who).await?, self.handle(who)) {
+            (Some(document), _) => Some(document),
+            (None, Some(handle)) => self.find(&handle).await?,
+            (None, None) => None,
         };
-        found.ok_or_else(|| Error::NotFound(Fault::new("identities.unknown").with("who", who)))
+        read(&found.ok_or_else(|| unknown(who))?)
     }
 
-    async fn find(&self, email: &str) -> Result<Option<Identity>> {
-        let filter = Filter::parse(&rawdoc! { "email": email }).map_err(Error::Invalid)?;
+    /// The handle people write as an address or a number; `None`: it is neither.
+    fn handle(&self, who: &str) -> Option<String> {
+        match who.contains('@') {
+            true => contact::email(who).ok().map(|email| format!("email:{email}")),
+            false => contact::phone(who, self.settings.calling_code).ok().map(|phone| format!("phone:{phone}")),
+        }
+    }
+
+    async fn find(&self, handle: &str) -> Result<Option<RawDocumentBuf>> {
+        let filter = Filter::parse(&rawdoc! { "handles": handle }).map_err(Error::Invalid)?;
         let (collection, filter) = (IDENTITIES.to_owned(), Arc::new(filter));
         let query = Query { collection, filter, sort: Sort::default(), limit: 1, after: None };
-        self.documents.find(query).await?.documents.first().map(|document| read(document)).transpose()
+        Ok(self.documents.find(query).await?.documents.into_iter().next())
     }
 
     /// Sets fields and, in the same write, the moment from which tokens count.
@@ -244,43 +316,43 @@ impl Identities {
         let from = self.clock.now();
         set.append(bson::cstr!("tokensFrom"), from.0);
         let update = Update::parse(&rawdoc! { "$set": set }).map_err(Error::Invalid)?;
-        self.commit(caller, &identity.id, Expect::Present, Change::Update(update), None).await?;
+        let (collection, id) = (IDENTITIES.to_owned(), identity.id.clone());
+        let operation = Operation { collection, id, expect: Expect::Present, change: Change::Update(update) };
+        let (time, origin) = (self.clock.now(), caller.origin());
+        self.documents.commit(Batch { time, origin, operations: vec![operation], check: None, receipt: None }).await?;
         self.sessions.end_all(caller, &identity.id, from).await?;
         self.require(&identity.id).await
     }
+}
 
-    /// The id an earlier attempt with this receipt wrote; `None`: written now.
-    async fn commit(
-        &self,
-        caller: &Caller,
-        id: &str,
-        expect: Expect,
-        change: Change,
-        receipt: Option<Receipt>,
-    ) -> Result<Option<String>> {
-        let operation = Operation { collection: IDENTITIES.to_owned(), id: id.to_owned(), expect, change };
-        let (time, origin) = (self.clock.now(), caller.origin());
-        let batch = Batch { time, origin, operations: vec![operation], check: None, receipt };
-        let committed = self.documents.commit(batch).await?;
-        let first = committed.outcomes.into_iter().next().map(|outcome| outcome.id);
-        Ok(first.filter(|_| committed.replayed))
+fn unknown(who: &str) -> Error {
+    Error::NotFound(Fault::new("identities.unknown").with("who", who))
+}
+
+/// Gives their handles to identities of an earlier release, before the index that wants them is defined.
+pub(super) async fn furnish(documents: &dyn Documents, time: Timestamp) -> Result<()> {
+    let filter = Filter::parse(&rawdoc! { "handles": { "$exists": false } }).map_err(Error::Invalid)?;
+    let (collection, filter) = (IDENTITIES.to_owned(), Arc::new(filter));
+    loop {
+        let (collection, filter) = (collection.clone(), filter.clone());
+        let page = documents.find(Query { collection, filter, sort: Sort::default(), limit: 500, after: None }).await?;
+        let mut operations = Vec::new();
+        for document in &page.documents {
+            let identity = read(document)?;
+            let mut handles = bson::RawArrayBuf::new();
+            identity.handles().into_iter().for_each(|handle| handles.push(handle));
+            let update = Update::parse(&rawdoc! { "$set": { "handles": handles } }).map_err(Error::Invalid)?;
+            let (collection, change) = (IDENTITIES.to_owned(), Change::Update(update));
+            operations.push(Operation { collection, id: identity.id, expect: Expect::Present, change });
+        }
+        if operations.is_empty() {
+            return Ok(());
+        }
+        let origin = Caller::system().origin();
+        documents.commit(Batch { time, origin, operations, check: None, receipt: None }).await?;
     }
 }
 
-pub(super) fn read(document: &bson::RawDocument) -> Result<Identity> {
+pub(super) fn read(document: &RawDocument) -> Result<Identity> {
     bson::deserialize_from_slice(document.as_bytes()).map_err(|error| Error::Internal(Box::new(error)))
-}
-
-fn normalise(email: &str) -> Result<String> {
-    let email = email.trim().to_lowercase();
-    let plausible = email.len() <= 254
-        && !email.chars().any(|c| c.is_whitespace() || c.is_control())
-        && email
-            .split_once('@')
-            .is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'));
-    if plausible {
-        Ok(email)
-    } else {
-        Err(Error::Invalid(Fault::new("identities.email").at("email").with("email", email)))
-    }
 }

@@ -1,5 +1,6 @@
 //! Passwords: argon2id (RFC 9106), its work bounded to the cores, so that logins cannot starve the server.
 
+use super::foreign;
 use crate::{
     base::{fault::Fault, random},
     services::{Error, Result},
@@ -52,10 +53,18 @@ impl Passwords {
                 Some(text) => (text.as_str(), true),
                 None => (DECOY.as_str(), false),
             };
+            if foreign::is_bcrypt(text) {
+                return Ok(foreign::verify_bcrypt(&password, text) && known);
+            }
             let parsed = PasswordHash::new(text).map_err(|error| Error::Internal(error.to_string().into()))?;
             Ok(engine().verify_password(password.as_bytes(), &parsed).is_ok() && known)
         })
         .await?
+    }
+
+    /// The PHC string to keep of a password that was accepted before: it is held to no rule.
+    pub(super) async fn hash_accepted(&self, password: Zeroizing<String>) -> Result<String> {
+        self.run(move || hash(password.as_bytes())).await?.map_err(|error| Error::Internal(error.to_string().into()))
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
