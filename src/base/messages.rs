@@ -67,6 +67,8 @@ const FILES: &[&str] = &[
     include_str!("messages/identities.toml"),
     include_str!("messages/instance.toml"),
     include_str!("messages/json.toml"),
+    include_str!("messages/memberships.toml"),
+    include_str!("messages/organizations.toml"),
     include_str!("messages/preconditions.toml"),
     include_str!("messages/query.toml"),
     include_str!("messages/schema.toml"),

@@ -19,6 +19,7 @@ pub struct Routes;
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
 struct Login {
+    /// An e-mail address, or a telephone number
     email: String,
     password: String,
 }
@@ -45,7 +46,14 @@ struct Tokens {
 #[derive(Serialize, Object)]
 pub(super) struct Person {
     _id: String,
-    email: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phone: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locale: Option<String>,
     roles: Vec<String>,
     status: String,
 }
@@ -142,6 +150,9 @@ impl From<&crate::services::identities::Identity> for Person {
         Self {
             _id: identity.id.clone(),
             email: identity.email.clone(),
+            phone: identity.phone.clone(),
+            name: identity.name.clone(),
+            locale: identity.locale.clone(),
             roles: identity.roles.iter().map(|role| role.name().to_owned()).collect(),
             status: identity.status.name().to_owned(),
         }

@@ -12,13 +12,17 @@ mod error;
 mod exchange;
 mod gates;
 mod identities;
+mod invitations;
 mod lines;
+mod memberships;
 mod meta;
 pub mod ops;
+mod organizations;
 mod pages;
 pub mod peer;
 mod proof;
 pub mod redirect;
+mod search;
 pub mod serve;
 mod spec;
 
@@ -29,7 +33,7 @@ use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
         backups::Backups, collections::Collections, documents::Documents, health::Health, identities::Identities,
-        sessions::Sessions,
+        invitations::Invitations, organizations::Organizations, sessions::Sessions,
     },
 };
 use poem::{Endpoint, Response};
@@ -41,6 +45,8 @@ pub struct State {
     pub documents: Documents,
     pub collections: Collections,
     pub identities: Arc<Identities>,
+    pub organizations: Organizations,
+    pub invitations: Invitations,
     pub sessions: Arc<Sessions>,
     pub backups: Arc<Backups>,
     pub health: Arc<Health>,

@@ -1,6 +1,6 @@
 //! The API's own description: every operation, as OpenAPI.
 
-use super::{auth, backups, collections, documents, identities, lines, meta};
+use super::{auth, backups, collections, documents, identities, invitations, lines, memberships, meta, organizations};
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 
@@ -11,6 +11,13 @@ type Apis = (
     documents::Routes,
     lines::Routes,
     identities::Routes,
+    identities::People,
+    identities::Own,
+    identities::Registering,
+    identities::Importing,
+    organizations::Routes,
+    memberships::Routes,
+    invitations::Routes,
     backups::Routes,
 );
 pub type Service = OpenApiService<Apis, ()>;
@@ -25,6 +32,8 @@ pub enum Tag {
     Collections,
     /// Documents: one by one, by query, by the batch, by the line
     Documents,
+    /// People and organizations, who belongs where, invitations
+    Identity,
     /// For operators
     Administration,
 }
@@ -37,6 +46,13 @@ pub fn service() -> Service {
         documents::Routes,
         lines::Routes,
         identities::Routes,
+        identities::People,
+        identities::Own,
+        identities::Registering,
+        identities::Importing,
+        organizations::Routes,
+        memberships::Routes,
+        invitations::Routes,
         backups::Routes,
     );
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")

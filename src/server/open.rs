@@ -12,15 +12,22 @@ use crate::{
         },
         objects::folder::Folder,
     },
-    base::{clock::SharedClock, config::Config, fault::Fault, files},
+    base::{
+        clock::SharedClock,
+        config::{Config, Switch},
+        fault::Fault,
+        files,
+    },
     ports::{self, documents::Documents},
     services::{
         self,
         access::Access,
         backups::Backups,
-        identities::Identities,
+        identities::{Identities, Settings},
         instance::{self, Stamp},
+        invitations::Invitations,
         keyring::{Key, Keyring, Purpose},
+        organizations::Organizations,
         sessions::Sessions,
     },
 };
@@ -35,6 +42,18 @@ pub struct Opened {
     pub backups: Arc<Backups>,
     pub access: Arc<Access>,
     pub clock: SharedClock,
+}
+
+impl Opened {
+    pub fn organizations(&self) -> Organizations {
+        let (store, memberships) = (self.documents.clone(), self.identities.memberships().clone());
+        Organizations::new(store, self.clock.clone(), self.access.clone(), memberships)
+    }
+
+    pub fn invitations(&self) -> Invitations {
+        let (store, identities) = (self.documents.clone(), self.identities.clone());
+        Invitations::new(store, self.clock.clone(), self.access.clone(), identities)
+    }
 }
 
 /// Opens the instance of the configured data directory, whose lock it holds until it is closed.
@@ -96,7 +115,12 @@ pub fn assemble(
     let keyring = Arc::new(keyring);
     let access = Arc::new(Access::new(stamp.environment));
     let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
-    let identities = Arc::new(Identities::new(documents.clone(), clock.clone(), sessions.clone(), access.clone()));
+    let settings = Settings {
+        registration: config.identity.registration == Switch::On,
+        calling_code: config.identity.calling_code,
+    };
+    let identities = Identities::new(documents.clone(), clock.clone(), sessions.clone(), access.clone()).with(settings);
+    let identities = Arc::new(identities);
     let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
     if config.backup.target.is_none() {

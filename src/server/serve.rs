@@ -118,6 +118,8 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         documents: Documents::new(store.clone(), senses.clock.clone(), limits, opened.access.clone()),
         collections: Collections::new(store, senses.clock.clone(), opened.access.clone()),
         identities: opened.identities.clone(),
+        organizations: opened.organizations(),
+        invitations: opened.invitations(),
         sessions: opened.sessions.clone(),
         backups: opened.backups.clone(),
         health: senses.health.clone(),

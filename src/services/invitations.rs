@@ -29,7 +29,17 @@ const PENDING: &str = "pending";
 const LISTING: Listing = Listing {
     collection: INVITATIONS,
     shown: &[
-        "_id", "_rev", "_createdAt", "_updatedAt", "organization", "role", "email", "person", "status", "expires", "by",
+        "_id",
+        "_rev",
+        "_createdAt",
+        "_updatedAt",
+        "organization",
+        "role",
+        "email",
+        "person",
+        "status",
+        "expires",
+        "by",
         "acceptedBy",
     ],
 };

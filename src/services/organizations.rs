@@ -31,7 +31,17 @@ const MODULE: Resource<'static> = Resource::Module("organizations");
 const LISTING: Listing = Listing {
     collection: IDENTITIES,
     shown: &[
-        "_id", "_rev", "_createdAt", "_updatedAt", "kind", "name", "legalId", "email", "phone", "locale", "status",
+        "_id",
+        "_rev",
+        "_createdAt",
+        "_updatedAt",
+        "kind",
+        "name",
+        "legalId",
+        "email",
+        "phone",
+        "locale",
+        "status",
     ],
 };
 
@@ -74,8 +84,7 @@ impl Organizations {
         };
         let _deciding = self.memberships.deciding.lock().await;
         self.memberships.counts(owner, Kind::Person).await?;
-        let membership =
-            self.memberships.draft(&caller.actor(), owner, &organization.id, MemberRole::Owner)?;
+        let membership = self.memberships.draft(&caller.actor(), owner, &organization.id, MemberRole::Owner)?;
         if named {
             // Who makes an organization may own it; making others own it is managing memberships.
             self.memberships.judge_new(caller, &membership)?;

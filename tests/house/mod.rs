@@ -20,9 +20,11 @@ use debrouille_appliance::{
         collections::Collections,
         documents::{Documents, Limits as DocumentLimits},
         health::{Health, Phase},
-        identities::Identities,
+        identities::{Identities, Settings},
         instance::{self, Stamp},
+        invitations::Invitations,
         keyring::{Keyring, Purpose},
+        organizations::Organizations,
         sessions::Sessions,
     },
 };
@@ -111,10 +113,15 @@ pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &P
     let backups = Backups::new(store.clone(), target, stamp.clone(), keys, recipients, time, access.clone());
     let health = Arc::new(Health::default());
     health.enter(Phase::Serving);
+    let identities = Identities::new(store.clone(), clock.clone(), sessions.clone(), access.clone());
+    let identities = Arc::new(identities.with(settings));
+    let memberships = identities.memberships().clone();
     State {
+        organizations: Organizations::new(store.clone(), clock.clone(), access.clone(), memberships),
+        invitations: Invitations::new(store.clone(), clock.clone(), access.clone(), identities.clone()),
         documents: Documents::new(store.clone(), clock.clone(), DocumentLimits::default(), access.clone()),
         collections: Collections::new(store.clone(), clock.clone(), access.clone()),
-        identities: Arc::new(Identities::new(store, clock.clone(), sessions.clone(), access)),
+        identities,
         sessions,
         backups: Arc::new(backups),
         health,

@@ -140,8 +140,19 @@ pub enum LogOutput {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
+    /// Whether people may make accounts of their own.
+    pub registration: Switch,
+    /// Of the country whose telephone numbers are written without one.
+    pub calling_code: Option<u16>,
     /// Of an earlier backend: checked, kept for migrations, never used to sign.
     pub jwt_secret: Option<Secret>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    Off,
+    On,
 }
 
 /// Words that must never be printed.

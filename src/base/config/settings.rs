@@ -85,6 +85,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("log.output", Kind::Choice(&["stdout", "off"]), "stdout", &[]),
     setting("log.dir", Kind::Path, "", &[]),
     setting("log.keep_files", Kind::Integer(1, 365), "14", &[]),
+    setting("identity.registration", Kind::Choice(&["off", "on"]), "off", &[]),
+    setting("identity.calling_code", Kind::Integer(1, 999), "", &[]),
     setting("identity.jwt_secret", Kind::Secret(32), "", &["JWT_SECRET"]),
 ];
 

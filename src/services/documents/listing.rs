@@ -83,7 +83,11 @@ mod tests {
     #[test]
     fn what_is_not_shown_cannot_be_asked_for() {
         let listing = Listing { collection: "c", shown: &["_id", "name"] };
-        assert!(listing.check(&rawdoc! { "name": { "$regex": "^a" }, "$or": [{ "_id": "x" }, { "name.first": 1 }] }).is_ok());
+        assert!(
+            listing
+                .check(&rawdoc! { "name": { "$regex": "^a" }, "$or": [{ "_id": "x" }, { "name.first": 1 }] })
+                .is_ok()
+        );
         let hidden = [
             rawdoc! { "password": "x" },
             rawdoc! { "password.length": 1 },
@@ -92,6 +96,9 @@ mod tests {
         for filter in hidden {
             assert_eq!(listing.check(&filter).map_err(|fault| fault.key), Err("search.hidden"), "{filter:?}");
         }
-        assert_eq!(listing.show(&rawdoc! { "_id": "x", "password": "y", "name": "z" }), rawdoc! { "_id": "x", "name": "z" });
+        assert_eq!(
+            listing.show(&rawdoc! { "_id": "x", "password": "y", "name": "z" }),
+            rawdoc! { "_id": "x", "name": "z" }
+        );
     }
 }

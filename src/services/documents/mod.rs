@@ -13,8 +13,8 @@ mod write;
 
 pub use batch::{Item, MOST_OPERATIONS};
 pub use export::Lines;
-pub(super) use listing::Listing;
 pub use import::{Import, LineFault, Progress};
+pub(super) use listing::Listing;
 pub use search::{Found, Search, page_size};
 pub use write::{Attempt, Match, RECEIPT_SECONDS, Written};
 

@@ -264,7 +264,9 @@ impl Target<'_> {
             Some(schema) => schema.dates(body).map_err(Error::Invalid)?,
             None => body,
         };
-        body.append(bson::cstr!("_owner"), self.caller.actor());
+        // The identity acted for, person or organization; the journal names the person.
+        let owner = self.caller.organization.clone().unwrap_or_else(|| self.caller.actor());
+        body.append(bson::cstr!("_owner"), owner);
         if let Some(organization) = &self.caller.organization {
             body.append(bson::cstr!("_organization"), organization.as_str());
         }

@@ -43,8 +43,7 @@ pub(super) fn check(text: &str) -> std::result::Result<(), Fault> {
     if parsed.salt.is_none() || parsed.hash.is_none() || !versions.contains(&parsed.version) {
         return Err(fault());
     }
-    let bounds =
-        [(params.m_cost(), MOST_MEMORY_KIB), (params.t_cost(), MOST_PASSES), (params.p_cost(), MOST_LANES)];
+    let bounds = [(params.m_cost(), MOST_MEMORY_KIB), (params.t_cost(), MOST_PASSES), (params.p_cost(), MOST_LANES)];
     if bounds.iter().any(|(given, most)| given > most) { Err(dear()) } else { Ok(()) }
 }
 

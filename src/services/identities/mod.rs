@@ -30,7 +30,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 pub const IDENTITIES: &str = "system.identities";
-pub(super) const MODULE: Resource<'static> = MODULE;
+pub(super) const MODULE: Resource<'static> = Resource::Module("identities");
 
 /// A person or an organization, as kept. The password's hash never leaves this floor.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]

@@ -27,8 +27,19 @@ use zeroize::Zeroizing;
 pub(in crate::services) const LISTING: Listing = Listing {
     collection: IDENTITIES,
     shown: &[
-        "_id", "_rev", "_createdAt", "_updatedAt", "kind", "email", "emailVerified", "phone", "name", "locale", "legalId",
-        "roles", "status",
+        "_id",
+        "_rev",
+        "_createdAt",
+        "_updatedAt",
+        "kind",
+        "email",
+        "emailVerified",
+        "phone",
+        "name",
+        "locale",
+        "legalId",
+        "roles",
+        "status",
     ],
 };
 const REUSED: &str = "documents.idempotency_reused";
@@ -114,13 +125,7 @@ impl Identities {
     }
 
     /// A receipt's fast hash must not cover the password: the retry proves it against the hash kept.
-    async fn put(
-        &self,
-        caller: &Caller,
-        grant: &Grant,
-        new: New,
-        attempt: Option<Attempt<'_>>,
-    ) -> Result<Identity> {
+    async fn put(&self, caller: &Caller, grant: &Grant, new: New, attempt: Option<Attempt<'_>>) -> Result<Identity> {
         let password = new.password.clone();
         let body = format!("{:?}", (&new.email, &new.phone, &new.name, &new.locale, &new.roles));
         let identity = self.prepare(new, false).await?;

@@ -7,7 +7,10 @@ use crate::{
         self,
         documents::{Batch, Conflict},
     },
-    services::{Error, Result, access::{Caller, Role}},
+    services::{
+        Error, Result,
+        access::{Caller, Role},
+    },
 };
 
 impl Identities {

@@ -24,7 +24,17 @@ pub(super) const MODULE: Resource<'static> = Resource::Module("memberships");
 const LISTING: Listing = Listing {
     collection: MEMBERSHIPS,
     shown: &[
-        "_id", "_rev", "_createdAt", "_updatedAt", "person", "organization", "role", "status", "since", "by", "ended",
+        "_id",
+        "_rev",
+        "_createdAt",
+        "_updatedAt",
+        "person",
+        "organization",
+        "role",
+        "status",
+        "since",
+        "by",
+        "ended",
         "endedBy",
     ],
 };
@@ -112,7 +122,13 @@ impl Memberships {
     }
 
     /// Gives a member another role.
-    pub async fn change(&self, caller: &Caller, id: &str, role: MemberRole, rev: Option<i64>) -> Result<RawDocumentBuf> {
+    pub async fn change(
+        &self,
+        caller: &Caller,
+        id: &str,
+        role: MemberRole,
+        rev: Option<i64>,
+    ) -> Result<RawDocumentBuf> {
         let grant = self.access.decide(caller, Action::Update, MODULE)?;
         self.turn(caller, &grant, id, Some(role), rev).await
     }
@@ -228,7 +244,8 @@ impl Memberships {
 
     /// Refuses what is absent, of another kind or disabled.
     pub(super) async fn counts(&self, id: &str, kind: Kind) -> Result<Identity> {
-        let found = self.documents.get(IDENTITIES, id).await?.map(|document| identities::read(&document)).transpose()?;
+        let found =
+            self.documents.get(IDENTITIES, id).await?.map(|document| identities::read(&document)).transpose()?;
         let found = found.filter(|found| found.kind == kind && found.status == Status::Active);
         found.ok_or_else(|| {
             let field = if kind == Kind::Organization { "organization" } else { "person" };
