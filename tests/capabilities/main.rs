@@ -8,4 +8,8 @@ mod documents;
 mod error;
 #[path = "../house/mod.rs"]
 mod house;
+mod identities;
+mod invitations;
 mod lines;
+mod memberships;
+mod organizations;

@@ -103,6 +103,18 @@ pub fn keys() -> (Stamp, Keyring) {
 
 /// The router over any store, with an administrator's token where the store can keep one.
 pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &Path, limits: Limits) -> State {
+    state_with(store, stamp, keyring, folder, limits, Settings::default())
+}
+
+/// As [`state`], where the operator decided otherwise.
+pub fn state_with(
+    store: Arc<dyn Store>,
+    stamp: &Stamp,
+    keyring: &Keyring,
+    folder: &Path,
+    limits: Limits,
+    settings: Settings,
+) -> State {
     let clock: SharedClock = Arc::new(SystemClock);
     let sessions = Arc::new(Sessions::new(store.clone(), clock.clone(), stamp, keyring));
     let access = Arc::new(Access::new(stamp.environment));
@@ -139,6 +151,10 @@ impl House {
     }
 
     pub async fn with(limits: Limits) -> Self {
+        Self::furnished(limits, Settings::default()).await
+    }
+
+    pub async fn furnished(limits: Limits, settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (stamp, keyring) = keys();
         let key = keyring.current(Purpose::Data);
@@ -153,7 +169,7 @@ impl House {
         instance::furnish(&*store, Timestamp(1)).await.unwrap();
         let backups = folder.path().join("backups");
         std::fs::create_dir(&backups).unwrap();
-        let state = state(store, &stamp, &keyring, &backups, limits);
+        let state = state_with(store, &stamp, &keyring, &backups, limits, settings);
         let password = Zeroizing::new(PASSWORD.to_owned());
         state.identities.add(&Caller::system(), EMAIL, password, vec![Role::Admin]).await.unwrap();
         let health = state.health.clone();
@@ -172,8 +188,22 @@ impl House {
 
     /// A request of the administrator; headers as `name: value`.
     pub async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
-        let mut request = Request::builder().method(method).uri_str(encode(path));
-        request = request.header("authorization", format!("Bearer {}", self.token)).header("accept-language", "en");
+        self.ask_as(Some(&self.token), method, path, headers, body).await
+    }
+
+    /// A request under another token, or without any.
+    pub async fn ask_as(
+        &self,
+        token: Option<&str>,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri_str(encode(path)).header("accept-language", "en");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
