@@ -12,7 +12,9 @@ mod failure;
 mod import;
 mod init;
 mod man;
+mod membership;
 mod openapi;
+mod organization;
 mod output;
 mod query;
 mod restore;
@@ -68,6 +70,10 @@ enum Command {
     Query(query::Arguments),
     #[command(subcommand)]
     User(user::Command),
+    #[command(subcommand)]
+    Organization(organization::Command),
+    #[command(subcommand)]
+    Membership(membership::Command),
     #[command(subcommand)]
     Backup(backup::Command),
     Restore(restore::Arguments),
@@ -126,6 +132,8 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Export(arguments) => export::run(context, arguments).await,
         Command::Query(arguments) => query::run(context, arguments).await,
         Command::User(command) => user::run(context, command).await,
+        Command::Organization(command) => organization::run(context, command).await,
+        Command::Membership(command) => membership::run(context, command).await,
         Command::Backup(command) => backup::run(context, command).await,
         Command::Restore(arguments) => restore::run(context, arguments).await,
         Command::Tls(command) => tls::run(context, command),

@@ -103,7 +103,7 @@ mod tests {
         {
             assert_eq!(email(same).as_deref(), Ok("awa@example.org"), "{same}");
         }
-        let accented = ["RENÉ@École.cd", "rene\u{301}@ecole\u{301}.cd", "rené@xn--cole-9oa.cd"];
+        let accented = ["RENÉ@École.cd", "rene\u{301}@e\u{301}cole.cd", "rené@xn--cole-9oa.cd"];
         for same in accented {
             let expected = email(accented[0]).unwrap();
             assert_eq!(email(same).as_ref(), Ok(&expected), "{same}");

@@ -81,6 +81,13 @@ impl Routes {
         Answer::value(&by.exchange, &all.iter().map(Person::from).collect::<Vec<_>>())
     }
 
+    /// Look somebody up; `who` is an id, an email or a phone
+    #[oai(path = "/:who", method = "get", operation_id = "lookUpIdentity")]
+    async fn look_up(&self, by: By, who: Path<String>) -> Result<Answer<Person>> {
+        let identity = by.exchange.state.identities.look_up(&by.caller, &who).await?;
+        Answer::value(&by.exchange, &Person::from(&identity))
+    }
+
     /// Set a person's password and end their sessions; `who` is an id or an email
     #[oai(path = "/:who/password", method = "put", operation_id = "changePassword")]
     async fn password(

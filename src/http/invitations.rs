@@ -28,7 +28,7 @@ pub struct Routes;
 
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
-#[oai(rename = "Invitation")]
+#[oai(rename = "AddedInvitation")]
 struct Made {
     /// Id of the organization
     organization: String,

@@ -23,7 +23,7 @@ pub struct Routes;
 
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
-#[oai(rename = "Membership")]
+#[oai(rename = "AddedMembership")]
 struct Made {
     /// Id of the person
     person: String,

@@ -20,7 +20,7 @@ pub struct Routes;
 
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[oai(rename_all = "camelCase", rename = "Organization")]
+#[oai(rename_all = "camelCase", rename = "AddedOrganization")]
 struct Made {
     name: String,
     /// The number a state gave it

@@ -117,7 +117,7 @@ pub fn assemble(
     let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
     let settings = Settings {
         registration: config.identity.registration == Switch::On,
-        calling_code: config.identity.calling_code,
+        calling_code: Some(config.identity.calling_code).filter(|code| *code > 0),
     };
     let identities = Identities::new(documents.clone(), clock.clone(), sessions.clone(), access.clone()).with(settings);
     let identities = Arc::new(identities);

@@ -142,8 +142,8 @@ pub enum LogOutput {
 pub struct Identity {
     /// Whether people may make accounts of their own.
     pub registration: Switch,
-    /// Of the country whose telephone numbers are written without one.
-    pub calling_code: Option<u16>,
+    /// Of the country whose telephone numbers are written without one; 0: of none.
+    pub calling_code: u16,
     /// Of an earlier backend: checked, kept for migrations, never used to sign.
     pub jwt_secret: Option<Secret>,
 }

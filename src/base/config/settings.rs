@@ -86,7 +86,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("log.dir", Kind::Path, "", &[]),
     setting("log.keep_files", Kind::Integer(1, 365), "14", &[]),
     setting("identity.registration", Kind::Choice(&["off", "on"]), "off", &[]),
-    setting("identity.calling_code", Kind::Integer(1, 999), "", &[]),
+    setting("identity.calling_code", Kind::Integer(0, 999), "0", &[]),
     setting("identity.jwt_secret", Kind::Secret(32), "", &["JWT_SECRET"]),
 ];
 

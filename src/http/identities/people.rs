@@ -26,7 +26,7 @@ pub struct Routes;
 
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
-#[oai(rename = "Person")]
+#[oai(rename = "AddedPerson")]
 struct Added {
     email: Option<String>,
     /// E.164, or a national number where the instance has a country

@@ -63,8 +63,8 @@ impl Listing {
     }
 
     fn check_all(&self, parts: &RawArray) -> std::result::Result<(), Fault> {
-        let parts = parts.into_iter().flatten().filter_map(|part| part.as_document());
-        parts.map(|part| self.check(part)).collect()
+        let mut parts = parts.into_iter().flatten().filter_map(|part| part.as_document());
+        parts.try_for_each(|part| self.check(part))
     }
 
     fn known(&self, field: &str) -> std::result::Result<(), Fault> {
