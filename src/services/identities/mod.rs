@@ -356,3 +356,6 @@ pub(super) async fn furnish(documents: &dyn Documents, time: Timestamp) -> Resul
 pub(super) fn read(document: &RawDocument) -> Result<Identity> {
     bson::deserialize_from_slice(document.as_bytes()).map_err(|error| Error::Internal(Box::new(error)))
 }
+
+#[cfg(test)]
+mod tests;
