@@ -50,10 +50,11 @@ async fn identities_of_an_earlier_release_are_found_and_unique_as_before() {
     for _ in 0..2 {
         instance::furnish(&*store, clock.now()).await.unwrap();
     }
-    while store.describe(IDENTITIES).await.unwrap().unwrap().indexes.iter().any(|index| index.progress != Build::Ready)
-    {
+    let states = || async { store.describe(IDENTITIES).await.unwrap().unwrap().indexes };
+    while states().await.iter().any(|index| matches!(index.progress, Build::Building { .. })) {
         tokio::task::yield_now().await;
     }
+    assert!(states().await.iter().all(|index| index.progress == Build::Ready), "an index found doubles");
     let identities = identities(&store, &clock);
     assert_eq!(identities.require(" A@example.ORG").await.unwrap().id, "a");
     let again = identities.add(&Caller::system(), "b@example.org", Zeroizing::new("x".repeat(16)), vec![]).await;
