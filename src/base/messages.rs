@@ -74,6 +74,8 @@ const FILES: &[&str] = &[
     include_str!("messages/keys.toml"),
     include_str!("messages/mail.toml"),
     include_str!("messages/oidc.toml"),
+    include_str!("messages/memberships.toml"),
+    include_str!("messages/organizations.toml"),
     include_str!("messages/preconditions.toml"),
     include_str!("messages/query.toml"),
     include_str!("messages/schema.toml"),

@@ -43,6 +43,8 @@ enum Way {
 /// What a call answered.
 pub struct Answer {
     pub data: Value,
+    /// Where the next page of a list starts.
+    pub next: Option<String>,
 }
 
 impl Client {
@@ -98,10 +100,11 @@ impl Client {
         let response = self.send(method, path, "application/json", body.unwrap_or_default()).await?;
         let bytes = response.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
         if bytes.is_empty() {
-            return Ok(Answer { data: Value::Null });
+            return Ok(Answer { data: Value::Null, next: None });
         }
         let mut answer: Value = serde_json::from_slice(&bytes).map_err(|error| broken(&error))?;
-        Ok(Answer { data: answer["data"].take() })
+        let next = answer["meta"]["page"]["next"].as_str().map(str::to_owned);
+        Ok(Answer { data: answer["data"].take(), next })
     }
 
     /// Sends a body as it is and answers a response that succeeded, its body unread.

@@ -14,7 +14,9 @@ mod failure;
 mod import;
 mod init;
 mod man;
+mod membership;
 mod openapi;
+mod organization;
 mod output;
 mod policy;
 mod query;
@@ -81,6 +83,10 @@ enum Command {
     #[command(subcommand)]
     Token(token::Command),
     #[command(subcommand)]
+    Organization(organization::Command),
+    #[command(subcommand)]
+    Membership(membership::Command),
+    #[command(subcommand)]
     Backup(backup::Command),
     Restore(restore::Arguments),
     #[command(subcommand)]
@@ -142,6 +148,8 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Access(command) => access::run(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,
         Command::Token(command) => token::run(context, command).await,
+        Command::Organization(command) => organization::run(context, command).await,
+        Command::Membership(command) => membership::run(context, command).await,
         Command::Backup(command) => backup::run(context, command).await,
         Command::Restore(arguments) => restore::run(context, arguments).await,
         Command::Tls(command) => tls::run(context, command),

@@ -5,7 +5,7 @@ use super::{
     collection::word,
     context::Context,
     failure::{Code, Failure, unreadable},
-    output,
+    import, output,
 };
 use crate::base::{fault::Fault, messages::text, random};
 use hyper::Method;
@@ -20,6 +20,12 @@ use zeroize::Zeroizing;
 pub enum Command {
     Add {
         email: String,
+        #[arg(long)]
+        phone: Option<String>,
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        #[arg(long, value_name = "LANG")]
+        locale: Option<String>,
         #[arg(long, value_name = "ROLE", value_parser = ["admin", "operator", "auditor"])]
         role: Vec<String>,
         #[arg(long, value_name = "FILE")]
@@ -47,9 +53,15 @@ pub enum Command {
     Recover {
         email: String,
     },
+    Import(import::Lines),
 }
 
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    if let Command::Import(lines) = command {
+        let target = import::Target { path: "/admin/identities/import".to_owned(), must_be: None };
+        let arguments = import::Arguments { collection: "system.identities".to_owned(), lines };
+        return import::carry(context, &target, &arguments).await;
+    }
     let config = context.config(Vec::new())?;
     // Asked for before anything is opened: a person typing must hold no lock.
     let password = match &command {
@@ -64,8 +76,13 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     }
     let mut client = Client::open(context, config).await?;
     match (command, password) {
-        (Command::Add { email, role, .. }, Some(password)) => {
-            let data = json!({ "email": email, "password": *password.words, "roles": role });
+        (Command::Add { email, phone, name, locale, role, .. }, Some(password)) => {
+            let mut data = json!({ "email": email, "password": *password.words, "roles": role });
+            for (field, value) in [("phone", phone), ("name", name), ("locale", locale)] {
+                if let Some(value) = value {
+                    data[field] = value.into();
+                }
+            }
             let answer = client.post("/admin/identities", data).await?;
             told(context, answer.data, &password, &Fault::new("cli.user.added").with("email", &email))?;
         }
@@ -111,17 +128,19 @@ async fn set(
 
 async fn list(context: &Context, client: &mut Client) -> Result<(), Failure> {
     let answer = client.get("/admin/identities").await?;
-    let rows: Vec<[String; 4]> = answer
+    let rows: Vec<[String; 6]> = answer
         .data
         .as_array()
         .into_iter()
         .flatten()
         .map(|identity| {
             let roles = identity["roles"].as_array().into_iter().flatten().map(word).collect::<Vec<_>>().join(", ");
-            [word(&identity["email"]), roles, word(&identity["status"]), word(&identity["_id"])]
+            let field = |name: &str| word(&identity[name]);
+            [field("email"), field("phone"), field("name"), roles, field("status"), field("_id")]
         })
         .collect();
-    let header = ["cli.user.email", "cli.user.roles", "cli.user.status", "cli.user.id"];
+    let header =
+        ["cli.user.email", "cli.user.phone", "cli.user.name", "cli.user.roles", "cli.user.status", "cli.user.id"];
     context.answer(&answer.data, || output::table(header.map(|key| text(context.language, key)), &rows))
 }
 

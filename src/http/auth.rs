@@ -21,6 +21,7 @@ pub struct Routes;
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 struct Login {
+    /// An e-mail address, or a telephone number
     email: String,
     password: String,
     /// Of the authenticator app, by who knows it will be asked for
@@ -59,10 +60,17 @@ pub(super) struct Tokens {
 #[derive(Serialize, Object)]
 pub(super) struct Person {
     _id: String,
-    /// `PERSON`, `ORGANIZATION` or `MACHINE`
+    /// `PERSON` or `MACHINE`
     kind: String,
-    /// A machine's name stands here
-    email: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phone: Option<String>,
+    /// A machine is known by it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locale: Option<String>,
     roles: Vec<String>,
     status: String,
 }
@@ -186,6 +194,9 @@ impl From<&crate::services::identities::Identity> for Person {
             _id: identity.id.clone(),
             kind: identity.kind.name().to_owned(),
             email: identity.email.clone(),
+            phone: identity.phone.clone(),
+            name: identity.name.clone(),
+            locale: identity.locale.clone(),
             roles: identity.roles.iter().map(|role| role.name().to_owned()).collect(),
             status: identity.status.name().to_owned(),
         }

@@ -96,6 +96,7 @@ impl<'a, T: Type> ApiExtractor<'a> for Sent<T> {
 fn most(path: &str, limits: &Limits) -> usize {
     match path {
         "/api/v1/batch" => limits.batch,
+        "/api/v1/invitations/accept" => limits.body.min(UNPROVEN),
         _ if path.starts_with("/api/v1/auth/") => limits.body.min(UNPROVEN),
         _ => limits.body,
     }

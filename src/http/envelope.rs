@@ -46,6 +46,12 @@ impl<T, const STATUS: u16> Answer<T, STATUS> {
         Ok(Self::new(exchange, body))
     }
 
+    /// A document under its revision.
+    pub fn stored(exchange: &Exchange, document: &RawDocument) -> Result<Self> {
+        let answer = Self::document(exchange, document)?;
+        Ok(crate::domain::document::revision(document).into_iter().fold(answer, Self::revision))
+    }
+
     pub fn page(exchange: &Exchange, found: &Found) -> Result<Self> {
         let mut body = documents(exchange, &found.documents)?;
         close(exchange, &mut body, |body| {

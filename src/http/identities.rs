@@ -1,4 +1,14 @@
-//! The routes by which operators keep the people of the instance.
+//! The routes of people: an operator's, anyone's by policy, one's own; accounts registered and imported.
+
+mod import;
+mod own;
+mod people;
+mod register;
+
+pub use import::Routes as Importing;
+pub use own::Routes as Own;
+pub use people::Routes as People;
+pub use register::Routes as Registering;
 
 use super::{
     auth::{Ended, OpenSession, Person},
@@ -10,7 +20,11 @@ use super::{
 };
 use crate::{
     base::fault::Fault,
-    services::{Error, Result, access::Role, identities::Status},
+    services::{
+        Error, Result,
+        access::Role,
+        identities::{New, Status},
+    },
 };
 use poem::Request;
 use poem_openapi::{Object, OpenApi, param::Path};
@@ -22,8 +36,13 @@ pub struct Routes;
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
 struct NewPerson {
-    email: String,
+    email: Option<String>,
+    /// E.164, or a national number where the instance has a country
+    phone: Option<String>,
     password: String,
+    name: Option<String>,
+    /// A language tag: `fr`, `en-GB`
+    locale: Option<String>,
     /// `admin`, `operator`, `auditor`
     #[serde(default)]
     roles: Vec<String>,
@@ -42,18 +61,23 @@ struct NewStatus {
     status: String,
 }
 
+#[derive(Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+struct NewRoles {
+    /// `admin`, `operator`, `auditor`
+    roles: Vec<String>,
+}
+
 #[OpenApi(prefix_path = "/api/v1/admin/identities", tag = "Tag::Administration")]
 impl Routes {
     /// Add a person
     #[oai(path = "/", method = "post", operation_id = "addIdentity")]
     async fn add(&self, by: By, sent: Sent<NewPerson>, request: &Request) -> Result<Answer<Person, 201>> {
         let attempt = conditions::attempt(request, sent.bytes())?;
-        let NewPerson { email, password, roles } = sent.read()?;
-        let password = Zeroizing::new(password);
-        let unknown = |name: &str| Error::Invalid(Fault::new("identities.role").at("roles").with("role", name));
-        let roles = roles.iter().map(|name| Role::from_name(name).ok_or_else(|| unknown(name)));
-        let roles = roles.collect::<Result<Vec<_>>>()?;
-        let identity = by.exchange.state.identities.add_once(&by.caller, &email, password, roles, attempt).await?;
+        let NewPerson { email, phone, password, name, locale, roles } = sent.read()?;
+        let (password, roles) = (Some(Zeroizing::new(password)), read_roles(&roles)?);
+        let new = New { email, phone, name, locale, password, roles };
+        let identity = by.exchange.state.identities.add_once(&by.caller, new, attempt).await?;
         Answer::value(&by.exchange, &Person::from(&identity))
     }
 
@@ -62,6 +86,13 @@ impl Routes {
     async fn list(&self, by: By) -> Result<Answer<Vec<Person>>> {
         let all = by.exchange.state.identities.list(&by.caller).await?;
         Answer::value(&by.exchange, &all.iter().map(Person::from).collect::<Vec<_>>())
+    }
+
+    /// Look somebody up; `who` is an id, an email or a phone
+    #[oai(path = "/:who", method = "get", operation_id = "lookUpIdentity")]
+    async fn look_up(&self, by: By, who: Path<String>) -> Result<Answer<Person>> {
+        let identity = by.exchange.state.identities.look_up(&by.caller, &who).await?;
+        Answer::value(&by.exchange, &Person::from(&identity))
     }
 
     /// Set a person's password and end their sessions; `who` is an id or an email
@@ -118,4 +149,16 @@ impl Routes {
         let identity = by.exchange.state.identities.set_status(&by.caller, &who, status).await?;
         Answer::value(&by.exchange, &Person::from(&identity))
     }
+    /// Give a person other roles over the instance and end their sessions; `who` is an id, an email or a phone
+    #[oai(path = "/:who/roles", method = "put", operation_id = "changeRoles")]
+    async fn roles(&self, by: By, who: Path<String>, sent: Sent<NewRoles>) -> Result<Answer<Person>> {
+        let NewRoles { roles } = sent.read()?;
+        let identity = by.exchange.state.identities.set_roles(&by.caller, &who, read_roles(&roles)?).await?;
+        Answer::value(&by.exchange, &Person::from(&identity))
+    }
+}
+
+fn read_roles(names: &[String]) -> Result<Vec<Role>> {
+    let unknown = |name: &str| Error::Invalid(Fault::new("identities.role").at("roles").with("role", name));
+    names.iter().map(|name| Role::from_name(name).ok_or_else(|| unknown(name))).collect()
 }

@@ -9,12 +9,12 @@ use super::{
     spec::Tag,
 };
 use crate::{
-    base::fault::Fault,
+    base::{fault::Fault, messages::Language},
     domain::json::Splitter,
     services::{
         Error, Result,
         access::Caller,
-        documents::{Import, Progress, Search},
+        documents::{Import, LineFault, Progress, Search},
     },
 };
 use bytes::Bytes;
@@ -41,7 +41,7 @@ const QUEUED: usize = 8;
 
 /// What an import came to, or where it stands.
 #[derive(Serialize, Object, Default)]
-struct Report {
+pub(super) struct Report {
     /// The number of the last line dealt with: what to give as `skip` to go on from here.
     line: u64,
     created: u64,
@@ -254,18 +254,20 @@ impl<S: Stream<Item = io::Result<Bytes>>> Running<'_, S> {
     }
 
     fn step(&mut self) -> Step {
-        let errors = self.import.faults().into_iter().map(|fault| {
-            let told = error::tell(&fault.error);
-            let mut value = told.value(self.upload.exchange.language);
-            if let Value::Object(fields) = &mut value {
-                fields.shift_insert(0, "line".to_owned(), fault.line.into());
-            }
-            value
-        });
-        let errors = errors.collect();
+        let language = self.upload.exchange.language;
+        let errors = self.import.faults().iter().map(|fault| told(fault, language)).collect();
         self.told = self.import.progress();
         Step { progress: self.told, errors, done: self.ended }
     }
+}
+
+/// What is wrong with a line, under its number.
+fn told(fault: &LineFault, language: Language) -> Value {
+    let mut value = error::tell(&fault.error).value(language);
+    if let Value::Object(fields) = &mut value {
+        fields.shift_insert(0, "line".to_owned(), fault.line.into());
+    }
+    value
 }
 
 fn line(value: &impl Serialize) -> Bytes {
@@ -275,6 +277,12 @@ fn line(value: &impl Serialize) -> Bytes {
 }
 
 impl Report {
+    /// Where another import stands, and what went wrong since the last time.
+    pub fn tell(&mut self, progress: Progress, faults: Vec<LineFault>, done: bool, language: Language) {
+        let errors = faults.into_iter().map(|fault| told(&fault, language)).collect();
+        self.add(Step { progress, errors, done });
+    }
+
     fn add(&mut self, step: Step) {
         let Progress { line, created, updated, failed } = step.progress;
         let room = MOST_FAULTS.saturating_sub(self.errors.len());
@@ -284,7 +292,7 @@ impl Report {
 }
 
 /// A body of lines, read as it comes.
-struct Raw(Body);
+pub(super) struct Raw(pub Body);
 
 impl<'a> ApiExtractor<'a> for Raw {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];

@@ -14,13 +14,16 @@ mod error;
 mod exchange;
 mod gates;
 mod identities;
+mod invitations;
 mod keys;
 mod lines;
 mod machines;
+mod memberships;
 mod meta;
 mod mfa;
 mod oidc;
 pub mod ops;
+mod organizations;
 mod pages;
 mod passkeys;
 pub mod peer;
@@ -28,6 +31,7 @@ mod policies;
 mod proof;
 mod recovery;
 pub mod redirect;
+mod search;
 pub mod serve;
 mod spec;
 mod trust;
@@ -39,8 +43,9 @@ use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
         access::Access, audit::Audit, backups::Backups, collections::Collections, documents::Documents, health::Health,
-        identities::Identities, keys::Keys, limits::Limiter, machines::Machines, mfa::Mfa, oidc::Oidc,
-        policies::Policies, recovery::Recoveries, sessions::Sessions, throttle::Throttle, trust::Trust,
+        identities::Identities, invitations::Invitations, keys::Keys, limits::Limiter, machines::Machines, mfa::Mfa,
+        oidc::Oidc, organizations::Organizations, policies::Policies, recovery::Recoveries, sessions::Sessions,
+        throttle::Throttle, trust::Trust,
     },
 };
 use poem::{Endpoint, Response};
@@ -52,6 +57,8 @@ pub struct State {
     pub documents: Documents,
     pub collections: Collections,
     pub identities: Arc<Identities>,
+    pub organizations: Organizations,
+    pub invitations: Invitations,
     pub sessions: Arc<Sessions>,
     pub mfa: Arc<Mfa>,
     pub keys: Arc<Keys>,

@@ -9,7 +9,7 @@ use crate::services::{
     access::{Caller, Proven, Subject},
     keys::PREFIX,
 };
-use poem::{Request, RequestBody, Result};
+use poem::{FromRequest, Request, RequestBody, Result};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaSecurityScheme, Registry},
@@ -75,14 +75,45 @@ impl<'a> ApiExtractor<'a> for By {
     async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
         let exchange = exchange::of(request)?;
         let proof = request.extensions().get::<Arc<Proof>>().ok_or(Error::Unauthorized)?;
-        let caller = exchange.caller(proof.required()?);
+        let caller = caller(request, &exchange, proof.required()?).await?;
         let _ = exchange.by.set(caller.clone());
-        // Acting for an organization wants a membership that says so.
-        if request.headers().contains_key("x-organization-id") {
-            return Err(Error::Forbidden.into());
-        }
         Ok(Self { caller, exchange })
     }
+}
+
+/// Someone proven, or nobody: a proof that is given must hold. For the few public routes that tell the two apart.
+pub struct Maybe {
+    pub caller: Caller,
+    pub exchange: Arc<Exchange>,
+}
+
+impl<'a> FromRequest<'a> for Maybe {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        let exchange = exchange::of(request)?;
+        let proof = request.extensions().get::<Arc<Proof>>().ok_or(Error::Unauthorized)?;
+        let subject = match proof.required() {
+            Err(Error::Unauthorized) if !request.headers().contains_key("authorization") => Subject::Anonymous,
+            proven => proven?,
+        };
+        Ok(Self { caller: caller(request, &exchange, subject).await?, exchange })
+    }
+}
+
+/// The caller with the memberships that count now; acting for an organization wants one that says so.
+async fn caller(request: &Request, exchange: &Exchange, mut subject: Subject) -> std::result::Result<Caller, Error> {
+    let organization = match request.headers().contains_key("x-organization-id") {
+        true => Some(text(request.headers(), "x-organization-id").ok_or(Error::Forbidden)?.to_owned()),
+        false => None,
+    };
+    match &mut subject {
+        Subject::Identity(proven) => {
+            let memberships = exchange.state.identities.memberships();
+            proven.memberships = memberships.acting(&proven.id, organization.as_deref()).await?;
+        }
+        _ if organization.is_some() => return Err(Error::Forbidden),
+        _ => {}
+    }
+    Ok(Caller { organization, ..exchange.caller(subject) })
 }
 
 async fn subject(request: &Request, exchange: &Exchange) -> std::result::Result<Subject, Error> {

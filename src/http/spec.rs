@@ -1,30 +1,36 @@
 //! The API's own description: every operation, as OpenAPI.
 
 use super::{
-    audit, auth, backups, collections, documents, identities, keys, lines, machines, meta, mfa, oidc, passkeys,
-    policies, recovery, trust,
+    audit, auth, backups, collections, documents, identities, invitations, keys, lines, machines, memberships, meta,
+    mfa, oidc, organizations, passkeys, policies, recovery, trust,
 };
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 
-type Apis = (
+/// A group holds sixteen at most.
+type Proofs = (
     meta::Routes,
     auth::Routes,
     mfa::Routes,
     passkeys::Routes,
-    collections::Routes,
-    documents::Routes,
-    lines::Routes,
-    identities::Routes,
-    backups::Routes,
-    policies::Routes,
-    trust::Routes,
-    audit::Routes,
     keys::Routes,
     machines::Routes,
     recovery::Routes,
     oidc::Routes,
 );
+type Content = (collections::Routes, documents::Routes, lines::Routes);
+type People = (
+    identities::Routes,
+    identities::People,
+    identities::Own,
+    identities::Registering,
+    identities::Importing,
+    organizations::Routes,
+    memberships::Routes,
+    invitations::Routes,
+);
+type Keeping = (policies::Routes, trust::Routes, audit::Routes, backups::Routes);
+type Apis = (Proofs, Content, People, Keeping);
 pub type Service = OpenApiService<Apis, ()>;
 
 #[derive(Tags)]
@@ -39,6 +45,8 @@ pub enum Tag {
     Documents,
     /// Who may do what, and why
     Access,
+    /// People and organizations, who belongs where, invitations
+    Identity,
     /// For operators
     Administration,
     /// Who did what: entries, checkpoints, proofs
@@ -46,24 +54,29 @@ pub enum Tag {
 }
 
 pub fn service() -> Service {
-    let apis = (
+    let proofs = (
         meta::Routes,
         auth::Routes,
         mfa::Routes,
         passkeys::Routes,
-        collections::Routes,
-        documents::Routes,
-        lines::Routes,
-        identities::Routes,
-        backups::Routes,
-        policies::Routes,
-        trust::Routes,
-        audit::Routes,
         keys::Routes,
         machines::Routes,
         recovery::Routes,
         oidc::Routes,
     );
+    let content = (collections::Routes, documents::Routes, lines::Routes);
+    let people = (
+        identities::Routes,
+        identities::People,
+        identities::Own,
+        identities::Registering,
+        identities::Importing,
+        organizations::Routes,
+        memberships::Routes,
+        invitations::Routes,
+    );
+    let keeping = (policies::Routes, trust::Routes, audit::Routes, backups::Routes);
+    let apis = (proofs, content, people, keeping);
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")
 }
 

@@ -14,7 +14,7 @@ use crate::{
     },
     base::{
         clock::SharedClock,
-        config::{Config, Secret, TokenAlgorithm},
+        config::{Config, Secret, Switch, TokenAlgorithm},
         fault::Fault,
         files,
     },
@@ -25,14 +25,16 @@ use crate::{
         access::Access,
         audit::{self, Audit},
         backups::Backups,
-        identities::Identities,
+        identities::{Identities, Settings},
         instance::{self, Stamp},
+        invitations::Invitations,
         keyring::{Key, Keyring, Purpose},
         keys::Keys,
         limits::{self, Limiter},
         machines::Machines,
         mfa::{Mfa, Site},
         oidc::Oidc,
+        organizations::Organizations,
         policies::Policies,
         recovery::Recoveries,
         sessions::Sessions,
@@ -61,6 +63,18 @@ pub struct Opened {
     pub throttle: Arc<Throttle>,
     pub limiter: Arc<Limiter>,
     pub clock: SharedClock,
+}
+
+impl Opened {
+    pub fn organizations(&self) -> Organizations {
+        let (store, memberships) = (self.documents.clone(), self.identities.memberships().clone());
+        Organizations::new(store, self.clock.clone(), self.access.clone(), memberships)
+    }
+
+    pub fn invitations(&self) -> Invitations {
+        let (store, identities) = (self.documents.clone(), self.identities.clone());
+        Invitations::new(store, self.clock.clone(), self.access.clone(), identities)
+    }
 }
 
 /// Opens the instance of the configured data directory, whose lock it holds until it is closed.
@@ -137,8 +151,12 @@ pub fn assemble(
     });
     let throttle = Arc::new(Throttle::new(time()));
     let (people, rights, held) = (sessions.clone(), access.clone(), throttle.clone());
+    let settings = Settings {
+        registration: config.identity.registration == Switch::On,
+        calling_code: Some(config.identity.calling_code).filter(|code| *code > 0),
+    };
     let identities = Identities::new(store(), time(), people, held, trust.clone(), rights, audit.clone());
-    let identities = Arc::new(identities);
+    let identities = Arc::new(identities.with(settings));
     let port = config.server.https.port();
     let site = Site::new(&config.server.hostnames, port, &config.identity.origins)
         .map_err(|fault| Problem::new(Kind::Refused, fault))?;

@@ -156,6 +156,8 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         ),
         collections: Collections::new(store, senses.clock.clone(), opened.access.clone(), opened.policies.clone()),
         identities: opened.identities.clone(),
+        organizations: opened.organizations(),
+        invitations: opened.invitations(),
         sessions: opened.sessions.clone(),
         mfa: opened.mfa.clone(),
         keys: opened.keys.clone(),

@@ -40,6 +40,11 @@ impl Bench {
         let store = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), clock.clone());
         let documents: Arc<dyn Documents> = Arc::new(store.unwrap());
         instance::furnish(&*documents, clock.now()).await.unwrap();
+        Self::over(environment, clock, documents)
+    }
+
+    /// Over a store as somebody left it.
+    pub fn over(environment: Environment, clock: Arc<FixedClock>, documents: Arc<dyn Documents>) -> Self {
         let stamp = Stamp::new(environment, clock.now());
         let keyring = Keyring::generate((Zeroizing::default(), Vec::new()), clock.now());
         let store = || documents.clone();

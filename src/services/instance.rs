@@ -5,9 +5,11 @@ use super::{
     Result as ServiceResult,
     access::Caller,
     audit,
-    identities::IDENTITIES,
+    identities::{self, IDENTITIES},
+    invitations::INVITATIONS,
     keys::KEYS,
     machines::ASSERTIONS,
+    memberships::MEMBERSHIPS,
     mfa::FACTORS,
     oidc::LINKS,
     policies::{POLICIES, founding},
@@ -113,9 +115,12 @@ pub async fn furnish(documents: &dyn Documents, now: Timestamp) -> ServiceResult
             |definition: &RawDocumentBuf| definition.get_array("indexes").map(|indexes| indexes.to_owned()).ok();
         let held = documents.describe(name).await?;
         let new = held.is_none();
-        // One of an earlier release gets the indexes it lacks.
-        if held.is_some_and(|held| indexes(&held.definition) == indexes(&definition)) {
+        // One of an earlier release gets the indexes it lacks, and what they stand on.
+        if held.as_ref().is_some_and(|held| indexes(&held.definition) == indexes(&definition)) {
             continue;
+        }
+        if name == IDENTITIES && held.is_some() {
+            identities::furnish(documents, now).await?;
         }
         let (collection, id) = (COLLECTIONS.to_owned(), name.to_owned());
         let mut operations = vec![Operation { collection, id, expect: Expect::Any, change: Change::Put(definition) }];
@@ -133,8 +138,21 @@ fn own_collections() -> Vec<(&'static str, RawDocumentBuf)> {
     vec![
         (
             IDENTITIES,
-            rawdoc! { "indexes": [{ "keys": { "email": 1 }, "unique": true }, { "keys": { "tokensFrom": 1 } }] },
+            rawdoc! { "indexes": [
+                { "keys": { "handles": 1 }, "unique": true },
+                { "keys": { "tokensFrom": 1 } },
+                { "keys": { "kind": 1 } },
+            ] },
         ),
+        (
+            MEMBERSHIPS,
+            rawdoc! { "indexes": [
+                // Of those that go on, `ended` is absent: one for each person and organization.
+                { "keys": { "person": 1, "organization": 1, "ended": 1 }, "unique": true },
+                "organization,role",
+            ] },
+        ),
+        (INVITATIONS, rawdoc! { "indexes": [{ "keys": { "hash": 1 }, "unique": true }, "organization"] }),
         (SESSIONS, rawdoc! { "indexes": ["identity", "_updatedAt", "expires"] }),
         (REFRESHES, rawdoc! { "indexes": ["expires"] }),
         (POLICIES, rawdoc! { "indexes": [] }),

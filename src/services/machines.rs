@@ -90,7 +90,7 @@ impl Machines {
         let public = found.as_ref().and_then(|(key, _)| STANDARD.decode(key.public.as_ref()?).ok());
         let claims = self.check(assertion, public.as_deref().unwrap_or(&DECOY));
         let (Some((key, machine)), Some(_), Some(claims)) = (found, public, claims) else { return Err(REFUSED) };
-        if claims.iss != claims.sub || ![&machine.id, &machine.email].contains(&&claims.sub) {
+        if claims.iss != claims.sub || ![Some(&machine.id), machine.name.as_ref()].contains(&Some(&claims.sub)) {
             return Err(REFUSED);
         }
         self.check_times(&claims)?;

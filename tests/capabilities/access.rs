@@ -6,7 +6,7 @@ use poem::{Request, http::Method};
 use serde_json::{Value, json};
 
 /// What anyone may call. Adding here is a decision.
-const PUBLIC: [&str; 14] = [
+const PUBLIC: [&str; 16] = [
     "GET /api/v1/health",
     "GET /api/v1/meta",
     "POST /api/v1/auth/login",
@@ -21,6 +21,8 @@ const PUBLIC: [&str; 14] = [
     "POST /api/v1/auth/recover",
     "POST /api/v1/auth/recover/confirm",
     "POST /api/v1/auth/refresh",
+    "POST /api/v1/auth/register",
+    "POST /api/v1/invitations/accept",
 ];
 
 struct Operation {

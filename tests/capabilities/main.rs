@@ -9,12 +9,16 @@ mod documents;
 mod error;
 #[path = "../house/mod.rs"]
 mod house;
+mod identities;
+mod invitations;
 mod keys;
 mod limits;
 mod lines;
 mod machines;
+mod memberships;
 mod mfa;
 mod oidc;
+mod organizations;
 mod passkeys;
 mod policies;
 mod recovery;

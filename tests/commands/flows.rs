@@ -270,6 +270,39 @@ fn people_are_added_changed_and_disabled() {
 }
 
 #[test]
+fn organizations_have_members_and_accounts_come_by_the_line() {
+    both(|instance| {
+        instance.write("password", "une phrase de passe assez longue\n");
+        let named =
+            ["--phone", "+243 812 345 678", "--name", "Awa", "--locale", "fr-cd", "--password-file", "password"];
+        let added = instance.answer(&[&["user", "add", "awa@c.cd"], &named[..]].concat());
+        assert_eq!((&added["phone"], &added["locale"]), (&json!("+243812345678"), &json!("fr-CD")));
+        let made = instance.answer(&["organization", "add", "Mairie", "--owner", "awa@c.cd", "--legal-id", "rccm 1"]);
+        let organization = made["_id"].as_str().unwrap();
+        instance.failure(&["organization", "add", "x", "--owner", "nobody@c.cd"], 4);
+        let lines = [
+            json!({ "email": "b@c.cd", "memberships": [{ "organization": organization, "role": "STAFF" }] }),
+            json!({ "email": "awa@c.cd" }),
+        ];
+        instance.write("accounts", &lines.map(|line| format!("{line}\n")).concat());
+        instance.failure(&["user", "import", "accounts", "--errors", "refused"], 1);
+        let members = |arguments: &[&str]| instance.answer(&[&["membership", "list"], arguments].concat());
+        assert_eq!(members(&["--organization", organization]).as_array().unwrap().len(), 2);
+        let membership = members(&["--person", "b@c.cd"])[0]["_id"].as_str().unwrap().to_owned();
+        assert_eq!(instance.answer(&["membership", "end", &membership])["status"], "ended");
+        let again = instance.answer(&["membership", "add", "b@c.cd", organization, "--role", "ADMIN"]);
+        assert_eq!(again["role"], "ADMIN");
+        let shown = instance.answer(&["organization", "show", organization]);
+        assert_eq!((&shown["legalId"], shown["members"].as_array().unwrap().len()), (&json!("RCCM1"), 2));
+        instance.failure(&["user", "disable", "awa@c.cd"], 1);
+        assert_eq!(instance.answer(&["organization", "disable", organization])["status"], "disabled");
+        instance.failure(&["organization", "disable", added["_id"].as_str().unwrap()], 4);
+        instance.answer(&["user", "disable", "awa@c.cd"]);
+        assert_eq!(instance.answer(&["organization", "list"])[0]["status"], "disabled");
+    });
+}
+
+#[test]
 fn a_directory_in_use_is_unavailable() {
     let instance = Instance::new();
     instance.answer(&["collection", "create", "places"]);

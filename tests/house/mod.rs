@@ -19,19 +19,21 @@ use debrouille_appliance::{
     ports::documents::Documents as Store,
     services::{
         access::{Access, Caller, Role},
-        audit::{Audit, Settings},
+        audit::{self, Audit},
         backups::{Backups, Identity},
         collections::Collections,
         documents::{Documents, Limits as DocumentLimits},
         health::{Health, Phase},
-        identities::Identities,
+        identities::{Identities, Settings},
         instance::{self, Stamp},
+        invitations::Invitations,
         keyring::{Keyring, Purpose},
         keys::Keys,
         limits::{self, Limiter},
         machines::Machines,
         mfa::{Mfa, Site},
         oidc::{Oidc, Settings as Provider},
+        organizations::Organizations,
         policies::Policies,
         recovery::Recoveries,
         sessions::Sessions,
@@ -115,7 +117,7 @@ pub fn keys() -> (Stamp, Keyring) {
 
 /// The router over any store, with an administrator's token where the store can keep one.
 pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &Path, limits: Limits) -> State {
-    state_at(Arc::new(SystemClock), store, stamp, keyring, folder, limits)
+    state_at(Arc::new(SystemClock), store, stamp, keyring, folder, limits, Settings::default())
 }
 
 fn state_at(
@@ -125,20 +127,22 @@ fn state_at(
     keyring: &Keyring,
     folder: &Path,
     limits: Limits,
+    settings: Settings,
 ) -> State {
     let trust = Arc::new(Trust::new(store.clone(), clock.clone(), Rules::default()));
     let access = Arc::new(Access::new(stamp.environment, clock.clone(), trust.clone()));
     let policies = Arc::new(Policies::new(store.clone(), clock.clone(), stamp.environment, access.clone()));
     let keys = Arc::new(keyring.clone());
     let (kept, time, own) = (store.clone(), clock.clone(), stamp.clone());
-    let audit = Arc::new(Audit::new(kept, time, own, keys.clone(), Settings::default(), access.clone()));
+    let audit = Arc::new(Audit::new(kept, time, own, keys.clone(), audit::Settings::default(), access.clone()));
     let (kept, time) = (store.clone(), clock.clone());
     let sessions = Arc::new(Sessions::new(kept, time, stamp, keyring, trust.clone(), audit.clone()));
     let throttle = Arc::new(Throttle::new(clock.clone()));
     let (kept, time, people) = (store.clone(), clock.clone(), sessions.clone());
     let identities =
         Identities::new(kept, time, people, throttle.clone(), trust.clone(), access.clone(), audit.clone());
-    let identities = Arc::new(identities);
+    let identities = Arc::new(identities.with(settings));
+    let memberships = identities.memberships().clone();
     let site = Site::new(&["localhost".to_owned()], 443, &[]).unwrap();
     let (kept, time, who, open) = (store.clone(), clock.clone(), identities.clone(), sessions.clone());
     let mfa = Mfa::new(kept, time, stamp.environment, who, open, access.clone(), site);
@@ -159,6 +163,8 @@ fn state_at(
     health.enter(Phase::Serving);
     let (kept, time, rows) = (store.clone(), clock.clone(), DocumentLimits::default());
     State {
+        organizations: Organizations::new(store.clone(), clock.clone(), access.clone(), memberships),
+        invitations: Invitations::new(store.clone(), clock.clone(), access.clone(), identities.clone()),
         documents: Documents::new(kept, time, rows, access.clone(), audit.clone()),
         collections: Collections::new(store, clock.clone(), access.clone(), policies.clone()),
         identities,
@@ -199,7 +205,15 @@ impl House {
     }
 
     pub async fn with(limits: Limits) -> Self {
-        let mut house = Self::build(Environment::Development, Arc::new(SystemClock), limits, |_| ()).await;
+        let mut house =
+            Self::build(Environment::Development, Arc::new(SystemClock), limits, Settings::default(), |_| ()).await;
+        house.enter().await;
+        house
+    }
+
+    /// Where the operator decided otherwise.
+    pub async fn furnished(limits: Limits, settings: Settings) -> Self {
+        let mut house = Self::build(Environment::Development, Arc::new(SystemClock), limits, settings, |_| ()).await;
         house.enter().await;
         house
     }
@@ -208,11 +222,12 @@ impl House {
     pub async fn limited(clock: SharedClock, per_minute: u32, routes: &[&str]) -> Self {
         let routes: Vec<String> = routes.iter().map(|&route| route.to_owned()).collect();
         let settings = limits::Settings::new(per_minute, &routes).unwrap();
-        let mut house = Self::build(Environment::Development, clock.clone(), Limits::default(), |state| {
-            state.limiter = Arc::new(Limiter::new(clock, settings));
-            state.proxies = vec!["10.0.0.1/32".parse().unwrap()];
-        })
-        .await;
+        let mut house =
+            Self::build(Environment::Development, clock.clone(), Limits::default(), Settings::default(), |state| {
+                state.limiter = Arc::new(Limiter::new(clock, settings));
+                state.proxies = vec!["10.0.0.1/32".parse().unwrap()];
+            })
+            .await;
         house.enter().await;
         house
     }
@@ -220,7 +235,7 @@ impl House {
     /// Of this environment, its administrator not logged in, its time standing where it is put.
     pub async fn at(environment: Environment) -> (Self, Arc<FixedClock>) {
         let clock = Arc::new(FixedClock(1_800_000_000_000.into()));
-        (Self::build(environment, clock.clone(), Limits::default(), |_| ()).await, clock)
+        (Self::build(environment, clock.clone(), Limits::default(), Settings::default(), |_| ()).await, clock)
     }
 
     /// Logs the administrator in.
@@ -232,6 +247,7 @@ impl House {
         environment: Environment,
         clock: SharedClock,
         limits: Limits,
+        settings: Settings,
         change: impl FnOnce(&mut State),
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -249,7 +265,7 @@ impl House {
         instance::furnish(&*store, Timestamp(1)).await.unwrap();
         let backups = folder.path().join("backups");
         std::fs::create_dir(&backups).unwrap();
-        let mut state = state_at(clock, store, &stamp, &keyring, &backups, limits);
+        let mut state = state_at(clock, store, &stamp, &keyring, &backups, limits, settings);
         state.policies.load().await.unwrap();
         change(&mut state);
         let password = Zeroizing::new(PASSWORD.to_owned());
@@ -268,10 +284,22 @@ impl House {
 
     /// A request of the administrator, unless a header says whose; headers as `name: value`.
     pub async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
-        let mut request = Request::builder().method(method).uri_str(encode(path));
-        request = request.header("accept-language", "en");
-        if !headers.iter().any(|(name, _)| *name == "authorization") {
-            request = request.header("authorization", format!("Bearer {}", self.token));
+        let own = (!headers.iter().any(|(name, _)| *name == "authorization")).then_some(self.token.as_str());
+        self.ask_as(own, method, path, headers, body).await
+    }
+
+    /// A request under another token, or without any.
+    pub async fn ask_as(
+        &self,
+        token: Option<&str>,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri_str(encode(path)).header("accept-language", "en");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
         }
         for (name, value) in headers {
             request = request.header(*name, *value);

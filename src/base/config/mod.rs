@@ -178,6 +178,10 @@ pub enum LogOutput {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
+    /// Whether people may make accounts of their own.
+    pub registration: Switch,
+    /// Of the country whose telephone numbers are written without one; 0: of none.
+    pub calling_code: u16,
     /// Of the applications elsewhere that may ask for a passkey of this instance.
     pub origins: Vec<String>,
     /// Shared with clients that cannot check EdDSA; signs only where `token_algorithm` says so.
@@ -215,6 +219,13 @@ pub struct Oidc {
     pub redirect: Option<String>,
     /// Whoever the provider vouches for gets an account.
     pub create_accounts: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    Off,
+    On,
 }
 
 /// Words that must never be printed.

@@ -99,6 +99,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("log.dir", Kind::Path, "", &[]),
     setting("log.keep_files", Kind::Integer(1, 365), "14", &[]),
     setting("identity.origins", Kind::List, "", &[]),
+    setting("identity.registration", Kind::Choice(&["off", "on"]), "off", &[]),
+    setting("identity.calling_code", Kind::Integer(0, 999), "0", &[]),
     setting("identity.jwt_secret", Kind::Secret(32), "", &["JWT_SECRET"]),
     setting("identity.token_algorithm", Kind::Choice(&["EdDSA", "HS256"]), "EdDSA", &[]),
     setting("identity.recovery_url", Kind::Text, "", &[]),

@@ -28,7 +28,14 @@ const SHOWN: u64 = 10;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    collection: String,
+    pub collection: String,
+    #[command(flatten)]
+    pub lines: Lines,
+}
+
+/// What every import of lines is told.
+#[derive(clap::Args)]
+pub struct Lines {
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
     #[arg(long)]
@@ -40,17 +47,36 @@ pub struct Arguments {
 }
 
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let collection = segment(&arguments.collection);
+    let target = Target {
+        path: format!("/collections/{collection}/import"),
+        must_be: Some(format!("/collections/{collection}")),
+    };
+    carry(context, &target, &arguments).await
+}
+
+/// Where lines go.
+pub struct Target {
+    pub path: String,
+    /// What must answer before a line is sent.
+    pub must_be: Option<String>,
+}
+
+/// Sends every line of the source, under the name of a collection of its own.
+pub async fn carry(context: &Context, target: &Target, arguments: &Arguments) -> Result<(), Failure> {
     let config = context.config(Vec::new())?;
-    let source = Source::open(&arguments)?;
+    let source = Source::open(arguments)?;
     let mark_path =
         source.path.as_ref().map(|path| resume::path(&config.instance.data_dir, &arguments.collection, path));
-    let mut report = Report::open(context, &arguments)?;
+    let mut report = Report::open(context, arguments)?;
     let mut client = Client::open(context, config).await?;
     // Absent, the collection is never made silently: the server's own words say how to make it.
-    client.get(&format!("/collections/{}", segment(&arguments.collection))).await?;
+    if let Some(path) = &target.must_be {
+        client.get(path).await?;
+    }
     let mut chunks = Chunks::new(source.reader);
     let mut mark = Mark::default();
-    if arguments.resume
+    if arguments.lines.resume
         && let Some(found) = mark_path.as_deref().map(resume::read).transpose()?.flatten()
     {
         chunks.skip(&found)?;
@@ -59,8 +85,8 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     }
     let mut progress = Progress::of_bytes(context, source.bytes);
     progress.at(mark.bytes);
-    let mut path = format!("/collections/{}/import", segment(&arguments.collection));
-    if arguments.upsert {
+    let mut path = target.path.clone();
+    if arguments.lines.upsert {
         path.push_str("?upsert=true");
     }
     while let Some(chunk) = chunks.next()? {
@@ -76,7 +102,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     drop(progress);
     report.close()?;
     client.close().await?;
-    summary(context, &arguments, &mark)
+    summary(context, arguments, &mark)
 }
 
 fn summary(context: &Context, arguments: &Arguments, mark: &Mark) -> Result<(), Failure> {
@@ -108,9 +134,9 @@ struct Source {
 
 impl Source {
     fn open(arguments: &Arguments) -> Result<Self, Failure> {
-        let path = &arguments.file;
+        let path = &arguments.lines.file;
         if path == Path::new("-") {
-            if arguments.resume {
+            if arguments.lines.resume {
                 return Err(Failure::new(Code::Usage, Fault::new("cli.import.resume_stdin")));
             }
             return Ok(Self { reader: Box::new(std::io::stdin()), path: None, bytes: None });
@@ -154,11 +180,12 @@ struct Report<'a> {
 
 impl<'a> Report<'a> {
     fn open(context: &'a Context, arguments: &Arguments) -> Result<Self, Failure> {
-        let file = match &arguments.errors {
+        let file = match &arguments.lines.errors {
             None => None,
             Some(path) => {
                 // A resumed import adds to the report of the one it continues.
-                let file = files::private(path, arguments.resume).map_err(|error| unwritable(path.display(), error))?;
+                let file =
+                    files::private(path, arguments.lines.resume).map_err(|error| unwritable(path.display(), error))?;
                 Some((path.clone(), BufWriter::new(file)))
             }
         };

@@ -13,13 +13,12 @@ pub use scope::Scope;
 use std::fmt;
 
 /// The parts of the appliance a policy may open.
-pub const MODULES: [&str; 11] = [
+pub const MODULES: [&str; 10] = [
     "access",
     "audit",
     "backups",
     "collections",
     "identities",
-    "invitations",
     "memberships",
     "organizations",
     "policies",

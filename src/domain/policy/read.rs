@@ -237,13 +237,6 @@ pub fn first() -> Vec<(&'static str, RawDocumentBuf)> {
                 "where": { "organization": own() },
             },
         ),
-        (
-            "invitation-leaders",
-            rawdoc! {
-                "module": "invitations", "action": ["VIEW", "CREATE", "DELETE"], "roles": ["OWNER", "ADMIN"],
-                "where": { "organization": own() },
-            },
-        ),
     ]
 }
 

@@ -66,7 +66,13 @@ impl Routes {
 pub fn is_long(request: &Request) -> bool {
     let path = request.uri().path().strip_prefix("/api/v1/").unwrap_or_default();
     let parts: Vec<_> = path.split('/').collect();
-    matches!(*parts, ["admin", "backups", ..] | ["audit", "export"] | ["collections", _, "import" | "export"])
+    matches!(
+        *parts,
+        ["admin", "backups", ..]
+            | ["admin", "identities", "import"]
+            | ["audit", "export"]
+            | ["collections", _, "import" | "export"]
+    )
 }
 
 /// `/a/{b}/{c}` as poem-openapi registers it: `/a/:param0/:param1`.
@@ -89,9 +95,14 @@ mod tests {
     #[test]
     fn only_streams_and_backups_are_long() {
         let long = |path: &str| is_long(&Request::builder().uri_str(format!("/api/v1/{path}")).finish());
-        for path in
-            ["admin/backups", "admin/backups/verify", "collections/c/import", "collections/c/export", "audit/export"]
-        {
+        for path in [
+            "admin/backups",
+            "admin/backups/verify",
+            "collections/c/import",
+            "collections/c/export",
+            "admin/identities/import",
+            "audit/export",
+        ] {
             assert!(long(path), "{path}");
         }
         for path in ["collections/c/documents/import", "collections/export", "admin/identities", ""] {

@@ -5,6 +5,7 @@ mod batch;
 mod cursor;
 mod export;
 mod import;
+mod listing;
 mod read;
 mod rules;
 mod search;
@@ -13,6 +14,7 @@ mod write;
 pub use batch::{Item, MOST_OPERATIONS};
 pub use export::Lines;
 pub use import::{Import, LineFault, Progress};
+pub(super) use listing::Listing;
 pub use search::{Found, Search, page_size};
 pub use write::{Attempt, Match, RECEIPT_SECONDS, Written};
 

@@ -1,7 +1,7 @@
 //! Passwords: argon2id (RFC 9106), as dear as this machine can pay, its work bounded to the cores, so that logins cannot
 //! starve the server.
 
-use super::known::is_common;
+use super::{foreign, known::is_common};
 use crate::{
     base::{clock::Stopwatch, fault::Fault, process, random},
     services::{Error, Result},
@@ -184,6 +184,9 @@ fn settle(most: u64) -> std::result::Result<Settled, argon2::password_hash::Erro
 
 /// Compares with what is kept, whatever kind of hash that is: argon2 in all its kinds so far.
 fn is_kept(password: &[u8], kept: &str) -> Result<bool> {
+    if foreign::is_bcrypt(kept) {
+        return Ok(foreign::verify_bcrypt(password, kept));
+    }
     let parsed = PasswordHash::new(kept).map_err(internal)?;
     Ok(engine(FLOOR).verify_password(password, &parsed).is_ok())
 }

@@ -1,6 +1,7 @@
 //! Identities as the proofs other than a password need them: machines, and changes that go with a proof's own.
 
 use super::*;
+use crate::base::random;
 
 /// Letters of a machine's name, at most.
 const LONGEST_NAME: usize = 63;
@@ -14,10 +15,11 @@ impl Identities {
         if !first || !rest || name.len() > LONGEST_NAME {
             return Err(Error::Invalid(Fault::new("machines.name").at("name").with("limit", LONGEST_NAME)));
         }
-        let machine = self.without_password(Kind::Machine, name.to_owned(), roles);
-        let document = bson::serialize_to_raw_document_buf(&machine).map_err(|error| Error::Internal(error.into()))?;
-        match self.commit(caller, &machine.id, Expect::Absent, Change::Put(document), None).await {
-            Ok(_) => Ok(machine),
+        let mut machine = Identity::blank(random::id(self.clock.now()), Kind::Machine);
+        (machine.name, machine.roles) = (Some(name.to_owned()), roles);
+        machine.handles = machine.handles();
+        match self.keep(caller, &machine).await {
+            Ok(()) => Ok(machine),
             Err(Error::Conflict(_)) => {
                 Err(Error::Conflict(Fault::new("machines.name_taken").at("name").with("name", name)))
             }
@@ -27,14 +29,22 @@ impl Identities {
 
     /// Adds a person an outside authority vouches for: without a password, without a role.
     pub(in crate::services) async fn add_vouched(&self, caller: &Caller, email: &str) -> Result<Identity> {
-        let person = self.without_password(Kind::Person, normalise(email)?, Vec::new());
-        let document = bson::serialize_to_raw_document_buf(&person).map_err(|error| Error::Internal(error.into()))?;
-        match self.commit(caller, &person.id, Expect::Absent, Change::Put(document), None).await {
-            Ok(_) => Ok(person),
+        let mut person = Identity::blank(random::id(self.clock.now()), Kind::Person);
+        let email = contact::email(email).map_err(Error::Invalid)?;
+        (person.email, person.email_verified) = (Some(email.clone()), true);
+        person.handles = person.handles();
+        match self.keep(caller, &person).await {
+            Ok(()) => Ok(person),
             // Somebody was first.
-            Err(Error::Conflict(_)) => self.known(&person.email).await?.ok_or(Error::Unauthorized),
+            Err(Error::Conflict(_)) => self.known(&email).await?.ok_or(Error::Unauthorized),
             Err(other) => Err(other),
         }
+    }
+
+    async fn keep(&self, caller: &Caller, identity: &Identity) -> Result<()> {
+        let (time, origin, operations) = (self.clock.now(), caller.origin(), vec![put(identity)]);
+        self.documents.commit(Batch { time, origin, operations, check: None, receipt: None }).await?;
+        Ok(())
     }
 
     /// Whether there is a password to lose: who gets in by a provider alone has none.
@@ -44,12 +54,8 @@ impl Identities {
 
     /// Checks a password by the rules of this identity and answers what to keep of it.
     pub(in crate::services) async fn hash(&self, identity: &Identity, password: Zeroizing<String>) -> Result<String> {
-        self.passwords.hash(password, identity.roles.contains(&Role::Admin), &identity.email).await
-    }
-
-    fn without_password(&self, kind: Kind, email: String, roles: Vec<Role>) -> Identity {
-        let (id, tokens_from) = (random::id(self.clock.now()), Timestamp::default());
-        Identity { id, kind, email, roles, status: Status::Active, password: None, tokens_from }
+        let (administrator, email) = (identity.roles.contains(&Role::Admin), identity.email.as_deref());
+        self.passwords.hash(password, administrator, email.unwrap_or_default()).await
     }
 
     /// Sets fields together with other writes, all or nothing, and in the same write the moment from which tokens

@@ -54,7 +54,7 @@ pub fn check(asked: Restriction) -> Result<Restriction> {
 /// A machine's Ed25519 public key: PEM (`openssl pkey -pubout`), or its 32 bytes in base64.
 pub fn public(given: &str, owner: &Identity) -> Result<String> {
     if owner.kind != Kind::Machine {
-        return Err(Error::Invalid(Fault::new("keys.not_a_machine").at("publicKey").with("who", &owner.email)));
+        return Err(Error::Invalid(Fault::new("keys.not_a_machine").at("publicKey").with("who", owner.label())));
     }
     let body: String = given.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
     let bytes = STANDARD.decode(body).unwrap_or_default();

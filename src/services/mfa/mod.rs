@@ -260,7 +260,7 @@ impl Mfa {
     }
 
     fn shown(&self, secret: &[u8], identity: &Identity) -> Secret {
-        let uri = totp::uri(secret, self.site.name(), &identity.email);
+        let uri = totp::uri(secret, self.site.name(), identity.label());
         Secret { secret: Zeroizing::new(totp::base32(secret)), uri }
     }
 

@@ -103,7 +103,7 @@ impl Mfa {
         let known = factors.passkeys.iter().map(|kept| Ok(kept.credential()?.cred_id().clone()));
         let known = known.collect::<Result<Vec<_>>>()?;
         let handle = Uuid::try_parse(&identity.id).map_err(|error| Error::Internal(Box::new(error)))?;
-        let begun = webauthn.start_passkey_registration(handle, &identity.email, &identity.email, Some(known));
+        let begun = webauthn.start_passkey_registration(handle, identity.label(), identity.label(), Some(known));
         let (asked, state) = begun.map_err(|error| Error::Internal(Box::new(error)))?;
         let mut options = json(&asked.public_key)?;
         // Only one the authenticator finds by itself opens a session without naming the account.

@@ -16,6 +16,7 @@ use crate::{
         fault::Fault,
         random,
     },
+    domain::contact,
     ports::{
         self,
         documents::{Batch, Change, Conflict, Documents, Expect, Operation},
@@ -135,13 +136,15 @@ impl Oidc {
             return identities::read(&identity);
         }
         let email = claims.email.as_deref().filter(|_| claims.email_verified == Some(true));
-        let email = identities::normalise(email.ok_or(Error::Unauthorized)?).map_err(|_| Error::Unauthorized)?;
+        let email = contact::email(email.ok_or(Error::Unauthorized)?).map_err(|_| Error::Unauthorized)?;
         let identity = match self.identities.known(&email).await? {
             Some(identity) => identity,
             None if provider.creates_accounts() => self.identities.add_vouched(caller, &email).await?,
             None => return Err(Error::Unauthorized),
         };
-        if identity.kind != Kind::Person || identity.status != Status::Active {
+        // An address that whoever registered it never proved is not theirs: they would share the account.
+        let sound = identity.kind == Kind::Person && identity.status == Status::Active && identity.email_verified;
+        if !sound {
             return Err(Error::Unauthorized);
         }
         let document = rawdoc! { "identity": &*identity.id, "issuer": provider.issuer(), "subject": &*claims.sub };

@@ -287,7 +287,7 @@ impl Policies {
             }
             (None, _) => return Err(Error::Invalid(Fault::new("policies.identity").at("identity"))),
         };
-        let identity = identities::named(&*self.documents, &id).await?;
+        let identity = identities::named(&*self.documents, &id, None).await?;
         // Who is disabled gives no proof, and has no rights.
         let active = identity.status == Status::Active;
         let roles = if active { identity.roles } else { Vec::new() };

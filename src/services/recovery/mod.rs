@@ -13,7 +13,7 @@ use crate::{
         messages::{Language, render, text},
         random,
     },
-    domain::{document::revision, filter::Filter, sort::Sort, update::Update},
+    domain::{contact, document::revision, filter::Filter, sort::Sort, update::Update},
     ports::{
         self,
         documents::{Batch, Change, Documents, Expect, Operation, Query},
@@ -99,7 +99,7 @@ impl Recoveries {
     /// Takes note that somebody lost the password of an account. Whether there is one is looked at later, by
     /// [`Self::deliver`]: here every address costs and answers the same.
     pub async fn ask(&self, caller: &Caller, email: &str) -> Result<()> {
-        let Ok(email) = super::identities::normalise(email) else { return Ok(()) };
+        let Ok(email) = contact::email(email) else { return Ok(()) };
         if self.mailer.is_none() {
             tracing::warn!("a recovery was asked for and no mail server is configured: see mail.server");
             return Ok(());
@@ -161,7 +161,7 @@ impl Recoveries {
         self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
         let identity = self.identities.require(who).await?;
         if identity.kind != Kind::Person {
-            return Err(Error::Invalid(Fault::new("recovery.not_a_person").with("who", identity.email)));
+            return Err(Error::Invalid(Fault::new("recovery.not_a_person").with("who", identity.label())));
         }
         let (token, expires) = self.open(caller, &identity).await?;
         Ok(Handed { link: self.link(&token), token, expires, identity })
@@ -186,11 +186,11 @@ impl Recoveries {
         // Made anew at each attempt: the token itself is kept nowhere, not even until the letter has left.
         let (token, _) = self.open(&Caller::system(), &identity).await?;
         let link = self.link(&token);
-        let words = Fault::new("recovery.text").with("email", &identity.email).with("link", &*link);
+        let words = Fault::new("recovery.text").with("email", identity.label()).with("link", &*link);
         // Nobody knows the reader's language.
         let text = format!("{}\n— — —\n\n{}", render(Language::French, &words), render(Language::English, &words));
         let subject = [Language::French, Language::English].map(|language| self::text(language, "recovery.subject"));
-        Ok(Some(Letter { to: identity.email, subject: subject.join(" / "), text }))
+        Ok(Some(Letter { to: asked.email.clone(), subject: subject.join(" / "), text }))
     }
 
     async fn settle(&self, document: &RawDocument, asked: Asked, done: ports::Result<()>) -> Result<()> {

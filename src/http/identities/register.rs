@@ -1,0 +1,53 @@
+//! The route by which people add themselves, where the operator lets them.
+
+use crate::{
+    http::{body::Sent, conditions, envelope::Answer, exchange::Public, spec::Tag},
+    services::{Result, access::Subject, identities::New},
+};
+use poem::Request;
+use poem_openapi::{Object, OpenApi};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+pub struct Routes;
+
+#[derive(Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+#[oai(rename = "Registration")]
+struct Registered {
+    /// This or a telephone number
+    email: Option<String>,
+    phone: Option<String>,
+    password: String,
+    name: Option<String>,
+    /// A language tag: `fr`, `en-GB`
+    locale: Option<String>,
+}
+
+#[derive(Serialize, Object)]
+struct Accepted {
+    accepted: bool,
+}
+
+#[OpenApi(prefix_path = "/api/v1/auth", tag = "Tag::Authentication")]
+impl Routes {
+    /// Make an account of one's own
+    ///
+    /// Closed unless the operator opens it. The answer is the same whether or not the account was there.
+    #[oai(path = "/register", method = "post", operation_id = "register")]
+    async fn register(
+        &self,
+        public: Public,
+        sent: Sent<Registered>,
+        request: &Request,
+    ) -> Result<Answer<Accepted, 202>> {
+        let exchange = public.0;
+        exchange.state.identities.registers()?;
+        conditions::no_attempt(request)?;
+        let Registered { email, phone, password, name, locale } = sent.read()?;
+        let password = Some(Zeroizing::new(password));
+        let new = New { email, phone, name, locale, password, roles: Vec::new() };
+        exchange.state.identities.register(&exchange.caller(Subject::Anonymous), new).await?;
+        Answer::value(&exchange, &Accepted { accepted: true })
+    }
+}

@@ -1,0 +1,67 @@
+//! A write held to its caller's scope, on the state before and the one after, inside the store's transaction.
+
+use super::Error;
+use crate::{
+    base::fault::Fault,
+    domain::filter::Filter,
+    ports::{self, documents::Check},
+};
+use bson::RawDocument;
+use std::sync::Arc;
+
+const HIDDEN: &str = "documents.missing";
+const OUTSIDE: &str = "documents.outside";
+
+/// The scope of each operation of a batch; `None`: the appliance's own part of it.
+pub(super) struct Scopes(pub Vec<Option<Arc<Filter>>>);
+
+impl Check for Scopes {
+    fn judge(
+        &self,
+        operation: usize,
+        before: Option<&RawDocument>,
+        after: Option<&RawDocument>,
+    ) -> std::result::Result<(), Fault> {
+        let Some(scope) = self.0.get(operation) else { return Err(Fault::new(OUTSIDE)) };
+        let within = |state: Option<&RawDocument>| {
+            scope.as_ref().is_none_or(|scope| state.is_none_or(|document| scope.matches(document)))
+        };
+        match (within(before), within(after)) {
+            (true, true) => Ok(()),
+            (false, _) => Err(Fault::new(HIDDEN)),
+            (true, false) => Err(Fault::new(OUTSIDE)),
+        }
+    }
+}
+
+/// A store's refusal in the services' words; `missing`: what is told of something hidden or absent.
+pub(super) fn refusal(error: ports::Error, missing: impl FnOnce() -> Error) -> Error {
+    match error {
+        ports::Error::Rejected(fault) if fault.key == HIDDEN => missing(),
+        ports::Error::Conflict(ports::documents::Conflict::Missing { .. }) => missing(),
+        ports::Error::Rejected(fault) if fault.key == OUTSIDE => Error::Forbidden,
+        other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{RawDocumentBuf, rawdoc};
+
+    #[test]
+    fn both_states_are_within_the_scope() {
+        let scopes = Scopes(vec![Some(Arc::new(Filter::parse(&rawdoc! { "team": "a" }).unwrap())), None]);
+        let (ours, theirs) = (rawdoc! { "team": "a" }, rawdoc! { "team": "b" });
+        let judge = |operation, before: Option<&RawDocumentBuf>, after: Option<&RawDocumentBuf>| {
+            let judged = scopes.judge(operation, before.map(|state| &**state), after.map(|state| &**state));
+            judged.map_err(|fault| fault.key)
+        };
+        assert_eq!(judge(0, None, Some(&ours)), Ok(()));
+        assert_eq!(judge(0, Some(&ours), Some(&theirs)), Err(OUTSIDE));
+        assert_eq!(judge(0, Some(&theirs), Some(&ours)), Err(HIDDEN));
+        assert_eq!(judge(0, Some(&theirs), None), Err(HIDDEN));
+        assert_eq!(judge(1, Some(&theirs), Some(&theirs)), Ok(()));
+        assert_eq!(judge(2, None, Some(&ours)), Err(OUTSIDE), "an operation nobody judged");
+    }
+}

@@ -1,0 +1,309 @@
+//! People: added, listed, changed, registered, imported; by an administrator, and by nobody else yet.
+
+use crate::house::{Answer, EMAIL, House, PASSWORD};
+use debrouille_appliance::{http::Limits, services::identities::Settings};
+use poem::{Request, http::Method};
+use serde_json::{Value, json};
+
+const PEOPLE: &str = "/api/v1/identities";
+const ADMIN: &str = "/api/v1/admin/identities";
+const REGISTER: &str = "/api/v1/auth/register";
+
+impl House {
+    /// Open to all who want an account, in a country with a calling code.
+    pub async fn open_to_all() -> Self {
+        Self::furnished(Limits::default(), Settings { registration: true, calling_code: Some(243) }).await
+    }
+
+    /// A person with the tests' password, and their token.
+    pub async fn person(&self, email: &str) -> (String, String) {
+        let person = json!({ "email": email, "password": PASSWORD });
+        let id = self.post(PEOPLE, person).await.ok(201).data()["_id"].as_str().unwrap().to_owned();
+        (id, self.token_of(email).await)
+    }
+
+    pub async fn token_of(&self, who: &str) -> String {
+        self.login(who, PASSWORD).await.ok(200).data()["accessToken"].as_str().unwrap().to_owned()
+    }
+
+    /// A request under a token, or without any.
+    pub async fn under(&self, token: Option<&str>, method: Method, path: &str, data: Option<Value>) -> Answer {
+        self.ask_as(token, method, path, &[], data.map(|data| json!({ "data": data }))).await
+    }
+
+    async fn import(&self, query: &str, lines: &[Value]) -> Value {
+        let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let request = Request::builder().method(Method::POST).uri_str(format!("{ADMIN}/import{query}"));
+        let request = request.header("authorization", format!("Bearer {}", self.token));
+        self.call(request.content_type("application/x-ndjson").body(body)).await.ok(200).data()
+    }
+}
+
+#[tokio::test]
+async fn a_person_is_added_read_changed_and_found() {
+    let house = House::open_to_all().await;
+    let given = json!({ "email": " Awa@Exämple.ORG", "phone": "081 234 56 78", "name": " Awa  Ilunga", "locale": "fr_cd",
+        "password": PASSWORD });
+    let added = house.post(PEOPLE, given).await.ok(201);
+    let person = added.data();
+    assert_eq!(added.header("etag"), "\"1\"");
+    let expected =
+        json!(["awa@xn--exmple-cua.org", false, "+243812345678", "Awa Ilunga", "fr-CD", "PERSON", "active", []]);
+    let fields = ["email", "emailVerified", "phone", "name", "locale", "kind", "status", "roles"];
+    assert_eq!(Value::from_iter(fields.map(|field| person[field].clone())), expected);
+    for hidden in ["password", "handles", "tokensFrom"] {
+        assert!(person.get(hidden).is_none(), "{hidden} is shown");
+    }
+    let path = format!("{PEOPLE}/{}", person["_id"].as_str().unwrap());
+    let changed = house.patch(&path, json!({ "name": "Awa I.", "phone": null })).await.ok(200).data();
+    assert_eq!((&changed["name"], changed.get("phone")), (&json!("Awa I."), None));
+    house.ask(Method::PATCH, &path, &[("if-match", "\"1\"")], Some(json!({ "data": { "name": "x" } }))).await.ok(412);
+    assert_eq!(house.get(&path).await.ok(200).data(), changed);
+    // By the address as people write it, and no more by the number given up.
+    house.login("AWA@exämple.org", PASSWORD).await.ok(200);
+    house.login("+243812345678", PASSWORD).await.refused(401, "AUTH_UNAUTHORIZED", "http.unauthorized");
+    house.get(&format!("{PEOPLE}/nobody")).await.refused(404, "RESOURCE_NOT_FOUND", "identities.unknown");
+}
+
+#[tokio::test]
+async fn nobody_exists_twice_and_those_without_an_address_do_not_collide() {
+    let house = House::open_to_all().await;
+    let add = |person: Value| house.post(PEOPLE, person);
+    add(json!({ "email": "a@example.org", "phone": "0811111111" })).await.ok(201);
+    add(json!({ "email": "A@EXAMPLE.org." })).await.refused(409, "CONFLICT", "identities.email_taken");
+    add(json!({ "phone": "+243 811 111 111" })).await.refused(409, "CONFLICT", "identities.phone_taken");
+    let other = add(json!({ "phone": "0822222222" })).await.ok(201).data();
+    let third = add(json!({ "phone": "0833333333" })).await.ok(201).data();
+    add(json!({ "name": "nobody" })).await.refused(422, "VALIDATION_ERROR", "identities.unreachable");
+    let path = |person: &Value| format!("{PEOPLE}/{}", person["_id"].as_str().unwrap());
+    let taken = house.patch(&path(&other), json!({ "phone": "0833333333" })).await;
+    taken.refused(409, "CONFLICT", "identities.phone_taken");
+    // What was given up is free, at once.
+    house.patch(&path(&third), json!({ "phone": "0844444444" })).await.ok(200);
+    house.patch(&path(&other), json!({ "phone": "0833333333" })).await.ok(200);
+    let none = house.patch(&path(&other), json!({ "phone": null })).await;
+    none.refused(422, "VALIDATION_ERROR", "identities.unreachable");
+}
+
+#[tokio::test]
+async fn roles_status_and_ownership_are_not_for_bodies_to_write() {
+    let house = House::open_to_all().await;
+    let (id, token) = house.person("p@example.org").await;
+    let base = json!({ "email": "x@example.org", "password": PASSWORD });
+    let smuggled = [
+        ("roles", json!(["admin"])),
+        ("status", json!("active")),
+        ("_owner", json!("x")),
+        ("kind", json!("PERSON")),
+        ("emailVerified", json!(true)),
+        ("handles", json!([])),
+        ("tokensFrom", json!(0)),
+        ("_id", json!("x")),
+    ];
+    for (field, value) in smuggled {
+        let mut body = base.clone();
+        body[field] = value.clone();
+        house.post(PEOPLE, body.clone()).await.refused(422, "VALIDATION_ERROR", "http.data");
+        house.under(None, Method::POST, REGISTER, Some(body)).await.refused(422, "VALIDATION_ERROR", "http.data");
+        let change = json!({ field: value });
+        house.patch(&format!("{PEOPLE}/{id}"), change.clone()).await.refused(
+            422,
+            "VALIDATION_ERROR",
+            "identities.field",
+        );
+        house.patch("/api/v1/me", change).await.refused(422, "VALIDATION_ERROR", "identities.field");
+    }
+    // Not by an administrator's own route either, but for who manages identities.
+    let put = |path: String, data| house.under(Some(&token), Method::PUT, Box::leak(path.into_boxed_str()), Some(data));
+    put(format!("{ADMIN}/{id}/roles"), json!({ "roles": ["admin"] })).await.refused(
+        403,
+        "AUTH_FORBIDDEN",
+        "http.forbidden",
+    );
+    house.put(&format!("{ADMIN}/{id}/roles"), json!({ "roles": ["auditor"] })).await.ok(200);
+    house.put(&format!("{ADMIN}/{EMAIL}/roles"), json!({ "roles": [] })).await.refused(
+        409,
+        "CONFLICT",
+        "identities.last_administrator",
+    );
+}
+
+#[tokio::test]
+async fn lists_are_paged_filtered_and_show_nothing_to_the_curious() {
+    let house = House::open().await;
+    for n in 0..5 {
+        house.post(PEOPLE, json!({ "email": format!("p{n}@example.org"), "name": format!("P{n}") })).await.ok(201);
+    }
+    house.post("/api/v1/organizations", json!({ "name": "O" })).await.ok(201);
+    let mut seen = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = house.get(&format!("{PEOPLE}?sort=-email&limit=2&total=true{cursor}")).await.ok(200).json();
+        assert_eq!(page["meta"]["page"]["total"], 6, "organizations are no people");
+        seen.extend(page["data"].as_array().unwrap().iter().map(|row| row["email"].as_str().unwrap().to_owned()));
+        match page["meta"]["page"]["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ["p4@example.org", "p3@example.org", "p2@example.org", "p1@example.org", "p0@example.org", EMAIL]);
+    let found = house.get(&format!(r#"{PEOPLE}?filter={{"name":"P3"}}"#)).await.ok(200).data();
+    assert_eq!(found[0]["email"], "p3@example.org");
+    for curious in [r#"{"password":{"$regex":"^.argon2"}}"#, r#"{"$or":[{"tokensFrom":{"$gt":0}}]}"#] {
+        let answer = house.get(&format!("{PEOPLE}?filter={curious}")).await;
+        answer.refused(422, "VALIDATION_ERROR", "search.hidden");
+    }
+    house.get(&format!("{PEOPLE}?sort=password")).await.refused(422, "VALIDATION_ERROR", "search.hidden");
+}
+
+#[tokio::test]
+async fn without_a_policy_that_says_so_only_an_administrator_reads_and_writes_people() {
+    let house = House::open().await;
+    let (id, token) = house.person("p@example.org").await;
+    let path = format!("{PEOPLE}/{id}");
+    let calls = [
+        (Method::GET, PEOPLE, None),
+        (Method::GET, path.as_str(), None),
+        (Method::GET, "/api/v1/me", None),
+        (Method::POST, PEOPLE, Some(json!({ "email": "x@example.org" }))),
+        (Method::PATCH, &path, Some(json!({ "name": "x" }))),
+        (Method::PATCH, "/api/v1/me", Some(json!({ "name": "x" }))),
+        (Method::GET, ADMIN, None),
+    ];
+    for (method, path, data) in calls {
+        let answer = house.under(Some(&token), method.clone(), path, data).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "AUTH_FORBIDDEN"), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn one_changes_oneself_and_the_ways_in_with_the_password() {
+    let house = House::open().await;
+    let me = house.get("/api/v1/me").await.ok(200).data();
+    assert_eq!((&me["email"], &me["roles"], &me["memberships"]), (&json!(EMAIL), &json!(["admin"]), &json!([])));
+    let changed = house.patch("/api/v1/me", json!({ "name": "Admin", "locale": "en" })).await.ok(200).data();
+    assert_eq!((&changed["name"], &changed["locale"]), (&json!("Admin"), &json!("en")));
+    for (field, value) in [("email", "other@example.org"), ("phone", "+243812345678")] {
+        for password in [None, Some("not this one, no")] {
+            let mut change = json!({ field: value });
+            if let Some(password) = password {
+                change["password"] = password.into();
+            }
+            let answer = house.patch("/api/v1/me", change).await;
+            answer.refused(403, "AUTH_FORBIDDEN", "identities.password_wanted");
+        }
+        house.patch("/api/v1/me", json!({ field: value, "password": PASSWORD })).await.ok(200);
+    }
+    house.login("other@example.org", PASSWORD).await.ok(200);
+    house.login(EMAIL, PASSWORD).await.refused(401, "AUTH_UNAUTHORIZED", "http.unauthorized");
+}
+
+#[tokio::test]
+async fn registration_is_closed_unless_opened() {
+    let house = House::open().await;
+    let person = json!({ "email": "x@example.org", "password": PASSWORD });
+    let answer = house.under(None, Method::POST, REGISTER, Some(person)).await;
+    answer.refused(403, "AUTH_FORBIDDEN", "identities.registration_off");
+    house.login("x@example.org", PASSWORD).await.refused(401, "AUTH_UNAUTHORIZED", "http.unauthorized");
+}
+
+#[tokio::test]
+async fn a_registration_tells_nothing_and_proves_nothing() {
+    let house = House::open_to_all().await;
+    let register = |person| house.under(None, Method::POST, REGISTER, Some(person));
+    let fresh = register(json!({ "email": "new@example.org", "password": PASSWORD, "name": "New" })).await.ok(202);
+    let taken = register(json!({ "email": EMAIL, "password": "une toute autre phrase" })).await.ok(202);
+    assert_eq!(fresh.data(), taken.data());
+    house.login(EMAIL, PASSWORD).await.ok(200);
+    let found = house.get(&format!(r#"{PEOPLE}?filter={{"email":"new@example.org"}}"#)).await.data();
+    assert_eq!((&found[0]["emailVerified"], &found[0]["roles"]), (&json!(false), &json!([])));
+    house.login("new@example.org", PASSWORD).await.ok(200);
+    register(json!({ "phone": "0812345678", "password": PASSWORD })).await.ok(202);
+    house.login("+243812345678", PASSWORD).await.ok(200);
+    let short = register(json!({ "email": "s@example.org", "password": "short" })).await;
+    short.refused(422, "VALIDATION_ERROR", "identities.password_length");
+    register(json!({ "email": "nothing", "password": PASSWORD })).await.refused(
+        422,
+        "VALIDATION_ERROR",
+        "identities.email",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_fifty_registrations_of_one_address_at_once_one_wins() {
+    let house = House::open_to_all().await;
+    let tries = (0..50).map(|n| {
+        let spelling = if n % 2 == 0 { "One@Example.org" } else { " one@example.ORG " };
+        let person = json!({ "email": spelling, "password": format!("the passphrase of try {n:02}") });
+        house.under(None, Method::POST, REGISTER, Some(person))
+    });
+    for answer in futures_util::future::join_all(tries).await {
+        answer.ok(202);
+    }
+    let found = house.get(&format!(r#"{PEOPLE}?filter={{"email":"one@example.org"}}"#)).await.data();
+    assert_eq!(found.as_array().unwrap().len(), 1);
+    let mut entered = 0;
+    for n in 0..50 {
+        let answer = house.login("one@example.org", &format!("the passphrase of try {n:02}")).await;
+        entered += usize::from(answer.status == 200);
+    }
+    assert_eq!(entered, 1, "of fifty passwords");
+}
+
+#[tokio::test]
+async fn accounts_are_imported_with_their_hashes_which_a_login_replaces() {
+    let house = House::open_to_all().await;
+    let organization = house.post("/api/v1/organizations", json!({ "name": "O" })).await.ok(201).data();
+    let organization = organization["_id"].as_str().unwrap();
+    // Of "correct horse", as libcrypt hashes it.
+    let bcrypt = "$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e";
+    let lines = [
+        json!({ "email": "B@example.org", "name": "B", "passwordHash": bcrypt, "emailVerified": true,
+            "memberships": [{ "organization": organization, "role": "STAFF" }] }),
+        json!({ "email": "b@EXAMPLE.org" }),
+        json!({ "email": "c@example.org", "passwordHash": "plain" }),
+        json!({ "email": "d@example.org", "isAdmin": true }),
+        json!({ "email": "e@example.org", "memberships": [{ "organization": "nowhere", "role": "STAFF" }] }),
+        json!({ "phone": "0811111111", "roles": ["auditor"] }),
+        json!({ "email": EMAIL }),
+        json!({ "email": "f@example.org", "passwordHash": bcrypt.replace("$04$", "$15$") }),
+    ];
+    let report = house.import("", &lines).await;
+    let count = |report: &Value| ["created", "updated", "failed"].map(|name| report[name].as_u64().unwrap());
+    assert_eq!((count(&report), &report["done"]), ([2, 0, 6], &json!(true)), "{report}");
+    let mut errors: Vec<_> = report["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| (error["line"].as_u64().unwrap(), error["details"]["rule"].as_str().unwrap().to_owned()))
+        .collect();
+    errors.sort();
+    let expected = [
+        (2, "identities.email_taken"),
+        (3, "identities.hash"),
+        (4, "http.data"),
+        (5, "memberships.not_active"),
+        (7, "identities.email_taken"),
+        (8, "identities.hash_cost"),
+    ];
+    assert_eq!(errors, expected.map(|(line, rule)| (line, rule.to_owned())));
+    let found = house.get(&format!(r#"{PEOPLE}?filter={{"email":"b@example.org"}}"#)).await.data();
+    let (id, rev) = (found[0]["_id"].as_str().unwrap().to_owned(), found[0]["_rev"].as_i64().unwrap());
+    assert_eq!(found[0]["emailVerified"], true);
+    house.login("b@example.org", "wrong horse").await.refused(401, "AUTH_UNAUTHORIZED", "http.unauthorized");
+    for _ in 0..2 {
+        house.login("b@example.org", "correct horse").await.ok(200);
+    }
+    let after = house.get(&format!("{PEOPLE}/{id}")).await.data();
+    assert_eq!(after["_rev"], rev + 1, "hashed anew once, at the first login");
+    // The same lines again change nothing without being asked to.
+    assert_eq!(count(&house.import("", &lines[..1]).await), [0, 0, 1]);
+    let again = json!({ "email": "b@example.org", "name": "Bee", "passwordHash": bcrypt, "roles": ["admin"] });
+    assert_eq!(count(&house.import("?upsert=true", &[again]).await), [0, 1, 0]);
+    let after = house.get(&format!("{PEOPLE}/{id}")).await.data();
+    assert_eq!((&after["name"], &after["roles"]), (&json!("Bee"), &json!([])));
+    let (_, token) = house.person("p@example.org").await;
+    let request = Request::builder().method(Method::POST).uri_str(format!("{ADMIN}/import"));
+    let request = request.header("authorization", format!("Bearer {token}")).content_type("application/x-ndjson");
+    house.call(request.body("{}\n")).await.refused(403, "AUTH_FORBIDDEN", "http.forbidden");
+}
