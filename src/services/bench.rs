@@ -1,4 +1,5 @@
 //! For unit tests: the services that the others stand on, over a store in memory and a clock that stands still.
+#![cfg(test)]
 
 use super::{
     access::Access,
@@ -6,6 +7,7 @@ use super::{
     identities::Identities,
     instance::{self, Stamp},
     keyring::Keyring,
+    policies::Policies,
     sessions::Sessions,
     throttle::Throttle,
     trust::Trust,
@@ -45,6 +47,7 @@ impl Bench {
         let store = || documents.clone();
         let trust = Arc::new(Trust::new(store(), clock.clone(), Rules::default()));
         let access = Arc::new(Access::new(environment, clock.clone(), trust.clone()));
+        Policies::new(store(), clock.clone(), environment, access.clone()).load().await.unwrap();
         let (keys, settings) = (Arc::new(keyring.clone()), Settings::default());
         let audit = Audit::new(store(), clock.clone(), stamp.clone(), keys, settings, access.clone());
         let audit = Arc::new(audit);
