@@ -197,8 +197,8 @@ impl Identities {
 
     /// One person, by id or email.
     pub async fn describe(&self, caller: &Caller, who: &str) -> Result<Identity> {
-        self.access.decide(caller, Action::View, Resource::Module("identities"))?;
-        self.require(who).await
+        let grant = self.access.decide(caller, Action::View, Resource::Module("identities"))?;
+        self.within(&grant, who).await
     }
 
     /// Sets another password and ends every session.
@@ -306,8 +306,8 @@ impl Identities {
 
     /// The open sessions of a person.
     pub async fn sessions(&self, caller: &Caller, who: &str) -> Result<Vec<Session>> {
-        self.access.decide(caller, Action::View, Resource::Module("identities"))?;
-        self.sessions.live(&self.require(who).await?.id).await
+        let grant = self.access.decide(caller, Action::View, Resource::Module("identities"))?;
+        self.sessions.live(&self.within(&grant, who).await?.id).await
     }
 
     /// Ends one session of a person; `None`: all of them.

@@ -1,6 +1,7 @@
 //! Identities as the proofs other than a password need them: machines, and changes that go with a proof's own.
 
 use super::*;
+use crate::services::access::Grant;
 
 /// Letters of a machine's name, at most.
 const LONGEST_NAME: usize = 63;
@@ -34,6 +35,16 @@ impl Identities {
             // Somebody was first.
             Err(Error::Conflict(_)) => self.known(&person.email).await?.ok_or(Error::Unauthorized),
             Err(other) => Err(other),
+        }
+    }
+
+    /// Whom a grant covers; who is out of its sight is as good as nobody.
+    pub(in crate::services) async fn within(&self, grant: &Grant, who: &str) -> Result<Identity> {
+        let identity = self.require(who).await?;
+        let found = self.documents.get(IDENTITIES, &identity.id).await?;
+        match found.filter(|found| grant.scope.matches(found)) {
+            Some(found) => read(&found),
+            None => Err(Error::NotFound(Fault::new("identities.unknown").with("who", who))),
         }
     }
 
