@@ -16,7 +16,7 @@ use debrouille_appliance::{
     },
     domain::trust::Rules,
     http::{self, Limits, State},
-    ports::documents::Documents as Store,
+    ports::{documents::Documents as Store, mail::Mailer, objects::Objects},
     services::{
         access::{Access, Caller, Role},
         audit::{self, Audit},
@@ -145,20 +145,22 @@ fn state_at(
     let memberships = identities.memberships().clone();
     let site = Site::new(&["localhost".to_owned()], 443, &[]).unwrap();
     let (kept, time, who, open) = (store.clone(), clock.clone(), identities.clone(), sessions.clone());
-    let mfa = Mfa::new(kept, time, stamp.environment, who, open, access.clone(), site);
+    let mfa = Mfa::new(kept, time, who, open, access.clone(), audit.clone(), site);
     let recipients = [(); 2].map(|()| Identity::generate(Vec::new()).recipient().clone());
-    let target = Arc::new(Folder::open(folder).unwrap());
-    let (kept, time, own, recipients) = (store.clone(), clock.clone(), stamp.clone(), recipients.to_vec());
-    let backups = Backups::new(kept, target, own, keys, recipients, time, access.clone(), audit.clone());
-    let (held, time) = (store.clone(), clock.clone());
-    let api_keys = Arc::new(Keys::new(held, time, access.clone(), sessions.clone(), identities.clone()));
-    let machines = Machines::new(store.clone(), clock.clone(), sessions.clone(), api_keys.clone(), stamp);
+    let target: Arc<dyn Objects> = Arc::new(Folder::open(folder).unwrap());
+    let (kept, time, own, to) = (store.clone(), clock.clone(), stamp.clone(), (target, recipients.to_vec()));
+    let backups = Backups::new(kept, to, own, keys, time, access.clone(), audit.clone());
+    let (held, time, open, who) = (store.clone(), clock.clone(), sessions.clone(), identities.clone());
+    let api_keys = Arc::new(Keys::new(held, time, access.clone(), open, who, audit.clone()));
+    let (held, time, open) = (store.clone(), clock.clone(), sessions.clone());
+    let machines = Machines::new(held, time, open, api_keys.clone(), audit.clone(), stamp);
     let sender = mail::sender("Appliance <noreply@example.org>").unwrap();
     let mailer = mail::folder::Folder::new(folder.with_file_name("mail"), sender, clock.clone());
     let (held, time, page) = (store.clone(), clock.clone(), "https://example.org/recover".to_owned());
-    let recoveries = Recoveries::new(held, time, access.clone(), identities.clone(), Some(Arc::new(mailer)), page);
+    let (who, mailer) = (identities.clone(), Some(Arc::new(mailer) as Arc<dyn Mailer>));
+    let recoveries = Recoveries::new(held, time, access.clone(), who, audit.clone(), mailer, page);
     let (held, time, web) = (store.clone(), clock.clone(), Https::new(rustls::RootCertStore::empty()).unwrap());
-    let oidc = Oidc::new(held, time, identities.clone(), Arc::new(web), provider());
+    let oidc = Oidc::new(held, time, identities.clone(), audit.clone(), Arc::new(web), provider());
     let health = Arc::new(Health::default());
     health.enter(Phase::Serving);
     let (kept, time, rows) = (store.clone(), clock.clone(), DocumentLimits::default());

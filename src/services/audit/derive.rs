@@ -11,13 +11,16 @@ use crate::{
     services::{
         Result,
         identities::IDENTITIES,
+        machines::ASSERTIONS,
+        recovery::{OUTBOX, RECOVERIES},
         sessions::{REFRESHES, SESSIONS},
         trust::TRUST,
     },
 };
 
 /// Collections whose changes tell nothing of their own: what matters of them comes as an event.
-const SILENT: [&str; 7] = [SESSIONS, REFRESHES, RECEIPTS, ENTRIES, TILES, CHECKPOINTS, TRUST];
+const SILENT: [&str; 10] =
+    [SESSIONS, REFRESHES, RECEIPTS, ENTRIES, TILES, CHECKPOINTS, TRUST, ASSERTIONS, OUTBOX, RECOVERIES];
 
 /// `None`: nothing.
 pub fn entry(record: &Record, pseudonyms: &Pseudonyms) -> Result<Option<Entry>> {

@@ -32,16 +32,17 @@ pub struct Backups {
 }
 
 impl Backups {
+    /// `to`: where backups go, and who can open them.
     pub fn new(
         documents: Arc<dyn Documents>,
-        target: Arc<dyn Objects>,
+        to: (Arc<dyn Objects>, Vec<Recipient>),
         stamp: Stamp,
         keyring: Arc<Keyring>,
-        recipients: Vec<Recipient>,
         clock: SharedClock,
         access: Arc<Access>,
         audit: Arc<Audit>,
     ) -> Self {
+        let (target, recipients) = to;
         Self { documents, target, stamp, keyring, recipients, clock, access, audit, running: Arc::default() }
     }
 

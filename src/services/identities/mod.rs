@@ -267,14 +267,14 @@ impl Identities {
 
     /// One identity, by id, address or number.
     pub async fn describe(&self, caller: &Caller, who: &str) -> Result<Identity> {
-        self.access.decide(caller, Action::View, MODULE)?;
-        self.require(who).await
+        let grant = self.access.decide(caller, Action::View, MODULE)?;
+        self.within(&grant, who).await
     }
 
     /// The open sessions of a person.
     pub async fn sessions(&self, caller: &Caller, who: &str) -> Result<Vec<Session>> {
-        self.access.decide(caller, Action::View, MODULE)?;
-        self.sessions.live(&self.require(who).await?.id).await
+        let grant = self.access.decide(caller, Action::View, MODULE)?;
+        self.sessions.live(&self.within(&grant, who).await?.id).await
     }
 
     /// Ends one session of a person; `None`: all of them.
