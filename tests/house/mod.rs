@@ -350,6 +350,13 @@ impl House {
         self.call(request.body(json!({ "data": data }).to_string())).await
     }
 
+    /// Takes away policies the instance started with.
+    pub async fn without(&self, policies: &[&str]) {
+        for policy in policies {
+            self.delete(&format!("/api/v1/policies/{policy}")).await.ok(200);
+        }
+    }
+
     /// A collection, and its documents' path.
     pub async fn collection(&self, definition: Value) -> String {
         let name = definition["name"].as_str().unwrap().to_owned();
