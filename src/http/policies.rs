@@ -105,7 +105,8 @@ impl Routes {
     #[oai(path = "/policies/test", method = "post", operation_id = "testPolicies")]
     async fn test(&self, by: By, sent: Sent<Question>) -> Result<Answer<Free>> {
         let asked = Asked::read(sent.data()?)?;
-        let explained = by.exchange.state.policies.test(&by.caller, &asked).await?;
+        let state = &by.exchange.state;
+        let explained = state.policies.test(&by.caller, &asked, state.identities.memberships()).await?;
         Answer::document(&by.exchange, &told(&explained, by.exchange.language))
     }
 
@@ -113,7 +114,8 @@ impl Routes {
     #[oai(path = "/access/explain", method = "post", operation_id = "explainAccess")]
     async fn explain(&self, by: By, sent: Sent<Question>) -> Result<Answer<Free>> {
         let asked = Asked::read(sent.data()?)?;
-        let explained = by.exchange.state.policies.explain(&by.caller, &asked).await?;
+        let state = &by.exchange.state;
+        let explained = state.policies.explain(&by.caller, &asked, state.identities.memberships()).await?;
         Answer::document(&by.exchange, &told(&explained, by.exchange.language))
     }
 }

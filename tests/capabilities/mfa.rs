@@ -60,6 +60,17 @@ async fn enrolled(house: &House, clock: &FixedClock) -> (String, String, Vec<Str
     (token, secret, codes)
 }
 
+/// The token of an administrator of another environment, who enrolled there.
+pub async fn administrator(environment: Environment) -> String {
+    let (house, clock) = House::at(environment).await;
+    let owed = owed(&house).await;
+    let begun = house.anyone(&format!("{MFA}/enrol/start"), json!({ "challenge": owed["challenge"] })).await;
+    let code = code(&word(&begun.ok(200).data()["secret"]), &clock);
+    let sent = json!({ "challenge": owed["challenge"], "code": code });
+    let granted = house.anyone(&format!("{MFA}/enrol/confirm"), sent).await.ok(200).data();
+    granted.pointer("/accessToken").or(granted.pointer("/tokens/accessToken")).map(word).unwrap()
+}
+
 #[tokio::test]
 async fn an_administrator_in_production_sets_up_a_second_factor_first() {
     for environment in [Environment::Staging, Environment::Production] {

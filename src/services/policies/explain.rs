@@ -10,11 +10,13 @@ use crate::{
     },
     services::{
         Error, Result,
-        access::{Action, Caller, MemberRole, Resource, Role, Subject},
+        access::{Action, Caller, MemberRole, Resource, Restriction, Role, Subject},
         identities::{self, Status},
+        memberships::Memberships,
     },
 };
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
+use std::sync::Arc;
 
 /// A request to be judged: `{identity? | as?: {roles, memberships, trust}, action, collection | module, id? |
 /// document?, before?, policies?, without?}`.
@@ -44,6 +46,8 @@ struct Supposed {
     roles: Vec<Role>,
     memberships: Vec<Membership>,
     trust: Option<u8>,
+    /// Of the caller's own proof.
+    restriction: Option<Arc<Restriction>>,
 }
 
 /// The decision, and every policy's say in it.
@@ -174,7 +178,7 @@ fn membership(held: RawBsonRef<'_>) -> Option<Membership> {
 
 impl Policies {
     /// What is decided of a request as things stand. Of others than oneself it is for who may ask.
-    pub async fn explain(&self, caller: &Caller, asked: &Asked) -> Result<Explained> {
+    pub async fn explain(&self, caller: &Caller, asked: &Asked, memberships: &Memberships) -> Result<Explained> {
         if !asked.policies.is_empty() || !asked.without.is_empty() {
             return Err(Error::Invalid(Fault::new("policies.unknown_field").at("policies")));
         }
@@ -184,11 +188,12 @@ impl Policies {
             self.access.decide(caller, Action::View, Resource::Module("access"))?;
         }
         let stored = self.stored(caller, asked, own).await?;
-        self.judge(caller, asked, &self.access.policies(), stored.as_deref()).await
+        let who = self.who(caller, asked, memberships).await?;
+        self.judge(who, asked, &self.access.policies(), stored.as_deref())
     }
 
     /// What would be decided under policies not yet kept, of a request and a document that need not exist.
-    pub async fn test(&self, caller: &Caller, asked: &Asked) -> Result<Explained> {
+    pub async fn test(&self, caller: &Caller, asked: &Asked, memberships: &Memberships) -> Result<Explained> {
         self.access.decide(caller, Action::View, Resource::Module("policies"))?;
         self.access.decide(caller, Action::View, Resource::Module("access"))?;
         let mut policies = Vec::new();
@@ -204,7 +209,8 @@ impl Policies {
         }
         policies.extend(asked.policies.iter().cloned());
         let stored = self.stored(caller, asked, false).await?;
-        self.judge(caller, asked, &PolicySet::new(policies), stored.as_deref()).await
+        let who = self.who(caller, asked, memberships).await?;
+        self.judge(who, asked, &PolicySet::new(policies), stored.as_deref())
     }
 
     /// The stored document asked about. To who asks about itself, what it may not see is not there.
@@ -222,20 +228,19 @@ impl Policies {
         Ok(Some(found))
     }
 
-    async fn judge(
+    fn judge(
         &self,
-        caller: &Caller,
+        who: Supposed,
         asked: &Asked,
         policies: &PolicySet,
         stored: Option<&RawDocument>,
     ) -> Result<Explained> {
         let (action, resource) = (asked.action()?, asked.resource()?);
-        let who = self.who(caller, asked).await?;
         let facts = Facts {
             identity: &who.id,
             roles: &who.roles,
             memberships: &who.memberships,
-            restriction: None,
+            restriction: who.restriction.as_deref(),
             trust: who.trust.unwrap_or_else(|| self.access.trust(&who.id)),
             environment: self.environment,
             now: self.clock.now(),
@@ -254,6 +259,9 @@ impl Policies {
         for policy in policies.about(resource) {
             let verdict = judge(policy, &facts, action);
             let reason = match &verdict {
+                _ if facts.restriction.is_some_and(|narrow| !narrow.allows(action, resource)) => {
+                    Some(Fault::new("policies.says_key"))
+                }
                 Verdict::Passes(reason) => Some(told(*reason)),
                 Verdict::Allows(clause) if states.iter().any(|state| !clause.scope.matches(state)) => {
                     Some(Fault::new("policies.says_where"))
@@ -275,15 +283,17 @@ impl Policies {
     }
 
     /// An identity as it is known, or as it is supposed.
-    async fn who(&self, caller: &Caller, asked: &Asked) -> Result<Supposed> {
+    async fn who(&self, caller: &Caller, asked: &Asked, memberships: &Memberships) -> Result<Supposed> {
         if let Some(supposed) = &asked.subject {
             return Ok(supposed.clone());
         }
         let id = match (&asked.identity, &caller.subject) {
-            (Some(id), _) => id.clone(),
-            (None, Subject::Identity(proven)) => {
-                let (roles, memberships) = (proven.roles.clone(), proven.memberships.to_vec());
-                return Ok(Supposed { id: proven.id.clone(), roles, memberships, trust: None });
+            (Some(id), Subject::Identity(proven)) if *id != proven.id => id.clone(),
+            (Some(id), Subject::Local { .. } | Subject::System | Subject::Anonymous) => id.clone(),
+            (_, Subject::Identity(proven)) => {
+                let (roles, held) = (proven.roles.clone(), proven.memberships.to_vec());
+                let restriction = proven.restriction.clone();
+                return Ok(Supposed { id: proven.id.clone(), roles, memberships: held, trust: None, restriction });
             }
             (None, _) => return Err(Error::Invalid(Fault::new("policies.identity").at("identity"))),
         };
@@ -291,7 +301,8 @@ impl Policies {
         // Who is disabled gives no proof, and has no rights.
         let active = identity.status == Status::Active;
         let roles = if active { identity.roles } else { Vec::new() };
-        Ok(Supposed { id: identity.id, roles, memberships: Vec::new(), trust: None })
+        let held = memberships.memberships_of(&identity.id).await?.to_vec();
+        Ok(Supposed { id: identity.id, roles, memberships: held, trust: None, restriction: None })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Every operation of the reference, called without proof and with a foreign one: refused, but for a short list.
 
+mod matrix;
+
 use crate::house::{EMAIL, House, PASSWORD};
 use debrouille_appliance::http;
 use poem::{Request, http::Method};
