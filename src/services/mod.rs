@@ -12,6 +12,7 @@ pub mod instance;
 pub mod journal;
 pub mod keyring;
 pub mod policies;
+pub mod sealing;
 pub mod sessions;
 
 pub use error::{Error, Result};

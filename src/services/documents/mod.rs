@@ -13,10 +13,11 @@ mod write;
 pub use batch::{Item, MOST_OPERATIONS};
 pub use export::Lines;
 pub use import::{Import, LineFault, Progress};
+pub(super) use read::all;
 pub use search::{Found, Search, page_size};
 pub use write::{Attempt, Match, RECEIPT_SECONDS, Written};
 
-use super::{Result, access::Access};
+use super::{Result, access::Access, sealing::Seals};
 use crate::{base::clock::SharedClock, domain::limits, ports::documents as port};
 use rules::{Rules, RulesCache};
 use std::sync::Arc;
@@ -41,12 +42,19 @@ pub struct Documents {
     clock: SharedClock,
     limits: Limits,
     access: Arc<Access>,
+    seals: Arc<Seals>,
     rules: Arc<RulesCache>,
 }
 
 impl Documents {
-    pub fn new(store: Arc<dyn port::Documents>, clock: SharedClock, limits: Limits, access: Arc<Access>) -> Self {
-        Self { store, clock, limits, access, rules: Arc::default() }
+    pub fn new(
+        store: Arc<dyn port::Documents>,
+        clock: SharedClock,
+        limits: Limits,
+        access: Arc<Access>,
+        seals: Arc<Seals>,
+    ) -> Self {
+        Self { store, clock, limits, access, seals, rules: Arc::default() }
     }
 
     async fn rules(&self, collection: &str) -> Result<Arc<Rules>> {
