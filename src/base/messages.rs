@@ -72,7 +72,9 @@ const FILES: &[&str] = &[
     include_str!("messages/query.toml"),
     include_str!("messages/schema.toml"),
     include_str!("messages/sealed.toml"),
+    include_str!("messages/sealing.toml"),
     include_str!("messages/server.toml"),
+    include_str!("messages/subjects.toml"),
     include_str!("messages/telemetry.toml"),
     include_str!("messages/update.toml"),
 ];

@@ -63,7 +63,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
 
 /// Writes beside the file, then puts it in place: whoever finds the file finds all of it, and only its owner reads it.
 /// Nobody can have laid a link under a name that is drawn.
-async fn to_file(response: Response<Incoming>, path: &Path, progress: &mut Progress) -> Result<u64, Failure> {
+pub async fn to_file(response: Response<Incoming>, path: &Path, progress: &mut Progress) -> Result<u64, Failure> {
     let failed = |error: std::io::Error| unwritable(path.display(), error);
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.partial", hex::encode(random::array::<8>())));
@@ -89,7 +89,10 @@ async fn to_file(response: Response<Incoming>, path: &Path, progress: &mut Progr
     poured.map(|()| lines.0)
 }
 
-async fn pour(response: Response<Incoming>, mut sink: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
+pub async fn pour(
+    response: Response<Incoming>,
+    mut sink: impl FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {
         // A stream cut short is an error of the connection: an incomplete export is never reported as done.

@@ -19,6 +19,7 @@ mod policy;
 mod query;
 mod restore;
 mod serve;
+mod subject;
 mod tls;
 mod usage;
 mod user;
@@ -78,6 +79,8 @@ enum Command {
     Backup(backup::Command),
     Restore(restore::Arguments),
     #[command(subcommand)]
+    Subject(subject::Command),
+    #[command(subcommand)]
     Tls(tls::Command),
     Openapi,
     Completions(completions::Arguments),
@@ -136,6 +139,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Access(command) => access::run(context, command).await,
         Command::Backup(command) => backup::run(context, command).await,
         Command::Restore(arguments) => restore::run(context, arguments).await,
+        Command::Subject(command) => subject::run(context, command).await,
         Command::Tls(command) => tls::run(context, command),
         Command::Openapi => openapi::run(context),
         Command::Completions(arguments) => completions::run(context, arguments),

@@ -14,7 +14,7 @@ use crate::{
     services::{
         Error, Result,
         access::Caller,
-        documents::{Import, Lines, Progress, Search},
+        documents::{Import, Progress, Search},
     },
 };
 use bytes::Bytes;
@@ -107,7 +107,7 @@ impl Routes {
     }
 }
 
-fn ndjson(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Response {
+pub fn ndjson(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Response {
     Response::builder().content_type(NDJSON).body(Body::from_bytes_stream(chunks))
 }
 
@@ -117,7 +117,10 @@ fn received(receiver: mpsc::Receiver<io::Result<Bytes>>) -> impl Stream<Item = i
 
 /// Reads the snapshot on a blocking thread, no faster than the reader takes it; given up when the reader stands still,
 /// for a snapshot pins pages. An error cuts the stream, so that a part is never taken for the whole.
-fn download(exchange: &Arc<Exchange>, lines: Lines) -> impl Stream<Item = io::Result<Bytes>> + use<> {
+pub fn download<L>(exchange: &Arc<Exchange>, lines: L) -> impl Stream<Item = io::Result<Bytes>> + use<L>
+where
+    L: Iterator<Item = Result<Vec<u8>>> + Send + 'static,
+{
     let (sender, receiver) = mpsc::channel(QUEUED);
     let exchange = exchange.clone();
     let runtime = Handle::current();
@@ -313,7 +316,7 @@ fn lines_of(ty: &'static str) -> MetaMediaType {
 struct Reported(Response);
 
 /// A stream of documents.
-struct Exported(Response);
+pub struct Exported(pub Response);
 
 impl IntoResponse for Reported {
     fn into_response(self) -> Response {

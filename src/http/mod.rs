@@ -22,6 +22,7 @@ mod proof;
 pub mod redirect;
 pub mod serve;
 mod spec;
+mod subjects;
 
 pub use body::Room;
 pub use spec::openapi;
@@ -30,7 +31,7 @@ use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
         backups::Backups, collections::Collections, documents::Documents, health::Health, identities::Identities,
-        policies::Policies, sessions::Sessions,
+        policies::Policies, sessions::Sessions, subjects::Subjects,
     },
 };
 use poem::{Endpoint, Response};
@@ -45,6 +46,7 @@ pub struct State {
     pub sessions: Arc<Sessions>,
     pub backups: Arc<Backups>,
     pub policies: Arc<Policies>,
+    pub subjects: Arc<Subjects>,
     pub health: Arc<Health>,
     pub clock: SharedClock,
     pub environment: Environment,

@@ -1,6 +1,6 @@
 //! The API's own description: every operation, as OpenAPI.
 
-use super::{auth, backups, collections, documents, identities, lines, meta, policies};
+use super::{auth, backups, collections, documents, identities, lines, meta, policies, subjects};
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 
@@ -13,6 +13,7 @@ type Apis = (
     identities::Routes,
     backups::Routes,
     policies::Routes,
+    subjects::Routes,
 );
 pub type Service = OpenApiService<Apis, ()>;
 
@@ -42,6 +43,7 @@ pub fn service() -> Service {
         identities::Routes,
         backups::Routes,
         policies::Routes,
+        subjects::Routes,
     );
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")
 }

@@ -8,6 +8,7 @@ pub mod health;
 pub mod journal;
 pub mod scrub;
 pub mod sessions;
+pub mod subjects;
 
 pub use scheduler::Scheduler;
 

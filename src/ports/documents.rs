@@ -75,11 +75,7 @@ pub trait Check: Send + Sync {
     }
 
     /// A stored state as the change meets it and as it is judged; `None`: as it is stored.
-    fn open(
-        &self,
-        _operation: usize,
-        _stored: &RawDocument,
-    ) -> std::result::Result<Option<RawDocumentBuf>, Fault> {
+    fn open(&self, _operation: usize, _stored: &RawDocument) -> std::result::Result<Option<RawDocumentBuf>, Fault> {
         Ok(None)
     }
 

@@ -10,7 +10,10 @@ use crate::{
     },
     http::{peer::LocalPeer, serve::App},
     ports::documents::Documents,
-    services::health::{Health, Phase},
+    services::{
+        health::{Health, Phase},
+        sealing::Seals,
+    },
 };
 use std::sync::Arc;
 use tokio::io::DuplexStream;
@@ -20,6 +23,7 @@ const PIPE_BYTES: usize = 256 * 1024;
 pub struct Offline {
     app: App,
     documents: Arc<dyn Documents>,
+    seals: Arc<Seals>,
     stopper: Stopper,
 }
 
@@ -31,7 +35,7 @@ pub async fn offline(config: Config) -> Result<Offline, Problem> {
     let opened = open::open(&config, senses.clock.clone()).await?;
     let stopper = Stopper::default();
     let app = serve::app(&config, &opened, &senses, &stopper);
-    Ok(Offline { app, documents: opened.documents, stopper })
+    Ok(Offline { app, documents: opened.documents, seals: opened.seals, stopper })
 }
 
 impl Offline {
@@ -46,6 +50,7 @@ impl Offline {
     /// Finishes what is under way and closes the store.
     pub async fn close(self) -> Result<(), Problem> {
         self.stopper.drain(std::time::Duration::MAX).await;
-        Ok(self.documents.close().await?)
+        self.documents.close().await?;
+        Ok(self.seals.close().await?)
     }
 }

@@ -10,6 +10,7 @@ use crate::{
             self, Embedded, Options, Place,
             sealed::{DataKeys, KEY},
         },
+        keys::local::LocalRootKey,
         objects::folder::Folder,
     },
     base::{clock::SharedClock, config::Config, fault::Fault, files},
@@ -22,20 +23,29 @@ use crate::{
         instance::{self, Stamp},
         keyring::{Key, Keyring, Purpose},
         policies::Policies,
+        sealing::Seals,
         sessions::Sessions,
+        subjects::{Periods, Subjects},
     },
 };
 use std::{path::PathBuf, sync::Arc};
+
+/// Beneath the backups' target: those of the subjects' keys.
+pub const SUBJECTS_FOLDER: &str = "subjects";
+/// Bytes of its pages kept in memory: keys in use are held beside it.
+const SUBJECTS_CACHE: usize = 4 << 20;
 
 pub struct Opened {
     pub stamp: Stamp,
     pub keyring: Arc<Keyring>,
     pub documents: Arc<dyn Documents>,
+    pub seals: Arc<Seals>,
     pub sessions: Arc<Sessions>,
     pub identities: Arc<Identities>,
     pub backups: Arc<Backups>,
     pub access: Arc<Access>,
     pub policies: Arc<Policies>,
+    pub subjects: Arc<Subjects>,
     pub clock: SharedClock,
 }
 
@@ -44,7 +54,7 @@ pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem
     let data = &config.instance.data_dir;
     let stamp = Stamp::read(data, config.instance.environment)?;
     let root = keys::open(config)?;
-    let keyring = Keyring::open(data, &stamp, &root).await?;
+    let mut keyring = Keyring::open(data, &stamp, &root).await?;
     let path = database(config);
     // A lost database is never replaced by an empty one.
     if !path.exists() {
@@ -52,10 +62,12 @@ pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem
         return Err(Problem::new(Kind::Integrity, fault));
     }
     let store = store(config, &stamp, &keyring, &clock).await?;
-    let opened = assemble(config, stamp, keyring, store, clock)?;
+    let subjects = subjects(config, &stamp, &mut keyring, &root, &clock).await?;
+    let opened = assemble(config, stamp, keyring, (store, subjects), clock).await?;
     instance::furnish(&*opened.documents, opened.clock.now()).await?;
     opened.policies.load().await?;
     opened.sessions.recall().await?;
+    opened.subjects.resume().await?;
     Ok(opened)
 }
 
@@ -66,7 +78,7 @@ pub async fn inspect(config: &Config, stamp: &Stamp, keyring: &Keyring) -> Optio
         let fault = Fault::new("instance.database_lost").at(path.display().to_string());
         return Some(Err(Problem::new(Kind::Integrity, fault)));
     }
-    let place = place(config, stamp, keyring);
+    let place = place(config, stamp, keyring, Purpose::Data);
     let read = tokio::task::spawn_blocking(move || embedded::inspect(place)).await;
     match read {
         Ok(Err(ports::Error::Rejected(fault))) if fault.key == "sealed.locked" => None,
@@ -81,25 +93,67 @@ pub async fn store(
     stamp: &Stamp,
     keyring: &Keyring,
     clock: &SharedClock,
-) -> Result<Arc<Embedded>, Problem> {
-    let (place, options, clock) = (place(config, stamp, keyring), options(config), clock.clone());
+) -> Result<Arc<dyn Documents>, Problem> {
+    opened(place(config, stamp, keyring, Purpose::Data), options(config), clock).await
+}
+
+/// The store of subjects' keys, made when it is not there.
+pub async fn subjects_store(
+    config: &Config,
+    stamp: &Stamp,
+    keyring: &Keyring,
+    clock: &SharedClock,
+) -> Result<Arc<dyn Documents>, Problem> {
+    let options = Options { cache: SUBJECTS_CACHE, ..options(config) };
+    opened(place(config, stamp, keyring, Purpose::Subjects), options, clock).await
+}
+
+/// The store of subjects' keys of an instance that exists; one of an earlier release gets its first.
+async fn subjects(
+    config: &Config,
+    stamp: &Stamp,
+    keyring: &mut Keyring,
+    root: &LocalRootKey,
+    clock: &SharedClock,
+) -> Result<Arc<dyn Documents>, Problem> {
+    let path = file(config, Purpose::Subjects);
+    if keyring.has(Purpose::Subjects) {
+        if !path.exists() {
+            let fault = Fault::new("instance.database_lost").at(path.display().to_string());
+            return Err(Problem::new(Kind::Integrity, fault));
+        }
+        return subjects_store(config, stamp, keyring, clock).await;
+    }
+    // Left by a start that was cut short before its key was kept: nobody can open it any more.
+    if path.exists() {
+        std::fs::remove_file(&path).map_err(|error| Problem::file(path.display(), error))?;
+    }
+    keyring.rotate(Purpose::Subjects, clock.now());
+    let store = subjects_store(config, stamp, keyring, clock).await?;
+    keyring.save(&config.instance.data_dir, stamp, root).await?;
+    Ok(store)
+}
+
+async fn opened(place: Place, options: Options, clock: &SharedClock) -> Result<Arc<dyn Documents>, Problem> {
+    let clock = clock.clone();
     let opened = tokio::task::spawn_blocking(move || Embedded::open(place, options, clock)).await;
     let opened = opened.map_err(|error| Problem::new(Kind::Failed, Fault::new("instance.store").with("why", error)))?;
     Ok(Arc::new(opened?))
 }
 
-pub fn assemble(
+/// The services over the documents and the subjects' keys.
+pub async fn assemble(
     config: &Config,
     stamp: Stamp,
     keyring: Keyring,
-    store: Arc<Embedded>,
+    (documents, subjects): (Arc<dyn Documents>, Arc<dyn Documents>),
     clock: SharedClock,
 ) -> Result<Opened, Problem> {
-    let documents: Arc<dyn Documents> = store;
     let keyring = Arc::new(keyring);
+    let seals = Arc::new(Seals::open(subjects, clock.clone()).await?);
     let access = Arc::new(Access::new(stamp.environment, clock.clone()));
     let (store, time) = (documents.clone(), clock.clone());
-    let policies = Arc::new(Policies::new(store, time, stamp.environment, access.clone()));
+    let policies = Arc::new(Policies::new(store, time, stamp.environment, access.clone(), seals.clone()));
     let sessions = Arc::new(Sessions::new(documents.clone(), clock.clone(), &stamp, &keyring));
     let identities = Arc::new(Identities::new(documents.clone(), clock.clone(), sessions.clone(), access.clone()));
     let folder = backup_folder(config);
@@ -108,11 +162,26 @@ pub fn assemble(
         files::private_folder(&folder).map_err(|error| Problem::file(folder.display(), error))?;
     }
     // Its absence fails backups, not the service.
+    let beneath = Arc::new(Folder::beneath(&folder, SUBJECTS_FOLDER));
     let target = Arc::new(Folder::at(folder));
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
     let (store, keys, time) = (documents.clone(), keyring.clone(), clock.clone());
     let backups = Backups::new(store, target, stamp.clone(), keys, recipients, time, access.clone());
-    Ok(Opened { stamp, keyring, documents, sessions, identities, backups: Arc::new(backups), access, policies, clock })
+    let backups = Arc::new(backups.beside(seals.clone(), beneath, config.backup.subject_days));
+    let subjects = Subjects {
+        documents: documents.clone(),
+        clock: clock.clone(),
+        access: access.clone(),
+        identities: identities.clone(),
+        seals: seals.clone(),
+        backups: backups.clone(),
+        keyring: keyring.clone(),
+        stamp: stamp.clone(),
+        periods: Periods { subjects: config.backup.subject_days, journal: config.storage.journal_days },
+        erasing: tokio::sync::Mutex::default(),
+    };
+    let subjects = Arc::new(subjects);
+    Ok(Opened { stamp, keyring, documents, seals, sessions, identities, backups, access, policies, subjects, clock })
 }
 
 /// Where backups go.
@@ -122,18 +191,23 @@ pub fn backup_folder(config: &Config) -> PathBuf {
 
 /// The database's file in the data directory.
 pub fn database(config: &Config) -> PathBuf {
-    config.instance.data_dir.join("documents.sealed")
+    file(config, Purpose::Data)
 }
 
-fn place(config: &Config, stamp: &Stamp, keyring: &Keyring) -> Place {
+fn file(config: &Config, purpose: Purpose) -> PathBuf {
+    let name = if purpose == Purpose::Subjects { "subjects.sealed" } else { "documents.sealed" };
+    config.instance.data_dir.join(name)
+}
+
+fn place(config: &Config, stamp: &Stamp, keyring: &Keyring, purpose: Purpose) -> Place {
     let material = |key: &Key| -> [u8; KEY] {
         key.material.as_slice().try_into().expect("the keyring checks the length of every key")
     };
-    let current = keyring.current(Purpose::Data);
+    let current = keyring.current(purpose);
     let keys = keyring
-        .versions(Purpose::Data)
+        .versions(purpose)
         .fold(DataKeys::new(current.version, material(current)), |keys, key| keys.with(key.version, material(key)));
-    Place { path: database(config), keys, stamp: format!("{} {}", stamp.id, stamp.environment).into_bytes() }
+    Place { path: file(config, purpose), keys, stamp: format!("{} {}", stamp.id, stamp.environment).into_bytes() }
 }
 
 fn options(config: &Config) -> Options {

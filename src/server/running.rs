@@ -26,7 +26,9 @@ use crate::{
         certificates::Certificates,
         health::{Health, Observer, Phase},
         journal::Journal,
+        sealing::Seals,
         sessions::Sessions,
+        subjects::Subjects,
     },
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -71,6 +73,8 @@ impl Doors {
 /// What an opened instance brings along.
 pub struct Parts {
     pub documents: Arc<dyn Documents>,
+    pub seals: Arc<Seals>,
+    pub subjects: Arc<Subjects>,
     pub backups: Arc<Backups>,
     pub sessions: Arc<Sessions>,
     pub issuer: Arc<dyn Issuer>,
@@ -86,6 +90,7 @@ pub struct Running {
     pub certificates: Arc<Certificates>,
     pub senses: Senses,
     documents: Arc<dyn Documents>,
+    seals: Arc<Seals>,
     stopper: Stopper,
     /// Ops answers until the very end, so that the drain can be watched.
     ops_stopper: Stopper,
@@ -113,7 +118,7 @@ impl Running {
         parts: Parts,
         senses: Senses,
     ) -> Result<Self, Problem> {
-        let Parts { documents, backups, sessions, issuer, names, app } = parts;
+        let Parts { documents, seals, subjects, backups, sessions, issuer, names, app } = parts;
         let missing = || Problem::new(Kind::Failed, Fault::new("server.port_failed").with("listener", "https"));
         let (https, http) = (doors.address("https").ok_or_else(missing)?, doors.address("http"));
         let shown = Arc::new(Shown::default());
@@ -142,13 +147,14 @@ impl Running {
         if let Some(listener) = doors.open("https") {
             serve(&stop, "https", listener, Some(tls), app, limits, &senses);
         }
-        let running = Self { https, http, ops: ops.0, certificates, senses, documents, stopper, ops_stopper: ops.1 };
-        running.start_jobs(config, backups, sessions);
+        let running =
+            Self { https, http, ops: ops.0, certificates, senses, documents, seals, stopper, ops_stopper: ops.1 };
+        running.start_jobs(config, backups, sessions, subjects);
         running.senses.health.enter(Phase::Serving);
         Ok(running)
     }
 
-    fn start_jobs(&self, config: &Config, backups: Arc<Backups>, sessions: Arc<Sessions>) {
+    fn start_jobs(&self, config: &Config, backups: Arc<Backups>, sessions: Arc<Sessions>, subjects: Arc<Subjects>) {
         let Senses { clock, metrics, health } = self.senses.clone();
         let observer = Observer {
             documents: self.documents.clone(),
@@ -170,6 +176,7 @@ impl Running {
         scheduler.start(age);
         scheduler.start(jobs::journal::Trimming(journal));
         scheduler.start(jobs::sessions::Sweeping(sessions));
+        scheduler.start(jobs::subjects::Forgetting(subjects));
         scheduler.start(jobs::scrub::Scrubbing { documents: self.documents.clone(), next: 0.into() });
         scheduler.start(jobs::certificates::Renewal(self.certificates.clone()));
     }
@@ -186,8 +193,10 @@ impl Running {
             self.stopper.abort().await;
         }
         let closed = self.documents.close().await;
+        let keys_closed = self.seals.close().await;
         self.ops_stopper.abort().await;
-        Ok(closed?)
+        closed?;
+        Ok(keys_closed?)
     }
 }
 

@@ -84,21 +84,24 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
         Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
     }
     let opened = open::open(config, senses.clock.clone()).await?;
-    let documents = opened.documents.clone();
+    let (documents, seals) = (opened.documents.clone(), opened.seals.clone());
     let stopper = Stopper::default();
     let parts = Parts {
         issuer: Arc::new(preconditions::authority(config, &opened.keyring)?),
         names: preconditions::names(config, &opened.stamp),
         app: app(config, &opened, &senses, &stopper),
         documents: documents.clone(),
+        seals: seals.clone(),
+        subjects: opened.subjects.clone(),
         backups: opened.backups.clone(),
         sessions: opened.sessions.clone(),
     };
     match Running::start(config, doors, ops, stopper, parts, senses).await {
         Ok(running) => Ok(running),
         Err(problem) => {
-            // Whatever was begun ends with the process; the store alone must be closed.
+            // Whatever was begun ends with the process; the stores alone must be closed.
             documents.close().await?;
+            seals.close().await?;
             Err(problem)
         }
     }
@@ -115,12 +118,19 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         ..documents::Limits::default()
     };
     let state = http::State {
-        documents: Documents::new(store.clone(), senses.clock.clone(), limits, opened.access.clone()),
+        documents: Documents::new(
+            store.clone(),
+            senses.clock.clone(),
+            limits,
+            opened.access.clone(),
+            opened.seals.clone(),
+        ),
         collections: Collections::new(store, senses.clock.clone(), opened.access.clone(), opened.policies.clone()),
         identities: opened.identities.clone(),
         sessions: opened.sessions.clone(),
         backups: opened.backups.clone(),
         policies: opened.policies.clone(),
+        subjects: opened.subjects.clone(),
         health: senses.health.clone(),
         clock: senses.clock.clone(),
         environment: opened.stamp.environment,

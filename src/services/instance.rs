@@ -7,6 +7,7 @@ use super::{
     identities::IDENTITIES,
     policies::{POLICIES, founding},
     sessions::{REFRESHES, SESSIONS},
+    subjects::CERTIFICATES,
 };
 use crate::{
     base::{clock::Timestamp, environment::Environment, files, random},
@@ -122,7 +123,7 @@ pub async fn furnish(documents: &dyn Documents, now: Timestamp) -> ServiceResult
     Ok(())
 }
 
-fn own_collections() -> [(&'static str, RawDocumentBuf); 4] {
+fn own_collections() -> [(&'static str, RawDocumentBuf); 5] {
     [
         (
             IDENTITIES,
@@ -131,6 +132,7 @@ fn own_collections() -> [(&'static str, RawDocumentBuf); 4] {
         (SESSIONS, rawdoc! { "indexes": ["identity", "_updatedAt", "expires"] }),
         (REFRESHES, rawdoc! { "indexes": ["expires"] }),
         (POLICIES, rawdoc! { "indexes": [] }),
+        (CERTIFICATES, rawdoc! { "indexes": [] }),
     ]
 }
 

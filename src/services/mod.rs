@@ -14,5 +14,6 @@ pub mod keyring;
 pub mod policies;
 pub mod sealing;
 pub mod sessions;
+pub mod subjects;
 
 pub use error::{Error, Result};

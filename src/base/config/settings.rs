@@ -80,6 +80,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("storage.journal_mib", Kind::Integer(16, 1_048_576), "4096", &[]),
     setting("backup.target", Kind::Path, "", &[]),
     setting("backup.recipients", Kind::List, "", &["DEBROUILLE_RECIPIENT"]),
+    setting("backup.subject_days", Kind::Integer(1, 365), "30", &[]),
     setting("log.level", Kind::LogFilter, "info", &["DEBROUILLE_LOG"]),
     setting("log.format", Kind::Choice(&["json", "text"]), "json", &[]),
     setting("log.output", Kind::Choice(&["stdout", "off"]), "stdout", &[]),

@@ -97,7 +97,8 @@ impl Sealing {
 
     /// Whether documents that lie under this sealing may stay as they are under the next.
     pub fn admits(&self, next: &Self) -> bool {
-        let same = self.fields.len() == next.fields.len() && self.fields.iter().all(|field| next.fields.contains(field));
+        let same =
+            self.fields.len() == next.fields.len() && self.fields.iter().all(|field| next.fields.contains(field));
         same && (self.is_nothing() || self.subject == next.subject)
             && next.hashed.iter().all(|hashed| self.hashed.contains(hashed))
     }
@@ -109,7 +110,9 @@ impl Sealing {
 
     /// Whether a change may bring a value to be sealed.
     pub fn may_seal(&self, update: &Update) -> bool {
-        update.roots().any(|root| self.fields.iter().any(|field| field.parts().first().is_some_and(|name| name == root)))
+        update
+            .roots()
+            .any(|root| self.fields.iter().any(|field| field.parts().first().is_some_and(|name| name == root)))
     }
 
     /// Whether a document is its owner's, who stays.

@@ -60,7 +60,7 @@ impl Routes {
 pub fn is_long(request: &Request) -> bool {
     let path = request.uri().path().strip_prefix("/api/v1/").unwrap_or_default();
     let parts: Vec<_> = path.split('/').collect();
-    matches!(*parts, ["admin", "backups", ..] | ["collections", _, "import" | "export"])
+    matches!(*parts, ["admin", "backups" | "subjects", ..] | ["collections", _, "import" | "export"])
 }
 
 /// `/a/{b}/{c}` as poem-openapi registers it: `/a/:param0/:param1`.

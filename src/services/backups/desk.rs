@@ -1,22 +1,29 @@
 //! Where backups are asked for: permission first, one made at a time, the work off the request's thread.
 
 use super::{
-    Created, Listed, Recipient, Request, Signer, Trust, Verified, create, list, locate, newest, signers, verify,
+    Created, Listed, Recipient, Request, Signer, Trust, Verified, create, list, locate, newest, outlived, signers,
+    verify,
 };
 use crate::{
     base::{
         clock::{SharedClock, Timestamp},
         fault::Fault,
     },
-    ports::{documents::Documents, objects::Objects},
+    ports::{
+        documents::{Documents, Snapshot},
+        objects::Objects,
+    },
     services::{
         Error, Result,
         access::{Access, Action, Caller, Resource},
         instance::Stamp,
         keyring::Keyring,
+        sealing::Seals,
     },
 };
 use std::sync::Arc;
+
+const DAY: i64 = 86_400;
 
 pub struct Backups {
     documents: Arc<dyn Documents>,
@@ -27,6 +34,14 @@ pub struct Backups {
     clock: SharedClock,
     access: Arc<Access>,
     running: Arc<tokio::sync::Mutex<()>>,
+    beside: Option<Beside>,
+}
+
+/// The subjects' keys, backed up apart from what they open and kept for a few days only.
+struct Beside {
+    seals: Arc<Seals>,
+    target: Arc<dyn Objects>,
+    days: u32,
 }
 
 impl Backups {
@@ -39,22 +54,60 @@ impl Backups {
         clock: SharedClock,
         access: Arc<Access>,
     ) -> Self {
-        Self { documents, target, stamp, keyring, recipients, clock, access, running: Arc::default() }
+        Self { documents, target, stamp, keyring, recipients, clock, access, running: Arc::default(), beside: None }
     }
 
-    /// A full backup of this moment, read back and checked before it bears its name.
+    /// With each backup one of the subjects' keys, at a target of its own.
+    pub fn beside(self, seals: Arc<Seals>, target: Arc<dyn Objects>, days: u32) -> Self {
+        Self { beside: Some(Beside { seals, target, days }), ..self }
+    }
+
+    /// A full backup of this moment, read back and checked before it bears its name. The subjects' keys come after:
+    /// every key that something in it needs is among them, unless its subject was forgotten meanwhile.
     pub async fn create(&self, caller: &Caller) -> Result<Created> {
         self.access.decide(caller, Action::Create, Resource::Module("backups"))?;
-        let Ok(running) = self.running.clone().try_lock_owned() else {
+        let Ok(_running) = self.running.try_lock() else {
             return Err(Error::Conflict(Fault::new("backups.running")));
         };
-        let snapshot = self.documents.snapshot().await?;
-        let (target, stamp, keyring) = (self.target.clone(), self.stamp.clone(), self.keyring.clone());
+        let created = self.write(self.documents.snapshot().await?, self.target.clone()).await?;
+        if let Some(beside) = &self.beside {
+            self.write(beside.seals.snapshot().await?, beside.target.clone()).await?;
+            self.let_go(beside).await?;
+        }
+        Ok(created)
+    }
+
+    /// Makes the newest backup of the subjects' keys one of after this moment, where there are such backups, and lets
+    /// go of those that are too old.
+    pub async fn renew_subjects(&self, since: Option<Timestamp>) -> Result<()> {
+        let Some(beside) = self.beside.as_ref().filter(|_| !self.recipients.is_empty()) else { return Ok(()) };
+        let _running = self.running.lock().await;
+        let (target, instance, keyring) = (beside.target.clone(), self.stamp.id.clone(), self.keyring.clone());
+        let newest = blocking(move || newest(&*target, &instance, Trust::Signers(&signers(&keyring)))).await?;
+        if newest.is_some_and(|(header, _)| since.is_some_and(|since| header.created <= since)) {
+            self.write(beside.seals.snapshot().await?, beside.target.clone()).await?;
+        }
+        self.let_go(beside).await
+    }
+
+    async fn write(&self, snapshot: Arc<dyn Snapshot>, target: Arc<dyn Objects>) -> Result<Created> {
+        let (stamp, keyring) = (self.stamp.clone(), self.keyring.clone());
         let (recipients, now) = (self.recipients.clone(), self.clock.now());
         blocking(move || {
-            let _running = running;
             let request = Request { stamp: &stamp, keyring: &keyring, recipients: &recipients, now };
             create(&request, &*snapshot, &*target, &mut |_| Ok(()))
+        })
+        .await
+    }
+
+    async fn let_go(&self, beside: &Beside) -> Result<()> {
+        let (target, until) = (beside.target.clone(), self.clock.now().plus_seconds(-i64::from(beside.days) * DAY));
+        blocking(move || {
+            for name in outlived(&list(&*target)?, until) {
+                target.delete(&name)?;
+                tracing::info!(name, "an old backup of the subjects' keys is gone");
+            }
+            Ok(())
         })
         .await
     }

@@ -184,6 +184,23 @@ impl Identities {
         self.change(caller, identity, rawdoc! { "status": status.name() }).await
     }
 
+    /// Leaves of a person nothing but the id and a name that says nothing, and lets nobody in under it any more.
+    pub(super) async fn forget(&self, caller: &Caller, id: &str, pseudonym: &str) -> Result<()> {
+        let from = self.clock.now();
+        let identity = Identity {
+            id: id.to_owned(),
+            kind: self.require(id).await?.kind,
+            email: format!("{pseudonym}@erased.invalid"),
+            roles: Vec::new(),
+            status: Status::Disabled,
+            password: None,
+            tokens_from: from,
+        };
+        let document = bson::serialize_to_raw_document_buf(&identity).map_err(|error| Error::Internal(error.into()))?;
+        self.commit(caller, id, Expect::Present, Change::Put(document), None).await?;
+        self.sessions.end_all(caller, id, from).await
+    }
+
     /// The identity these words prove, or `Unauthorized` without saying which of them was wrong.
     pub async fn prove(&self, email: &str, password: Zeroizing<String>) -> Result<Identity> {
         let found = match normalise(email) {

@@ -13,9 +13,7 @@ use crate::{
     domain::{collection::Definition, sealing::Sealing},
     ports::{
         self,
-        documents::{
-            Batch, COLLECTIONS, Change, Conflict, Documents, Expect, Operation, Origin, Retention, Snapshot,
-        },
+        documents::{Batch, COLLECTIONS, Change, Conflict, Documents, Expect, Operation, Origin, Retention, Snapshot},
     },
 };
 use bson::{RawDocument, RawDocumentBuf, rawdoc};

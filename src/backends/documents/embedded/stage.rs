@@ -377,12 +377,7 @@ impl Stage<'_, '_> {
     }
 
     /// A document of the catalogue came, changed or went: so does its collection.
-    fn define(
-        &mut self,
-        name: &str,
-        stored: Option<&RawDocument>,
-        after: Option<&RawDocument>,
-    ) -> Result<(), Refusal> {
+    fn define(&mut self, name: &str, stored: Option<&RawDocument>, after: Option<&RawDocument>) -> Result<(), Refusal> {
         if name == COLLECTIONS || name == RECEIPTS {
             return Err(Fault::new("documents.reserved").with("collection", name).into());
         }
