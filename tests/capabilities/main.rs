@@ -10,4 +10,6 @@ mod error;
 mod house;
 mod lines;
 mod policies;
+mod sealing;
+mod subjects;
 mod visibility;

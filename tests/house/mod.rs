@@ -16,7 +16,7 @@ use debrouille_appliance::{
     ports::documents::Documents as Store,
     services::{
         access::{Access, Caller, Role},
-        backups::{Backups, Identity},
+        backups::{Backups, Identity, Recipient},
         collections::Collections,
         documents::{Documents, Limits as DocumentLimits},
         health::{Health, Phase},
@@ -24,7 +24,9 @@ use debrouille_appliance::{
         instance::{self, Stamp},
         keyring::{Keyring, Purpose},
         policies::Policies,
+        sealing::Seals,
         sessions::Sessions,
+        subjects::{Periods, Subjects},
     },
 };
 use poem::{
@@ -46,6 +48,12 @@ pub struct House {
     pub token: String,
     pub health: Arc<Health>,
     pub folder: TempDir,
+    /// Of the documents, and of the subjects' keys.
+    pub stores: (Arc<dyn Store>, Arc<dyn Store>),
+    /// Who opens its backups.
+    pub recipient: Identity,
+    pub keys: (Stamp, Keyring),
+    pub subjects: Arc<Subjects>,
 }
 
 pub struct Answer {
@@ -101,25 +109,60 @@ pub fn keys() -> (Stamp, Keyring) {
 }
 
 /// The router over any store, with an administrator's token where the store can keep one.
-pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &Path, limits: Limits) -> State {
+pub async fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &Path, limits: Limits) -> State {
+    let recipients = [(); 2].map(|()| Identity::generate(Vec::new()).recipient().clone());
+    state_for((store, memory()), (stamp, keyring), folder, limits, recipients.to_vec()).await
+}
+
+/// A store in memory.
+pub fn memory() -> Arc<dyn Store> {
+    let backend = redb::backends::InMemoryBackend::new();
+    Arc::new(Embedded::open_over(backend, Options::default(), Arc::new(SystemClock)).unwrap())
+}
+
+/// Over a store of documents and one of subjects' keys, its backups sealed to these.
+pub async fn state_for(
+    (store, subjects): (Arc<dyn Store>, Arc<dyn Store>),
+    (stamp, keyring): (&Stamp, &Keyring),
+    folder: &Path,
+    limits: Limits,
+    recipients: Vec<Recipient>,
+) -> State {
     let clock: SharedClock = Arc::new(SystemClock);
+    let seals = Arc::new(Seals::open(subjects, clock.clone()).await.unwrap());
     let sessions = Arc::new(Sessions::new(store.clone(), clock.clone(), stamp, keyring));
     let access = Arc::new(Access::new(stamp.environment, clock.clone()));
-    let policies = Arc::new(Policies::new(store.clone(), clock.clone(), stamp.environment, access.clone()));
-    let recipients = [(); 2].map(|()| Identity::generate(Vec::new()).recipient().clone());
+    let (documents, time) = (store.clone(), clock.clone());
+    let policies = Arc::new(Policies::new(documents, time, stamp.environment, access.clone(), seals.clone()));
     let target = Arc::new(Folder::open(folder).unwrap());
     let keys = Arc::new(keyring.clone());
-    let (recipients, time) = (recipients.to_vec(), clock.clone());
-    let backups = Backups::new(store.clone(), target, stamp.clone(), keys, recipients, time, access.clone());
+    let time = clock.clone();
+    let backups = Backups::new(store.clone(), target, stamp.clone(), keys.clone(), recipients, time, access.clone());
+    let backups = Arc::new(backups.beside(seals.clone(), Arc::new(Folder::beneath(folder, "subjects")), 30));
     let health = Arc::new(Health::default());
     health.enter(Phase::Serving);
+    let identities = Arc::new(Identities::new(store.clone(), clock.clone(), sessions.clone(), access.clone()));
+    let subjects = Subjects {
+        documents: store.clone(),
+        clock: clock.clone(),
+        access: access.clone(),
+        identities: identities.clone(),
+        seals: seals.clone(),
+        backups: backups.clone(),
+        keyring: keys,
+        stamp: stamp.clone(),
+        periods: Periods { subjects: 30, journal: 90 },
+        erasing: tokio::sync::Mutex::default(),
+    };
+    let limit = DocumentLimits::default();
     State {
-        documents: Documents::new(store.clone(), clock.clone(), DocumentLimits::default(), access.clone()),
-        collections: Collections::new(store.clone(), clock.clone(), access.clone(), policies.clone()),
-        identities: Arc::new(Identities::new(store, clock.clone(), sessions.clone(), access)),
+        documents: Documents::new(store.clone(), clock.clone(), limit, access.clone(), seals),
+        collections: Collections::new(store, clock.clone(), access, policies.clone()),
+        identities,
         policies,
+        subjects: Arc::new(subjects),
         sessions,
-        backups: Arc::new(backups),
+        backups,
         health,
         clock,
         environment: stamp.environment,
@@ -146,16 +189,31 @@ impl House {
         };
         let store = Embedded::open(place, Options::default(), Arc::new(SystemClock)).unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
-        instance::furnish(&*store, Timestamp(1)).await.unwrap();
         let backups = folder.path().join("backups");
         std::fs::create_dir(&backups).unwrap();
-        let state = state(store, &stamp, &keyring, &backups, limits);
+        Self::over((store, memory()), (stamp, keyring), folder, limits).await
+    }
+
+    /// Over stores that may hold something already, with an administrator.
+    pub async fn over(
+        stores: (Arc<dyn Store>, Arc<dyn Store>),
+        (stamp, keyring): (Stamp, Keyring),
+        folder: TempDir,
+        limits: Limits,
+    ) -> Self {
+        instance::furnish(&*stores.0, Timestamp(1)).await.unwrap();
+        let recipient = Identity::generate(Vec::new());
+        let recipients = vec![recipient.recipient().clone()];
+        let backups = folder.path().join("backups");
+        let state = state_for(stores.clone(), (&stamp, &keyring), &backups, limits, recipients).await;
         state.policies.load().await.unwrap();
         let password = Zeroizing::new(PASSWORD.to_owned());
-        state.identities.add(&Caller::system(), EMAIL, password, vec![Role::Admin]).await.unwrap();
-        let health = state.health.clone();
+        // There already where a backup brought it back.
+        let _ = state.identities.add(&Caller::system(), EMAIL, password, vec![Role::Admin]).await;
+        let (health, subjects) = (state.health.clone(), state.subjects.clone());
         let router = http::router(state).boxed();
-        let mut house = Self { router, token: String::new(), health, folder };
+        let keys = (stamp, keyring);
+        let mut house = Self { router, token: String::new(), health, folder, stores, recipient, keys, subjects };
         house.token = house.login(EMAIL, PASSWORD).await.data()["accessToken"].as_str().unwrap().to_owned();
         house
     }
