@@ -124,7 +124,7 @@ fn holdings(context: &Context, found: &Value) -> String {
 
 async fn certificate(context: &Context, id: Option<&str>) -> Result<(), Failure> {
     let mut client = Client::open(context, context.config(Vec::new())?).await?;
-    let path = id.map_or_else(|| "/admin/certificates".to_owned(), |id| format!("/admin/certificates/{}", segment(id)));
+    let path = id.map_or_else(|| "/admin/erasures".to_owned(), |id| format!("/admin/erasures/{}", segment(id)));
     let data = client.get(&path).await?.data;
     client.close().await?;
     if id.is_some() {

@@ -21,7 +21,7 @@ pub struct Routes;
 
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct Erasure {
     /// Documents about the person, and those it owns that name nobody else, are deleted whole
     #[serde(rename = "deleteOwned", default)]
     #[oai(rename = "deleteOwned")]
@@ -30,17 +30,17 @@ struct Wanted {
 
 /// Someone documents are about.
 #[derive(Serialize, Object)]
-struct Known {
+struct KnownSubject {
     subject: String,
     /// When the subject is an identity of the instance
     #[serde(skip_serializing_if = "Option::is_none")]
     email: Option<String>,
-    holdings: Vec<Held>,
+    holdings: Vec<SubjectHolding>,
 }
 
 /// What a collection holds of someone.
 #[derive(Serialize, Object)]
-struct Held {
+struct SubjectHolding {
     collection: String,
     about: u64,
     /// Of the owner's, those that are not about it
@@ -51,7 +51,7 @@ struct Held {
 
 /// A certificate and its signature.
 #[derive(Serialize, Object)]
-struct Certified {
+struct Certificate {
     id: String,
     #[oai(skip)]
     certificate: Value,
@@ -64,9 +64,9 @@ struct Certified {
 impl Routes {
     /// What is held about someone; `who` is an id or an email
     #[oai(path = "/subjects/:who", method = "get", operation_id = "describeSubject")]
-    async fn describe(&self, by: By, who: Path<String>) -> Result<Answer<Known>> {
+    async fn describe(&self, by: By, who: Path<String>) -> Result<Answer<KnownSubject>> {
         let (subject, holdings) = by.exchange.state.subjects.describe(&by.caller, &who).await?;
-        Answer::value(&by.exchange, &Known::of(subject, holdings))
+        Answer::value(&by.exchange, &KnownSubject::of(subject, holdings))
     }
 
     /// Everything about someone as it stands at one moment, its last line a signature over the others
@@ -82,39 +82,39 @@ impl Routes {
         &self,
         by: By,
         who: Path<String>,
-        sent: Sent<Wanted>,
+        sent: Sent<Erasure>,
         request: &Request,
-    ) -> Result<Answer<Certified, 201>> {
+    ) -> Result<Answer<Certificate, 201>> {
         conditions::no_attempt(request)?;
-        let Wanted { delete_owned } = sent.read()?;
+        let Erasure { delete_owned } = sent.read()?;
         let erased = by.exchange.state.subjects.erase(&by.caller, &who, Erasing { delete_owned }).await?;
-        Answer::value(&by.exchange, &Certified::from(erased))
+        Answer::value(&by.exchange, &Certificate::from(erased))
     }
 
     /// List the certificates of erasures, oldest first
-    #[oai(path = "/certificates", method = "get", operation_id = "listCertificates")]
-    async fn certificates(&self, by: By) -> Result<Answer<Vec<Certified>>> {
+    #[oai(path = "/erasures", method = "get", operation_id = "listErasures")]
+    async fn certificates(&self, by: By) -> Result<Answer<Vec<Certificate>>> {
         let all = by.exchange.state.subjects.certificates(&by.caller).await?;
-        Answer::value(&by.exchange, &all.into_iter().map(Certified::from).collect::<Vec<_>>())
+        Answer::value(&by.exchange, &all.into_iter().map(Certificate::from).collect::<Vec<_>>())
     }
 
     /// The certificate of an erasure
-    #[oai(path = "/certificates/:id", method = "get", operation_id = "readCertificate")]
-    async fn certificate(&self, by: By, id: Path<String>) -> Result<Answer<Certified>> {
+    #[oai(path = "/erasures/:id", method = "get", operation_id = "readErasure")]
+    async fn certificate(&self, by: By, id: Path<String>) -> Result<Answer<Certificate>> {
         let found = by.exchange.state.subjects.certificate(&by.caller, &id).await?;
-        Answer::value(&by.exchange, &Certified::from(found))
+        Answer::value(&by.exchange, &Certificate::from(found))
     }
 }
 
-impl Known {
+impl KnownSubject {
     fn of(subject: Subject, holdings: Vec<Holding>) -> Self {
-        let held = |Holding { collection, about, owned, sealed }| Held { collection, about, owned, sealed };
+        let held = |Holding { collection, about, owned, sealed }| SubjectHolding { collection, about, owned, sealed };
         let email = subject.identity.map(|identity| identity.email);
         Self { subject: subject.id, email, holdings: holdings.into_iter().map(held).collect() }
     }
 }
 
-impl From<Summary> for Certified {
+impl From<Summary> for Certificate {
     fn from(Summary { id, signed }: Summary) -> Self {
         let signature = serde_json::to_value(signed.signature).unwrap_or_default();
         Self { id, certificate: signed.certificate, signature }

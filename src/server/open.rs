@@ -67,7 +67,10 @@ pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem
     instance::furnish(&*opened.documents, opened.clock.now()).await?;
     opened.policies.load().await?;
     opened.sessions.recall().await?;
-    opened.subjects.resume().await?;
+    // A full disk must not keep the instance down; a job tries again.
+    if let Err(error) = opened.subjects.resume().await {
+        tracing::error!(%error, "an erasure that was cut short is not finished");
+    }
     Ok(opened)
 }
 

@@ -54,6 +54,8 @@ struct Stage<'a, 't> {
     batch: &'a Batch,
     max_document: usize,
     catalog: Arc<Catalog>,
+    /// Of the collections met so far, as the batch's operations found them.
+    definitions: BTreeMap<String, Option<Arc<RawDocumentBuf>>>,
     staged: Staged,
     /// Bytes of the documents touched, each by its larger state.
     touched: usize,
@@ -62,7 +64,8 @@ struct Stage<'a, 't> {
 /// Checks a batch; its answer, and what is to be applied for it.
 pub fn check(work: &Work<'_>, batch: &Batch, max_document: usize) -> Result<(Committed, Staged), Refusal> {
     let catalog = Arc::clone(&work.catalog);
-    let mut stage = Stage { work, batch, max_document, catalog, staged: Staged::default(), touched: 0 };
+    let (definitions, staged) = (BTreeMap::new(), Staged::default());
+    let mut stage = Stage { work, batch, max_document, catalog, definitions, staged, touched: 0 };
     if let Some(receipt) = &batch.receipt
         && let Some(committed) = stage.earlier(receipt)?
     {
@@ -188,7 +191,7 @@ impl Stage<'_, '_> {
 
     /// The state to be stored after an operation that its check accepts.
     fn judged(
-        &self,
+        &mut self,
         place: usize,
         operation: &Operation,
         stored: Option<&RawDocument>,
@@ -208,9 +211,16 @@ impl Stage<'_, '_> {
     }
 
     /// The catalogue's document of a collection; the catalogue itself has none.
-    fn definition(&self, collection: &str) -> Result<Option<RawDocumentBuf>, Refusal> {
-        let Some(catalogue) = self.catalog.get(COLLECTIONS) else { return Ok(None) };
-        self.document(catalogue.number, collection)
+    fn definition(&mut self, collection: &str) -> Result<Option<Arc<RawDocumentBuf>>, Refusal> {
+        if let Some(known) = self.definitions.get(collection) {
+            return Ok(known.clone());
+        }
+        let found = match self.catalog.get(COLLECTIONS) {
+            Some(catalogue) => self.document(catalogue.number, collection)?.map(Arc::new),
+            None => None,
+        };
+        self.definitions.insert(collection.to_owned(), found.clone());
+        Ok(found)
     }
 
     /// What an operation brings shows only here: a small one may change, and journal, a large document.
@@ -381,6 +391,7 @@ impl Stage<'_, '_> {
         if name == COLLECTIONS || name == RECEIPTS {
             return Err(Fault::new("documents.reserved").with("collection", name).into());
         }
+        self.definitions.remove(name);
         let before = self.catalog.get(name).cloned();
         let documents = before.as_ref().map_or(0, |held| self.count(held.number));
         let definition = after.map(|after| Definition::read(name, after)).transpose()?;
