@@ -4,6 +4,7 @@ mod backups;
 mod configuration;
 mod flows;
 mod instance;
+mod subjects;
 mod usage;
 
 use std::{
