@@ -253,7 +253,7 @@ impl Sealing {
             }
             _ => return Err(unfit(path)),
         };
-        let null = values.iter().any(|value| *value == RawBson::Null);
+        let null = values.contains(&RawBson::Null);
         if null && unique {
             return Err(Fault::new("sealing.null").at(path.to_string()).with("field", path));
         }

@@ -124,7 +124,7 @@ impl Subjects {
     pub async fn certificate(&self, caller: &Caller, id: &str) -> Result<Summary> {
         self.may(caller)?;
         let unknown = || Error::NotFound(Fault::new("subjects.certificate_unknown").with("id", id));
-        summary(&*self.documents.get(CERTIFICATES, id).await?.ok_or_else(unknown)?)
+        summary(&self.documents.get(CERTIFICATES, id).await?.ok_or_else(unknown)?)
     }
 
     /// Each step may be done twice.
