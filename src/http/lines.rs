@@ -347,7 +347,7 @@ impl ApiResponse for Reported {
 impl ApiResponse for Exported {
     fn meta() -> MetaResponses {
         let answer = MetaResponse {
-            description: "A document a line, in the order of their ids.",
+            description: "A line of JSON each; documents in the order of their ids.",
             status: Some(200),
             status_range: None,
             content: vec![lines_of("object")],

@@ -74,15 +74,15 @@ pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem
     Ok(opened)
 }
 
-/// Reads the whole store of an instance nobody serves, changing nothing. `None`: somebody holds it.
+/// Reads both stores whole of an instance nobody serves, changing nothing. `None`: somebody holds it.
 pub async fn inspect(config: &Config, stamp: &Stamp, keyring: &Keyring) -> Option<Result<(), Problem>> {
-    let path = database(config);
-    if !path.exists() {
-        let fault = Fault::new("instance.database_lost").at(path.display().to_string());
+    let both = [Purpose::Data, Purpose::Subjects].into_iter().filter(|purpose| keyring.has(*purpose));
+    let places: Vec<_> = both.map(|purpose| place(config, stamp, keyring, purpose)).collect();
+    if let Some(place) = places.iter().find(|place| !place.path.exists()) {
+        let fault = Fault::new("instance.database_lost").at(place.path.display().to_string());
         return Some(Err(Problem::new(Kind::Integrity, fault)));
     }
-    let place = place(config, stamp, keyring, Purpose::Data);
-    let read = tokio::task::spawn_blocking(move || embedded::inspect(place)).await;
+    let read = tokio::task::spawn_blocking(move || places.into_iter().try_for_each(embedded::inspect)).await;
     match read {
         Ok(Err(ports::Error::Rejected(fault))) if fault.key == "sealed.locked" => None,
         Ok(read) => Some(read.map_err(Problem::from)),

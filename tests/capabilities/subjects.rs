@@ -200,7 +200,7 @@ async fn an_older_backup_brings_nobody_back() {
     let stored = again.stores.0.get("patients", &format!("d-{id}")).await.unwrap().unwrap();
     assert!(stored.get_binary("diagnosis").is_err(), "stripped once more");
 
-    // Without any keys what is sealed is absent, and survives what is changed beside it.
+    // Without any keys what is sealed is absent.
     let older = restored(&house, &backups).await;
     let blind = House::over((older, crate::house::memory()), house.keys.clone(), folder(), Limits::default()).await;
     let path = format!("{PATIENTS}/d-p1");
@@ -252,7 +252,7 @@ async fn the_last_administrator_and_strangers_stay() {
 
 #[tokio::test]
 async fn documents_go_whole_where_that_is_asked() {
-    let (house, _) = prepared().await;
+    let (house, id) = prepared().await;
     house.collection(json!({ "name": "letters" })).await;
     // Someone documents are about need not be an identity.
     let erased = house.post(&format!("{}/erase", subject("p1")), json!({ "deleteOwned": true })).await.ok(201).data();
@@ -260,6 +260,24 @@ async fn documents_go_whole_where_that_is_asked() {
     assert_eq!(erased["certificate"]["identityPseudonymised"], false);
     house.get(&format!("{PATIENTS}/d-p1")).await.ok(404);
     house.get(&format!("{PATIENTS}/d-p2")).await.ok(200);
+
+    // What an identity owns goes, but for what is about somebody else.
+    let login = house.login("awa@example.org", PHRASE).await.data();
+    let bearer = format!("Bearer {}", login["accessToken"].as_str().unwrap());
+    let policy = json!({ "collection": "*", "action": ["CREATE"], "roles": ["identity"] });
+    house.put("/api/v1/policies/all", policy).await.ok(201);
+    let headers = [("authorization", bearer.as_str())];
+    let letters = "/api/v1/collections/letters/documents";
+    for (path, document) in [(PATIENTS, patient("p7")), (letters, json!({ "_id": "own" }))] {
+        let body = Some(json!({ "data": document }));
+        house.ask(poem::http::Method::POST, path, &headers, body).await.ok(201);
+    }
+    house.post(letters, json!({ "_id": "another's" })).await.ok(201);
+    house.post(&format!("{}/erase", subject(&id)), json!({ "deleteOwned": true })).await.ok(201);
+    house.get(&format!("{PATIENTS}/d-{id}")).await.ok(404);
+    house.get(&format!("{letters}/own")).await.ok(404);
+    house.get(&format!("{PATIENTS}/d-p7")).await.ok(200);
+    house.get(&format!("{letters}/another's")).await.ok(200);
 }
 
 #[tokio::test]

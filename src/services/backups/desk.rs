@@ -147,3 +147,69 @@ impl Backups {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(Box::new(error)))?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backends::{
+            documents::embedded::{Embedded, Options},
+            objects::folder::Folder,
+        },
+        base::{
+            clock::{Clock, FixedClock},
+            environment::Environment,
+        },
+        services::backups::Identity,
+    };
+    use std::sync::atomic::Ordering;
+    use zeroize::Zeroizing;
+
+    #[tokio::test]
+    async fn backups_of_keys_are_kept_for_days_and_never_older_than_an_erasure() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(FixedClock(1_800_000_000_000.into()));
+        let store = || -> Arc<dyn Documents> {
+            let backend = redb::backends::InMemoryBackend::new();
+            Arc::new(Embedded::open_over(backend, Options::default(), clock.clone()).unwrap())
+        };
+        let stamp = Stamp::new(Environment::Development, clock.now());
+        let keyring = Arc::new(Keyring::generate((Zeroizing::new(vec![1]), vec![1]), clock.now()));
+        let seals = Arc::new(Seals::open(store(), clock.clone()).await.unwrap());
+        let access = Arc::new(Access::new(stamp.environment, clock.clone()));
+        let target = Arc::new(Folder::at(folder.path()));
+        let recipients = vec![Identity::generate(Vec::new()).recipient().clone()];
+        let backups = Backups::new(store(), target, stamp, keyring, recipients, clock.clone(), access);
+        let beneath = Arc::new(Folder::beneath(folder.path(), "subjects"));
+        let backups = backups.beside(seals, beneath.clone(), 30);
+        let names = || list(&*beneath).unwrap().into_iter().map(|listed| listed.name).collect::<Vec<_>>();
+        let later = |days: i64| clock.0.fetch_add(days * DAY * 1000, Ordering::Relaxed);
+
+        // Where no backup was ever made there is nothing to renew.
+        backups.renew_subjects(Some(clock.now())).await.unwrap();
+        assert!(names().is_empty());
+        backups.create(&Caller::system()).await.unwrap();
+        let first = names();
+        assert_eq!((first.len(), backups.list(&Caller::system()).await.unwrap().len()), (1, 1));
+        std::fs::write(folder.path().join("subjects/20200101T000000Z-full-x.backup"), "damaged").unwrap();
+        later(31);
+        // The newest stays, however old, until an erasure comes after it.
+        backups.renew_subjects(None).await.unwrap();
+        assert_eq!(names(), first);
+        later(1);
+        backups.renew_subjects(Some(clock.now())).await.unwrap();
+        let second = names();
+        assert!(second.len() == 1 && second != first, "{second:?}");
+        // Of within the days all are kept.
+        later(29);
+        backups.create(&Caller::system()).await.unwrap();
+        assert_eq!(names().len(), 2);
+        later(2);
+        backups.renew_subjects(None).await.unwrap();
+        assert!(names().len() == 1 && names() != second, "{:?}", names());
+        assert_eq!(backups.list(&Caller::system()).await.unwrap().len(), 2, "the documents' own stay");
+        // What lies under another disk that is not mounted is not made up.
+        let away = Folder::beneath(&folder.path().join("absent"), "subjects");
+        assert!(away.list().is_err() && !folder.path().join("absent").exists());
+    }
+}

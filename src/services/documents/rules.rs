@@ -222,6 +222,38 @@ mod tests {
         assert!(judged(false).judge(Some(&ours), Some(&ours)).is_ok());
     }
 
+    #[tokio::test]
+    async fn a_write_drafted_under_another_sealing_is_turned_away() {
+        let definition = |document: RawDocumentBuf| {
+            let mut named = rawdoc! { "_id": "c" };
+            document.iter().flatten().for_each(|(name, value)| named.append(name, value));
+            named
+        };
+        let sealed = definition(rawdoc! { "classes": { "a": "restricted" } });
+        let sealing = Sealing::of(&Definition::read("c", &sealed).unwrap());
+        let rules = Rules { schema: None, sealing, definition: sealed.clone(), document_bytes: limits::DOCUMENT };
+        let judged = Judged { rules: Arc::new(rules), ..judged(true) };
+        let backend = redb::backends::InMemoryBackend::new();
+        let clock = Arc::new(crate::base::clock::SystemClock);
+        let store =
+            crate::backends::documents::embedded::Embedded::open_over(backend, Default::default(), clock.clone());
+        let seals = Arc::new(Seals::open(Arc::new(store.unwrap()), clock).await.unwrap());
+        let judge = Judge { judged: vec![judged], seals };
+        let drafted = |document: RawDocumentBuf| judge.drafted(0, &document).map_err(|fault| fault.key);
+        assert_eq!(drafted(sealed), Ok(()));
+        let schema = rawdoc! { "classes": { "a": "confidential", "b": "internal" }, "schema": {}, "indexes": ["b"] };
+        assert_eq!(drafted(definition(schema)), Ok(()), "nothing of its sealing changed");
+        for other in [
+            rawdoc! {},
+            rawdoc! { "classes": { "a": "restricted", "b": "restricted" } },
+            rawdoc! { "classes": { "a": "restricted" }, "indexes": ["_hashes.a"] },
+            rawdoc! { "classes": { "a": "restricted" }, "subject": "b" },
+        ] {
+            assert_eq!(drafted(definition(other)), Err(ALTERED));
+        }
+        assert!(matches!(refusal(ports::Error::Rejected(Fault::new(ALTERED))), Error::Conflict(_)));
+    }
+
     #[test]
     fn refusals_say_no_more_than_they_should() {
         let refused = |key| refusal(ports::Error::Rejected(Fault::new(key)));
