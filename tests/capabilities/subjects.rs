@@ -299,6 +299,11 @@ async fn writers_do_not_race_an_erasure() {
     let ((), erased) = futures_util::future::join(writer, eraser).await;
     erased.ok(201);
     hidden(&*house.stores.0).await;
-    // Whatever is readable now was written after, under another key.
-    house.get(&format!("{PATIENTS}/d-{id}")).await.ok(200);
+    // What is readable now was written after, under another key, and stays so over a restart.
+    let path = format!("{PATIENTS}/d-{id}");
+    let shown = house.get(&path).await.ok(200).data();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("backups")).unwrap();
+    let again = House::over(house.stores.clone(), house.keys.clone(), folder, Limits::default()).await;
+    assert_eq!(again.get(&path).await.ok(200).data(), shown);
 }
