@@ -133,6 +133,8 @@ impl Subjects {
         if self.documents.get(IDENTITIES, &note.subject).await?.is_some() {
             self.identities.forget(caller, &note.subject, &note.pseudonym).await?;
         }
+        // Behind every write that was sealed before the bar: what follows sees them all.
+        self.documents.commit(self.batch(caller.origin(), Vec::new())).await?;
         self.seals.destroy(&note.subject).await?;
         for room in self.rooms().await? {
             if note.delete_owned {
@@ -229,8 +231,11 @@ impl Subjects {
         if operations.is_empty() {
             return Ok(());
         }
-        let batch = Batch { time: self.clock.now(), origin, operations, check: None, receipt: None };
-        self.documents.commit(batch).await.map(drop)
+        self.documents.commit(self.batch(origin, operations)).await.map(drop)
+    }
+
+    fn batch(&self, origin: Origin, operations: Vec<Operation>) -> Batch {
+        Batch { time: self.clock.now(), origin, operations, check: None, receipt: None }
     }
 
     /// Where an erasure comes to be on record.
