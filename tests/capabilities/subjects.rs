@@ -11,7 +11,6 @@ use debrouille_appliance::{
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
 
 const PATIENTS: &str = "/api/v1/collections/patients/documents";
 const PHRASE: &str = "a person's own phrase";
