@@ -12,12 +12,13 @@ use crate::{
         Result,
         identities::IDENTITIES,
         sessions::{REFRESHES, SESSIONS},
+        subjects::CERTIFICATES,
         trust::TRUST,
     },
 };
 
 /// Collections whose changes tell nothing of their own: what matters of them comes as an event.
-const SILENT: [&str; 7] = [SESSIONS, REFRESHES, RECEIPTS, ENTRIES, TILES, CHECKPOINTS, TRUST];
+const SILENT: [&str; 8] = [SESSIONS, REFRESHES, RECEIPTS, ENTRIES, TILES, CHECKPOINTS, TRUST, CERTIFICATES];
 
 /// `None`: nothing.
 pub fn entry(record: &Record, pseudonyms: &Pseudonyms) -> Result<Option<Entry>> {
