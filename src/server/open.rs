@@ -20,7 +20,7 @@ use crate::{
         files,
     },
     domain::trust::Rules,
-    ports::{self, documents::Documents},
+    ports::{self, documents::Documents, objects::Objects},
     services::{
         self,
         access::Access,
@@ -218,14 +218,17 @@ pub async fn assemble(
     let site = Site::new(&config.server.hostnames, port, &config.identity.origins)
         .map_err(|fault| Problem::new(Kind::Refused, fault))?;
     let (who, open, rights) = (identities.clone(), sessions.clone(), access.clone());
-    let mfa = Arc::new(Mfa::new(store(), time(), stamp.environment, who, open, rights, site));
-    let keys = Arc::new(Keys::new(store(), time(), access.clone(), sessions.clone(), identities.clone()));
-    let machines = Arc::new(Machines::new(store(), time(), sessions.clone(), keys.clone(), &stamp));
+    let mfa = Arc::new(Mfa::new(store(), time(), who, open, rights, audit.clone(), site));
+    let (rights, open, who) = (access.clone(), sessions.clone(), identities.clone());
+    let keys = Arc::new(Keys::new(store(), time(), rights, open, who, audit.clone()));
+    let machines = Machines::new(store(), time(), sessions.clone(), keys.clone(), audit.clone(), &stamp);
+    let machines = Arc::new(machines);
     let (mailer, page) = (outgoing::mailer(config, &stamp, &clock)?, outgoing::recovery_page(config));
-    let recoveries = Recoveries::new(store(), time(), access.clone(), identities.clone(), mailer, page);
+    let (rights, who) = (access.clone(), identities.clone());
+    let recoveries = Recoveries::new(store(), time(), rights, who, audit.clone(), mailer, page);
     let recoveries = Arc::new(recoveries);
     let (web, provider) = (outgoing::web(config)?, outgoing::provider(config)?);
-    let oidc = Arc::new(Oidc::new(store(), time(), identities.clone(), web, provider));
+    let oidc = Arc::new(Oidc::new(store(), time(), identities.clone(), audit.clone(), web, provider));
     let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
     if config.backup.target.is_none() {
@@ -233,10 +236,10 @@ pub async fn assemble(
     }
     // Its absence fails backups, not the service.
     let beneath = Arc::new(Folder::beneath(&folder, SUBJECTS_FOLDER));
-    let target = Arc::new(Folder::at(folder));
+    let target: Arc<dyn Objects> = Arc::new(Folder::at(folder));
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
-    let (held, rights) = (keyring.clone(), access.clone());
-    let backups = Backups::new(store(), target, stamp.clone(), held, recipients, time(), rights, audit.clone());
+    let (to, held, rights) = ((target, recipients), keyring.clone(), access.clone());
+    let backups = Backups::new(store(), to, stamp.clone(), held, time(), rights, audit.clone());
     let backups = Arc::new(backups.beside(seals.clone(), beneath, config.backup.subject_days));
     let subjects = Subjects {
         documents: store(),

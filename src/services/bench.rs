@@ -1,4 +1,5 @@
 //! For unit tests: the services that the others stand on, over a store in memory and a clock that stands still.
+#![cfg(test)]
 
 use super::{
     access::Access,
@@ -6,6 +7,8 @@ use super::{
     identities::Identities,
     instance::{self, Stamp},
     keyring::Keyring,
+    policies::Policies,
+    sealing::Seals,
     sessions::Sessions,
     throttle::Throttle,
     trust::Trust,
@@ -40,16 +43,19 @@ impl Bench {
         let store = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), clock.clone());
         let documents: Arc<dyn Documents> = Arc::new(store.unwrap());
         instance::furnish(&*documents, clock.now()).await.unwrap();
-        Self::over(environment, clock, documents)
+        Self::over(environment, clock, documents).await
     }
 
     /// Over a store as somebody left it.
-    pub fn over(environment: Environment, clock: Arc<FixedClock>, documents: Arc<dyn Documents>) -> Self {
+    pub async fn over(environment: Environment, clock: Arc<FixedClock>, documents: Arc<dyn Documents>) -> Self {
         let stamp = Stamp::new(environment, clock.now());
         let keyring = Keyring::generate((Zeroizing::default(), Vec::new()), clock.now());
         let store = || documents.clone();
         let trust = Arc::new(Trust::new(store(), clock.clone(), Rules::default()));
         let access = Arc::new(Access::new(environment, clock.clone(), trust.clone()));
+        let apart = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), clock.clone());
+        let seals = Arc::new(Seals::open(Arc::new(apart.unwrap()), clock.clone()).await.unwrap());
+        Policies::new(store(), clock.clone(), environment, access.clone(), seals).load().await.unwrap();
         let (keys, settings) = (Arc::new(keyring.clone()), Settings::default());
         let audit = Audit::new(store(), clock.clone(), stamp.clone(), keys, settings, access.clone());
         let audit = Arc::new(audit);

@@ -3,8 +3,9 @@
 use super::{
     Error, Result,
     access::Caller,
+    audit::{Audit, Event},
     instance::Stamp,
-    keys::{Key, Keys},
+    keys::{KEYS, Key, Keys},
     sessions::Sessions,
 };
 use crate::{
@@ -60,6 +61,7 @@ pub struct Machines {
     clock: SharedClock,
     sessions: Arc<Sessions>,
     keys: Arc<Keys>,
+    audit: Arc<Audit>,
     audience: String,
 }
 
@@ -69,9 +71,10 @@ impl Machines {
         clock: SharedClock,
         sessions: Arc<Sessions>,
         keys: Arc<Keys>,
+        audit: Arc<Audit>,
         stamp: &Stamp,
     ) -> Self {
-        Self { documents, clock, sessions, keys, audience: audience(stamp) }
+        Self { documents, clock, sessions, keys, audit, audience: audience(stamp) }
     }
 
     /// What an assertion must name as `aud`.
@@ -81,12 +84,25 @@ impl Machines {
 
     /// Trades an assertion, good for one use, for an access token.
     pub async fn prove(&self, caller: &Caller, assertion: &str) -> Result<Granted> {
+        let mut told = Event::new("auth.machine");
+        let proven = self.judge(caller, assertion, &mut told).await;
+        if let Err(Error::InvalidProof(why)) = &proven {
+            self.audit.refused(caller, told.failed(*why)).await;
+        }
+        proven
+    }
+
+    /// Names in `told` the key that is meant, as soon as it is known.
+    async fn judge(&self, caller: &Caller, assertion: &str, told: &mut Event) -> Result<Granted> {
         const REFUSED: Error = Error::InvalidProof("not an assertion of a machine of this instance");
         if assertion.len() > LONGEST {
             return Err(REFUSED);
         }
         let header = jsonwebtoken::decode_header(assertion).map_err(|_| REFUSED)?;
         let found = self.keys.of_machine(&header.kid.unwrap_or_default()).await?;
+        if let Some((key, machine)) = &found {
+            *told = told.clone().about(&machine.id).document(KEYS, &key.id);
+        }
         let public = found.as_ref().and_then(|(key, _)| STANDARD.decode(key.public.as_ref()?).ok());
         let claims = self.check(assertion, public.as_deref().unwrap_or(&DECOY));
         let (Some((key, machine)), Some(_), Some(claims)) = (found, public, claims) else { return Err(REFUSED) };
@@ -94,7 +110,7 @@ impl Machines {
             return Err(REFUSED);
         }
         self.check_times(&claims)?;
-        self.use_once(caller, &key, &claims).await?;
+        self.use_once(caller, &key, &claims, told.clone()).await?;
         let (access, expires_in) = self.sessions.grant_key(&machine, &key.id, key.restriction)?;
         Ok(Granted { access, expires_in, identity: machine.id })
     }
@@ -146,12 +162,13 @@ impl Machines {
         }
     }
 
-    async fn use_once(&self, caller: &Caller, key: &Key, claims: &Claims) -> Result<()> {
+    async fn use_once(&self, caller: &Caller, key: &Key, claims: &Claims, told: Event) -> Result<()> {
         let id = hex::encode(Sha256::digest(format!("{} {}", key.id, claims.jti)));
         let expires = Timestamp(claims.exp.saturating_mul(1000));
         let change = Change::Put(rawdoc! { "key": &*key.id, "expires": expires.0 });
         let operation = Operation { collection: ASSERTIONS.to_owned(), id, expect: Expect::Absent, change };
-        match self.commit(caller, self.clock.now(), vec![operation]).await {
+        let operations = vec![operation, self.audit.operation(caller, told)?];
+        match self.commit(caller, self.clock.now(), operations).await {
             Err(ports::Error::Conflict(Conflict::Exists { .. })) => Err(Error::InvalidProof("assertion used twice")),
             other => Ok(other?),
         }

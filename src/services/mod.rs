@@ -3,7 +3,6 @@
 pub mod access;
 pub mod audit;
 pub mod backups;
-#[cfg(test)]
 mod bench;
 pub mod certificates;
 pub mod collections;

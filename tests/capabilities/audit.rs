@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 const AUDIT: &str = "/api/v1/audit";
 
 /// Every entry, oldest first.
-async fn entries(house: &House) -> Vec<Value> {
+pub async fn entries(house: &House) -> Vec<Value> {
     let lines = house.get(&format!("{AUDIT}/export")).await.ok(200);
     assert_eq!(lines.header("content-type"), "application/x-ndjson");
     let lines = lines.text.lines().map(|line| serde_json::from_str(line).unwrap());
     lines.filter(|line: &Value| line["index"].is_number()).collect()
 }
 
-fn find<'a>(entries: &'a [Value], action: &str) -> Vec<&'a Value> {
+pub fn find<'a>(entries: &'a [Value], action: &str) -> Vec<&'a Value> {
     entries.iter().filter(|entry| entry["action"] == action).collect()
 }
 
@@ -53,6 +53,44 @@ async fn a_refresh_token_used_twice_is_told() {
     let replay = find(&entries, "auth.refresh");
     assert_eq!((replay.len(), &replay[0]["outcome"]), (1, &json!("denied")));
     assert_eq!(find(&entries, "auth.end").len(), 1);
+}
+
+#[tokio::test]
+async fn keys_machines_and_recoveries_are_told() {
+    let house = House::open().await;
+    let key = house.post("/api/v1/auth/keys", json!({ "name": "reports" })).await.ok(201).data();
+    house.delete(&format!("/api/v1/auth/keys/{}", key["_id"].as_str().unwrap())).await.ok(200);
+    house.post("/api/v1/auth/machine", json!({ "assertion": "nonsense" })).await.ok(401);
+    house.post("/api/v1/auth/recover", json!({ "email": EMAIL })).await.ok(202);
+    house.recoveries.deliver().await.unwrap();
+    let confirmed = json!({ "token": "nonsense", "password": PASSWORD });
+    house.post("/api/v1/auth/recover/confirm", confirmed).await.ok(410);
+    house.post(&format!("/api/v1/admin/identities/{EMAIL}/recovery"), json!({})).await.ok(201);
+    let entries = entries(&house).await;
+    let text = json!(entries).to_string();
+    assert!(!text.contains("example.org"), "{text}");
+    let login = find(&entries, "auth.login")[0];
+    assert_eq!(login["details"]["methods"], json!(["pwd"]));
+    let object = format!("system.keys/{}", key["_id"].as_str().unwrap());
+    for (action, outcome) in [
+        ("keys.issue", "allowed"),
+        ("keys.revoke", "allowed"),
+        ("auth.machine", "failed"),
+        ("recovery.ask", "allowed"),
+        ("recovery.letter", "allowed"),
+        ("recovery.hand", "allowed"),
+        ("recovery.confirm", "failed"),
+    ] {
+        let told = find(&entries, action);
+        assert_eq!((told.len(), &told[0]["outcome"]), (1, &json!(outcome)), "{action}");
+        if action.starts_with("keys.") {
+            assert_eq!((&told[0]["object"], &told[0]["subject"]), (&json!(object), &login["subject"]), "{action}");
+        }
+    }
+    // What says it better says it alone.
+    assert!(
+        entries.iter().all(|entry| !["recoveries.create", "outbox.create"].map(Value::from).contains(&entry["action"]))
+    );
 }
 
 #[tokio::test]

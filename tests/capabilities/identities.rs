@@ -161,6 +161,7 @@ async fn without_a_policy_that_says_so_only_an_administrator_reads_and_writes_pe
     let house = House::open().await;
     let (id, token) = house.person("p@example.org").await;
     let path = format!("{PEOPLE}/{id}");
+    house.without(&["own-identity"]).await;
     let calls = [
         (Method::GET, PEOPLE, None),
         (Method::GET, path.as_str(), None),
@@ -174,6 +175,27 @@ async fn without_a_policy_that_says_so_only_an_administrator_reads_and_writes_pe
         let answer = house.under(Some(&token), method.clone(), path, data).await;
         assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "AUTH_FORBIDDEN"), "{method} {path}");
     }
+}
+
+#[tokio::test]
+async fn by_the_first_policies_everyone_has_oneself_and_nobody_else() {
+    let house = House::open().await;
+    let (id, token) = house.person("p@example.org").await;
+    let (other, _) = house.person("o@example.org").await;
+    let people = house.under(Some(&token), Method::GET, PEOPLE, None).await.ok(200).data();
+    assert_eq!((people.as_array().unwrap().len(), &people[0]["_id"]), (1, &json!(id)));
+    let change = || Some(json!({ "name": "x" }));
+    house.under(Some(&token), Method::PATCH, &format!("{PEOPLE}/{id}"), change()).await.ok(200);
+    house.under(Some(&token), Method::PATCH, "/api/v1/me", change()).await.ok(200);
+    for method in [Method::GET, Method::PATCH] {
+        let data = (method == Method::PATCH).then(change).flatten();
+        let answer = house.under(Some(&token), method, &format!("{PEOPLE}/{other}"), data).await;
+        answer.refused(404, "RESOURCE_NOT_FOUND", "identities.unknown");
+    }
+    // Roles, status and ways in are not among what one changes of oneself here.
+    let email = Some(json!({ "email": "q@example.org" }));
+    let answer = house.under(Some(&token), Method::PATCH, &format!("{PEOPLE}/{id}"), email).await;
+    answer.refused(403, "AUTH_FORBIDDEN", "http.forbidden");
 }
 
 #[tokio::test]

@@ -135,8 +135,14 @@ async fn bodies_say_whom_and_as_what_alone() {
     }
     let nowhere = json!({ "organization": "nowhere", "role": "STAFF", "email": "a@example.org" });
     house.post(INVITATIONS, nowhere).await.refused(422, "VALIDATION_ERROR", "memberships.not_active");
-    // Until a policy says so, not even an owner invites.
-    let body = Some(with(json!({ "email": "a@example.org" })));
-    let answer = house.under(Some(&token), Method::POST, INVITATIONS, body).await;
+    // By the first policies an owner invites, to the own organization alone; without them nobody but administrators.
+    let body = || Some(with(json!({ "email": "a@example.org" })));
+    house.under(Some(&token), Method::POST, INVITATIONS, body()).await.ok(201);
+    let elsewhere = house.organization("P", &house.person("p@example.org").await.0).await;
+    let foreign = Some(with(json!({ "email": "b@example.org", "organization": elsewhere })));
+    let answer = house.under(Some(&token), Method::POST, INVITATIONS, foreign).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "AUTH_FORBIDDEN"), "{}", answer.text);
+    house.without(&["membership-leaders"]).await;
+    let answer = house.under(Some(&token), Method::POST, INVITATIONS, body()).await;
     answer.refused(403, "AUTH_FORBIDDEN", "http.forbidden");
 }

@@ -149,6 +149,7 @@ async fn without_a_policy_that_says_so_not_even_an_owner_hands_out_memberships()
     let organization = house.organization("O", &owner).await;
     let path = format!("{MEMBERSHIPS}/{}", house.ownership(&owner, &organization).await);
     let made = json!({ "person": owner, "organization": organization, "role": "MEMBER" });
+    house.without(&["own-memberships", "membership-leaders"]).await;
     let calls = [
         (Method::GET, MEMBERSHIPS, None),
         (Method::GET, path.as_str(), None),
@@ -162,4 +163,37 @@ async fn without_a_policy_that_says_so_not_even_an_owner_hands_out_memberships()
     }
     house.get(&format!("{MEMBERSHIPS}/nothing")).await.refused(404, "RESOURCE_NOT_FOUND", "memberships.unknown");
     house.login(EMAIL, crate::house::PASSWORD).await.ok(200);
+}
+
+#[tokio::test]
+async fn by_the_first_policies_leaders_lead_their_own_organization_within_their_rank() {
+    let house = House::open().await;
+    let (owner, of_owner) = house.person("o@example.org").await;
+    let (admin, of_admin) = house.person("a@example.org").await;
+    let (staff, of_staff) = house.person("s@example.org").await;
+    let (stranger, of_stranger) = house.person("x@example.org").await;
+    let organization = house.organization("O", &owner).await;
+    house.organization("Another", &stranger).await;
+    let member =
+        |person: &str, role: &str| Some(json!({ "person": person, "organization": organization, "role": role }));
+    let ask = async |token: &str, method, path: &str, data| house.under(Some(token), method, path, data).await;
+    // An owner makes administrators; an administrator makes staff, and nobody of their own rank.
+    ask(&of_owner, Method::POST, MEMBERSHIPS, member(&admin, "ADMIN")).await.ok(201);
+    let peer = ask(&of_admin, Method::POST, MEMBERSHIPS, member(&staff, "ADMIN")).await;
+    assert_eq!((peer.status.as_u16(), peer.code().as_str()), (403, "AUTH_FORBIDDEN"), "{}", peer.text);
+    let made = ask(&of_admin, Method::POST, MEMBERSHIPS, member(&staff, "STAFF")).await.ok(201).data();
+    // Staff see their own membership and make none; a stranger who leads elsewhere sees nothing of it.
+    let seen = ask(&of_staff, Method::GET, MEMBERSHIPS, None).await.ok(200).data();
+    assert_eq!(seen.as_array().unwrap().len(), 1);
+    for token in [&of_staff, &of_stranger] {
+        let answer = ask(token, Method::POST, MEMBERSHIPS, member(&stranger, "MEMBER")).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "AUTH_FORBIDDEN"), "{}", answer.text);
+    }
+    let path = format!("{MEMBERSHIPS}/{}", made["_id"].as_str().unwrap());
+    ask(&of_stranger, Method::GET, &path, None).await.refused(404, "RESOURCE_NOT_FOUND", "memberships.unknown");
+    // Nobody raises themselves; anybody leaves.
+    let raised = ask(&of_staff, Method::PATCH, &path, Some(json!({ "role": "ADMIN" }))).await;
+    assert_eq!((raised.status.as_u16(), raised.code().as_str()), (403, "AUTH_FORBIDDEN"), "{}", raised.text);
+    ask(&of_staff, Method::DELETE, &path, None).await.ok(200);
+    assert!(ask(&of_staff, Method::GET, "/api/v1/organizations", None).await.data().as_array().unwrap().is_empty());
 }

@@ -1,6 +1,9 @@
 //! The second factor: set up, asked for, replayed, lost.
 
-use crate::house::{EMAIL, House, PASSWORD};
+use crate::{
+    audit::{entries, find},
+    house::{EMAIL, House, PASSWORD},
+};
 use aws_lc_rs::hmac;
 use debrouille_appliance::base::{
     clock::{Clock, FixedClock},
@@ -222,7 +225,7 @@ async fn a_challenge_ends_with_its_time_its_use_and_the_password() {
 
 #[tokio::test]
 async fn who_lost_everything_is_helped_by_another_administrator() {
-    let (house, clock) = House::at(Environment::Development).await;
+    let (mut house, clock) = House::at(Environment::Development).await;
     let (token, _, codes) = enrolled(&house, &clock).await;
     let admin = "/api/v1/admin/identities";
     let other = json!({ "email": "b@example.org", "password": PASSWORD, "roles": ["admin"] });
@@ -234,6 +237,9 @@ async fn who_lost_everything_is_helped_by_another_administrator() {
     assert_eq!(renewed.ok(200).data()["recoveryCodes"].as_array().unwrap().len(), 10);
     let challenge = owed(&house).await["challenge"].clone();
     assert_eq!(verify(&house, &challenge, "recoveryCode", &codes[0]).await.code(), "AUTH_UNAUTHORIZED", "an old code");
+    house.token = other.clone();
+    let told = entries(&house).await;
+    assert_eq!(find(&told, "auth.factor")[0]["outcome"], "failed");
     pass(&clock, 1);
     for _ in 0..2 {
         house.by(&other, Method::DELETE, &format!("{admin}/{EMAIL}/factors"), json!({})).await.ok(200);

@@ -1,6 +1,9 @@
 //! Login through a real OpenID Connect provider on loopback (`scripts/services` starts it and sets `OIDC_PROVIDER_URL`).
 
-use crate::house::{EMAIL, House, PASSWORD};
+use crate::{
+    audit::{entries, find},
+    house::{EMAIL, House, PASSWORD},
+};
 use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
@@ -75,6 +78,9 @@ async fn a_login_from_the_providers_page_to_a_session() {
     let (url, state) = start(&house).await;
     let disabled = finish(&state, &authorize(&url, "s-ana")).await;
     disabled.refused(401, "AUTH_UNAUTHORIZED", "http.unauthorized");
+    let told = entries(&house).await;
+    assert!(find(&told, "auth.oidc").iter().all(|entry| entry["outcome"] == "failed"));
+    assert!(find(&told, "auth.oidc").len() >= 2, "each way to fail, once a minute");
     // An account the provider vouches for has no password.
     house.login("ana@example.org", PASSWORD).await.refused(401, "AUTH_UNAUTHORIZED", "http.unauthorized");
 }

@@ -76,6 +76,7 @@ async fn without_a_policy_that_says_so_only_an_administrator_sees_and_makes_orga
     let house = House::open().await;
     let (owner, token) = house.person("o@example.org").await;
     let path = format!("{ORGANIZATIONS}/{}", house.organization("O", &owner).await);
+    house.without(&["own-organizations", "organization-leaders"]).await;
     let calls = [
         (Method::GET, ORGANIZATIONS, None),
         (Method::GET, path.as_str(), None),

@@ -62,7 +62,11 @@ async fn operators_see_and_end_the_sessions_of_a_person() {
     let sessions = format!("{PEOPLE}/ana@example.org/sessions");
     let listed = house.get(&sessions).await.ok(200).data();
     assert_eq!(listed.as_array().unwrap().len(), 2);
-    house.by(token(&one), Method::GET, &sessions, json!({})).await.refused(403, "AUTH_FORBIDDEN", "http.forbidden");
+    // Everybody sees their own, and nobody else's.
+    assert_eq!(house.by(token(&one), Method::GET, &sessions, json!({})).await.data().as_array().unwrap().len(), 2);
+    let other = house.by(token(&one), Method::GET, &format!("{PEOPLE}/{EMAIL}/sessions"), json!({})).await;
+    other.refused(404, "RESOURCE_NOT_FOUND", "identities.unknown");
+    house.by(token(&one), Method::DELETE, &sessions, json!({})).await.refused(403, "AUTH_FORBIDDEN", "http.forbidden");
     // A session of one is not ended under the name of another.
     let id = listed[0]["_id"].as_str().unwrap();
     let elsewhere = house.delete(&format!("{PEOPLE}/{EMAIL}/sessions/{id}")).await;

@@ -77,7 +77,7 @@ async fn an_administrator_sets_it_for_a_reason() {
     let ana = json!({ "email": "ana@example.org", "password": PASSWORD });
     house.post(PEOPLE, ana).await.ok(201);
     let token = house.login("ana@example.org", PASSWORD).await.ok(200).data()["accessToken"].clone();
-    let bearer = format!("Bearer {}", token.as_str().unwrap());
-    let request = poem::Request::builder().uri_str(&trust).header("authorization", bearer).finish();
-    house.call(request).await.refused(403, "AUTH_FORBIDDEN", "http.forbidden");
+    let ask = async |path: &str| house.by(token.as_str().unwrap(), Method::GET, path, json!({})).await;
+    ask(&trust).await.refused(404, "RESOURCE_NOT_FOUND", "identities.unknown");
+    ask(&format!("{PEOPLE}/ana@example.org/trust")).await.refused(403, "AUTH_FORBIDDEN", "http.forbidden");
 }

@@ -16,7 +16,7 @@ use debrouille_appliance::{
     },
     domain::trust::Rules,
     http::{self, Limits, State},
-    ports::documents::Documents as Store,
+    ports::{documents::Documents as Store, mail::Mailer, objects::Objects},
     services::{
         access::{Access, Caller, Role},
         audit::{self, Audit},
@@ -164,10 +164,10 @@ async fn state_at(
     let memberships = identities.memberships().clone();
     let site = Site::new(&["localhost".to_owned()], 443, &[]).unwrap();
     let (kept, time, who, open) = (store.clone(), clock.clone(), identities.clone(), sessions.clone());
-    let mfa = Mfa::new(kept, time, stamp.environment, who, open, access.clone(), site);
-    let target = Arc::new(Folder::open(folder).unwrap());
-    let (kept, time, own, signing) = (store.clone(), clock.clone(), stamp.clone(), keys.clone());
-    let backups = Backups::new(kept, target, own, signing, recipients, time, access.clone(), audit.clone());
+    let mfa = Mfa::new(kept, time, who, open, access.clone(), audit.clone(), site);
+    let target: Arc<dyn Objects> = Arc::new(Folder::open(folder).unwrap());
+    let (kept, time, own, to) = (store.clone(), clock.clone(), stamp.clone(), (target, recipients));
+    let backups = Backups::new(kept, to, own, keys.clone(), time, access.clone(), audit.clone());
     let backups = Arc::new(backups.beside(seals.clone(), Arc::new(Folder::beneath(folder, "subjects")), 30));
     let subjects = Subjects {
         documents: store.clone(),
@@ -182,15 +182,17 @@ async fn state_at(
         periods: Periods { subjects: 30, journal: 90 },
         erasing: tokio::sync::Mutex::default(),
     };
-    let (held, time) = (store.clone(), clock.clone());
-    let api_keys = Arc::new(Keys::new(held, time, access.clone(), sessions.clone(), identities.clone()));
-    let machines = Machines::new(store.clone(), clock.clone(), sessions.clone(), api_keys.clone(), stamp);
+    let (held, time, open, who) = (store.clone(), clock.clone(), sessions.clone(), identities.clone());
+    let api_keys = Arc::new(Keys::new(held, time, access.clone(), open, who, audit.clone()));
+    let (held, time, open) = (store.clone(), clock.clone(), sessions.clone());
+    let machines = Machines::new(held, time, open, api_keys.clone(), audit.clone(), stamp);
     let sender = mail::sender("Appliance <noreply@example.org>").unwrap();
     let mailer = mail::folder::Folder::new(folder.with_file_name("mail"), sender, clock.clone());
     let (held, time, page) = (store.clone(), clock.clone(), "https://example.org/recover".to_owned());
-    let recoveries = Recoveries::new(held, time, access.clone(), identities.clone(), Some(Arc::new(mailer)), page);
+    let (who, mailer) = (identities.clone(), Some(Arc::new(mailer) as Arc<dyn Mailer>));
+    let recoveries = Recoveries::new(held, time, access.clone(), who, audit.clone(), mailer, page);
     let (held, time, web) = (store.clone(), clock.clone(), Https::new(rustls::RootCertStore::empty()).unwrap());
-    let oidc = Oidc::new(held, time, identities.clone(), Arc::new(web), provider());
+    let oidc = Oidc::new(held, time, identities.clone(), audit.clone(), Arc::new(web), provider());
     let health = Arc::new(Health::default());
     health.enter(Phase::Serving);
     let (kept, time, rows) = (store.clone(), clock.clone(), DocumentLimits::default());
@@ -409,6 +411,13 @@ impl House {
         let request = Request::builder().method(method).uri_str(path).content_type("application/json");
         let request = request.header("authorization", format!("Bearer {token}"));
         self.call(request.body(json!({ "data": data }).to_string())).await
+    }
+
+    /// Takes away policies the instance started with.
+    pub async fn without(&self, policies: &[&str]) {
+        for policy in policies {
+            self.delete(&format!("/api/v1/policies/{policy}")).await.ok(200);
+        }
     }
 
     /// A collection, and its documents' path.

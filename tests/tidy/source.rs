@@ -90,6 +90,7 @@ impl Source {
         let tests = if path.ends_with("/tests.rs")
             || path.contains("/tests/")
             || path.starts_with("src/testing/")
+            || code.contains("\n#![cfg(test)]\n")
             || !path.starts_with("src/")
         {
             std::iter::once(0..text.len()).collect()
@@ -296,6 +297,8 @@ mod tests {
 
     #[test]
     fn test_code_is_marked() {
+        let whole = Source::new("src/b.rs", "//! For tests.\n#![cfg(test)]\n\nfn a() { x() }\n");
+        assert!(whole.find("x").all(|offset| whole.is_test(offset)));
         let source = Source::new(
             "src/a.rs",
             "fn a() { x() }\n#[cfg(test)]\nuse b::{x, y};\nfn c() { x() }\n#[cfg(any(test, feature = \"testing\"))]\n#[derive(Debug)]\npub struct D { x: u8 }\nx();\n#[cfg(test)]\nmod tests {\n fn e() { x(\"}\") }\n}\nx();\n",

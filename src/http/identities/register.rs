@@ -25,7 +25,7 @@ struct Registered {
 }
 
 #[derive(Serialize, Object)]
-struct Accepted {
+struct Welcomed {
     accepted: bool,
 }
 
@@ -40,7 +40,7 @@ impl Routes {
         public: Public,
         sent: Sent<Registered>,
         request: &Request,
-    ) -> Result<Answer<Accepted, 202>> {
+    ) -> Result<Answer<Welcomed, 202>> {
         let exchange = public.0;
         exchange.state.identities.registers()?;
         conditions::no_attempt(request)?;
@@ -48,6 +48,6 @@ impl Routes {
         let password = Some(Zeroizing::new(password));
         let new = New { email, phone, name, locale, password, roles: Vec::new() };
         exchange.state.identities.register(&exchange.caller(Subject::Anonymous), new).await?;
-        Answer::value(&exchange, &Accepted { accepted: true })
+        Answer::value(&exchange, &Welcomed { accepted: true })
     }
 }

@@ -11,6 +11,8 @@ use crate::{
     services::{
         Result,
         identities::IDENTITIES,
+        machines::ASSERTIONS,
+        recovery::{OUTBOX, RECOVERIES},
         sessions::{REFRESHES, SESSIONS},
         subjects::CERTIFICATES,
         trust::TRUST,
@@ -18,7 +20,8 @@ use crate::{
 };
 
 /// Collections whose changes tell nothing of their own: what matters of them comes as an event.
-const SILENT: [&str; 8] = [SESSIONS, REFRESHES, RECEIPTS, ENTRIES, TILES, CHECKPOINTS, TRUST, CERTIFICATES];
+const SILENT: [&str; 11] =
+    [SESSIONS, REFRESHES, RECEIPTS, ENTRIES, TILES, CHECKPOINTS, TRUST, ASSERTIONS, OUTBOX, RECOVERIES, CERTIFICATES];
 
 /// `None`: nothing.
 pub fn entry(record: &Record, pseudonyms: &Pseudonyms) -> Result<Option<Entry>> {

@@ -48,17 +48,17 @@ struct Beside {
 }
 
 impl Backups {
+    /// `to`: where backups go, and who can open them.
     pub fn new(
         documents: Arc<dyn Documents>,
-        target: Arc<dyn Objects>,
+        to: (Arc<dyn Objects>, Vec<Recipient>),
         stamp: Stamp,
         keyring: Arc<Keyring>,
-        recipients: Vec<Recipient>,
         clock: SharedClock,
         access: Arc<Access>,
         audit: Arc<Audit>,
     ) -> Self {
-        let beside = None;
+        let ((target, recipients), beside) = (to, None);
         Self { documents, target, stamp, keyring, recipients, clock, access, audit, running: Arc::default(), beside }
     }
 
@@ -189,32 +189,26 @@ mod tests {
             documents::embedded::{Embedded, Options},
             objects::folder::Folder,
         },
-        base::{
-            clock::{Clock, FixedClock},
-            environment::Environment,
-        },
-        services::{backups::Identity, bench::Bench, instance},
+        base::{clock::Clock, environment::Environment},
+        services::{backups::Identity, bench::Bench},
     };
     use std::sync::atomic::Ordering;
-    use zeroize::Zeroizing;
 
     #[tokio::test]
     async fn backups_of_keys_are_kept_for_days_and_never_older_than_an_erasure() {
         let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(FixedClock(1_800_000_000_000.into()));
+        let bench = Bench::of(Environment::Development).await;
+        let clock = bench.clock;
         let store = || -> Arc<dyn Documents> {
             let backend = redb::backends::InMemoryBackend::new();
             Arc::new(Embedded::open_over(backend, Options::default(), clock.clone()).unwrap())
         };
-        let stamp = Stamp::new(Environment::Development, clock.now());
-        let keyring = Arc::new(Keyring::generate((Zeroizing::new(vec![1]), vec![1]), clock.now()));
+        let (stamp, keyring) = (bench.stamp, Arc::new(bench.keyring));
         let seals = Arc::new(Seals::open(store(), clock.clone()).await.unwrap());
-        let bench = Bench::over(stamp.environment, clock.clone(), store());
-        instance::furnish(&*bench.documents, clock.now()).await.unwrap();
         let (documents, access, audit) = (bench.documents, bench.access, bench.audit);
-        let target = Arc::new(Folder::at(folder.path()));
+        let target: Arc<dyn Objects> = Arc::new(Folder::at(folder.path()));
         let recipients = vec![Identity::generate(Vec::new()).recipient().clone()];
-        let backups = Backups::new(documents, target, stamp, keyring, recipients, clock.clone(), access, audit);
+        let backups = Backups::new(documents, (target, recipients), stamp, keyring, clock.clone(), access, audit);
         let beneath = Arc::new(Folder::beneath(folder.path(), "subjects"));
         let backups = backups.beside(seals, beneath.clone(), 30);
         let names = || list(&*beneath).unwrap().into_iter().map(|listed| listed.name).collect::<Vec<_>>();

@@ -206,8 +206,8 @@ impl Identities {
 
     /// Sets another password and ends every session.
     pub async fn change_password(&self, caller: &Caller, who: &str, password: Zeroizing<String>) -> Result<Identity> {
-        self.access.decide(caller, Action::Manage, MODULE)?;
-        let identity = self.require(who).await?;
+        let grant = self.access.decide(caller, Action::Manage, MODULE)?;
+        let identity = self.within(&grant, who).await?;
         not_oneself(caller, &identity)?;
         let hash = self.hash(&identity, password).await?;
         self.change(caller, identity, rawdoc! { "password": hash }, None).await
@@ -215,9 +215,9 @@ impl Identities {
 
     /// Disabled, its sessions end, nobody gets in under it and its memberships count no more, until it is active again.
     pub async fn set_status(&self, caller: &Caller, who: &str, status: Status) -> Result<Identity> {
-        self.access.decide(caller, Action::Manage, MODULE)?;
+        let grant = self.access.decide(caller, Action::Manage, MODULE)?;
         let _deciding = self.memberships.deciding.lock().await;
-        let identity = self.require(who).await?;
+        let identity = self.within(&grant, who).await?;
         if status == Status::Disabled && identity.status == Status::Active {
             self.may_go(&identity).await?;
         }
@@ -231,9 +231,9 @@ impl Identities {
 
     /// Gives other roles over the instance and ends every session, whose tokens say the old ones.
     pub async fn set_roles(&self, caller: &Caller, who: &str, roles: Vec<Role>) -> Result<Identity> {
-        self.access.decide(caller, Action::Manage, MODULE)?;
+        let grant = self.access.decide(caller, Action::Manage, MODULE)?;
         let _deciding = self.memberships.deciding.lock().await;
-        let identity = self.require(who).await?;
+        let identity = self.within(&grant, who).await?;
         if identity.kind == Kind::Organization {
             return Err(Error::Invalid(Fault::new("identities.no_person").with("who", who)));
         }
@@ -268,20 +268,20 @@ impl Identities {
 
     /// One identity, by id, address or number.
     pub async fn describe(&self, caller: &Caller, who: &str) -> Result<Identity> {
-        self.access.decide(caller, Action::View, MODULE)?;
-        self.require(who).await
+        let grant = self.access.decide(caller, Action::View, MODULE)?;
+        self.within(&grant, who).await
     }
 
     /// The open sessions of a person.
     pub async fn sessions(&self, caller: &Caller, who: &str) -> Result<Vec<Session>> {
-        self.access.decide(caller, Action::View, MODULE)?;
-        self.sessions.live(&self.require(who).await?.id).await
+        let grant = self.access.decide(caller, Action::View, MODULE)?;
+        self.sessions.live(&self.within(&grant, who).await?.id).await
     }
 
     /// Ends one session of a person; `None`: all of them.
     pub async fn end_sessions(&self, caller: &Caller, who: &str, session: Option<&str>) -> Result<()> {
-        self.access.decide(caller, Action::Manage, MODULE)?;
-        let identity = self.require(who).await?;
+        let grant = self.access.decide(caller, Action::Manage, MODULE)?;
+        let identity = self.within(&grant, who).await?;
         match session {
             Some(session) => self.sessions.end_of(caller, &identity.id, session).await,
             None => self.sessions.end_all(caller, &identity.id, self.clock.now(), None).await,

@@ -1,7 +1,7 @@
 //! Identities as the proofs other than a password need them: machines, and changes that go with a proof's own.
 
 use super::*;
-use crate::base::random;
+use crate::{base::random, services::access::Grant};
 
 /// Letters of a machine's name, at most.
 const LONGEST_NAME: usize = 63;
@@ -45,6 +45,16 @@ impl Identities {
         let (time, origin, operations) = (self.clock.now(), caller.origin(), vec![put(identity)]);
         self.documents.commit(Batch { time, origin, operations, check: None, receipt: None }).await?;
         Ok(())
+    }
+
+    /// Whom a grant covers; who is out of its sight is as good as nobody.
+    pub(in crate::services) async fn within(&self, grant: &Grant, who: &str) -> Result<Identity> {
+        let identity = self.require(who).await?;
+        let found = self.documents.get(IDENTITIES, &identity.id).await?;
+        match found.filter(|found| grant.scope.matches(found)) {
+            Some(found) => read(&found),
+            None => Err(Error::NotFound(Fault::new("identities.unknown").with("who", who))),
+        }
     }
 
     /// Whether there is a password to lose: who gets in by a provider alone has none.

@@ -56,7 +56,7 @@ async fn identities_of_an_earlier_release_are_found_and_unique_as_before() {
         tokio::task::yield_now().await;
     }
     assert!(states().await.iter().all(|index| index.progress == Build::Ready), "an index found doubles");
-    let identities = Bench::over(Environment::Development, clock, store.clone()).identities;
+    let identities = Bench::over(Environment::Development, clock, store.clone()).await.identities;
     assert_eq!(identities.require(" A@example.ORG").await.unwrap().id, "a");
     let again = identities.add(&Caller::system(), "b@example.org", secret(PASSWORD), vec![]).await;
     assert!(matches!(again, Err(Error::Conflict(fault)) if fault.key == "identities.email_taken"));

@@ -9,6 +9,7 @@ pub use text::PREFIX;
 use super::{
     Error, Result,
     access::{Access, Action, Caller, Proven, Resource, Restriction, Subject},
+    audit::{Audit, Event},
     identities::{self, IDENTITIES, Identities, Identity, Kind, Status},
     sessions::Sessions,
 };
@@ -24,7 +25,7 @@ use crate::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bson::rawdoc;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicI64, Ordering},
@@ -98,6 +99,7 @@ pub struct Keys {
     access: Arc<Access>,
     sessions: Arc<Sessions>,
     identities: Arc<Identities>,
+    audit: Arc<Audit>,
     known: RwLock<HashMap<String, Arc<Known>>>,
 }
 
@@ -118,8 +120,9 @@ impl Keys {
         access: Arc<Access>,
         sessions: Arc<Sessions>,
         identities: Arc<Identities>,
+        audit: Arc<Audit>,
     ) -> Self {
-        Self { documents, clock, access, sessions, identities, known: RwLock::default() }
+        Self { documents, clock, access, sessions, identities, audit, known: RwLock::default() }
     }
 
     /// Who an API key proves, with the rights its identity has now. A key just used is answered without a look at the
@@ -150,8 +153,8 @@ impl Keys {
 
     /// Makes, or takes, a key for somebody. Its words are answered this once.
     pub async fn create(&self, caller: &Caller, who: &str, wanted: Wanted) -> Result<(Key, Option<Zeroizing<String>>)> {
-        self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
-        let owner = self.identities.require(who).await?;
+        let grant = self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
+        let owner = self.identities.within(&grant, who).await?;
         self.make(caller, owner, wanted).await
     }
 
@@ -161,13 +164,19 @@ impl Keys {
         self.select(&rawdoc! { "identity": identity }).await
     }
 
-    /// Somebody's keys, or everybody's.
+    /// Somebody's keys, or everybody's the caller may see.
     pub async fn list(&self, caller: &Caller, who: Option<&str>) -> Result<Vec<Key>> {
-        self.access.decide(caller, Action::View, Resource::Module("identities"))?;
-        match who {
-            Some(who) => self.select(&rawdoc! { "identity": self.identities.require(who).await?.id }).await,
-            None => self.select(&rawdoc! {}).await,
+        let grant = self.access.decide(caller, Action::View, Resource::Module("identities"))?;
+        if let Some(who) = who {
+            return self.select(&rawdoc! { "identity": self.identities.within(&grant, who).await?.id }).await;
         }
+        let mut keys = self.select(&rawdoc! {}).await?;
+        if !grant.is_everything() {
+            let seen = self.identities.list(caller).await?;
+            let seen: HashSet<_> = seen.iter().map(|identity| identity.id.as_str()).collect();
+            keys.retain(|key| seen.contains(key.identity.as_str()));
+        }
+        Ok(keys)
     }
 
     /// Ends one of the caller's own keys, at once.
@@ -182,8 +191,13 @@ impl Keys {
 
     /// Ends anybody's key, at once.
     pub async fn revoke(&self, caller: &Caller, id: &str) -> Result<Key> {
-        self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
+        let grant = self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
         let key = self.require(id).await?;
+        // Also where its identity is gone.
+        if !grant.is_everything() {
+            let found = self.identities.within(&grant, &key.identity).await;
+            found.map_err(|error| if matches!(error, Error::NotFound(_)) { unknown(id) } else { error })?;
+        }
         self.end(caller, key).await
     }
 
@@ -236,17 +250,22 @@ impl Keys {
         let key =
             Key { id, identity, name, hash, public, restriction, created, created_by, expires, last_used, revoked };
         let document = bson::serialize_to_raw_document_buf(&key).map_err(|error| Error::Internal(error.into()))?;
-        self.commit(caller, vec![operation(&key.id, Expect::Absent, Change::Put(document))]).await?;
+        let kind = if key.public.is_some() { "machine" } else { "api" };
+        let told = Event::new("keys.issue").about(&key.identity).document(KEYS, &key.id).with("kind", kind);
+        let told = self.audit.operation(caller, told.with("expires", key.expires.rfc3339()))?;
+        self.commit(caller, vec![operation(&key.id, Expect::Absent, Change::Put(document)), told]).await?;
         Ok((key, words))
     }
 
     async fn end(&self, caller: &Caller, mut key: Key) -> Result<Key> {
         let revoke = operation(&key.id, Expect::Present, set(&rawdoc! { "revoked": true })?);
+        let told = Event::new("keys.revoke").about(&key.identity).document(KEYS, &key.id);
+        let operations = vec![revoke, self.audit.operation(caller, told)?];
         if key.public.is_some() {
             // Tokens it obtained end with it; those of the machine's other keys are asked for anew.
-            self.identities.change_with(caller, &key.identity, rawdoc! {}, vec![revoke], None).await?;
+            self.identities.change_with(caller, &key.identity, rawdoc! {}, operations, None).await?;
         } else {
-            self.commit(caller, vec![revoke]).await?;
+            self.commit(caller, operations).await?;
             self.sessions.begin_era();
         }
         key.revoked = true;

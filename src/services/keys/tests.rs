@@ -25,10 +25,12 @@ struct Locksmith {
 }
 
 async fn bench() -> Locksmith {
-    let Bench { clock, documents, stamp, access, sessions, identities, .. } = Bench::of(Environment::Production).await;
-    let (store, time) = (documents.clone(), clock.clone());
-    let keys = Arc::new(Keys::new(store.clone(), time.clone(), access, sessions.clone(), identities.clone()));
-    let machines = Machines::new(store, time, sessions.clone(), keys.clone(), &stamp);
+    let bench = Bench::of(Environment::Production).await;
+    let Bench { clock, documents, stamp, access, sessions, identities, audit, .. } = bench;
+    let (store, time, open) = (documents.clone(), clock.clone(), sessions.clone());
+    let keys = Keys::new(store.clone(), time.clone(), access, open, identities.clone(), audit.clone());
+    let keys = Arc::new(keys);
+    let machines = Machines::new(store, time, sessions.clone(), keys.clone(), audit, &stamp);
     let password = Zeroizing::new(PASSWORD.to_owned());
     let admin = identities.add(&Caller::system(), "admin@example.cd", password, vec![Role::Admin]).await.unwrap();
     Locksmith { clock, documents, sessions, identities, keys, machines, admin }

@@ -14,6 +14,7 @@ pub use passkeys::{Offered, Passkey, Site};
 use super::{
     Error, Result,
     access::{Access, Caller, Role},
+    audit::{Audit, Event},
     identities::{self, Identities, Identity},
     sessions::{Granted, Sessions},
 };
@@ -114,6 +115,7 @@ pub struct Mfa {
     identities: Arc<Identities>,
     sessions: Arc<Sessions>,
     access: Arc<Access>,
+    audit: Arc<Audit>,
     site: Site,
     challenges: Waiting<Challenge>,
     enrolments: Waiting<own::Enrolment>,
@@ -132,19 +134,20 @@ impl Mfa {
     pub fn new(
         documents: Arc<dyn Documents>,
         clock: SharedClock,
-        environment: Environment,
         identities: Arc<Identities>,
         sessions: Arc<Sessions>,
         access: Arc<Access>,
+        audit: Arc<Audit>,
         site: Site,
     ) -> Self {
         Self {
             documents,
             clock,
-            environment,
+            environment: access.environment(),
             identities,
             sessions,
             access,
+            audit,
             site,
             challenges: Waiting::default(),
             enrolments: Waiting::default(),
@@ -270,6 +273,8 @@ impl Mfa {
         for _ in 0..ROUNDS {
             let (mut factors, expect) = self.load(id).await?;
             if !factors.spend(answer, self.clock.now()) {
+                let failed = Event::new("auth.factor").failed("a code that is wrong or used").about(id);
+                self.audit.refused(caller, failed).await;
                 return Ok(false);
             }
             match self.keep(caller, &factors, expect, None).await {

@@ -117,8 +117,8 @@ impl Mfa {
 
     /// Takes every second factor from someone who lost theirs, and ends their sessions.
     pub async fn reset(&self, caller: &Caller, who: &str) -> Result<Identity> {
-        self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
-        let identity = self.identities.require(who).await?;
+        let grant = self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
+        let identity = self.identities.within(&grant, who).await?;
         identities::not_oneself(caller, &identity)?;
         let (factors, expect) = self.load(&identity.id).await?;
         if expect != Expect::Absent {

@@ -7,6 +7,7 @@ use crate::{
     services::{
         Error, Result,
         access::Caller,
+        audit::Event,
         identities::{Identity, Status},
         sessions::{Granted, own},
     },
@@ -177,6 +178,14 @@ impl Mfa {
         ceremony: &str,
         credential: &Value,
     ) -> Result<(Identity, Method)> {
+        let judged = self.judge(caller, ceremony, credential).await;
+        if let Err(Error::Unauthorized) = &judged {
+            self.audit.refused(caller, Event::new("auth.factor").failed("a passkey that is not right")).await;
+        }
+        judged
+    }
+
+    async fn judge(&self, caller: &Caller, ceremony: &str, credential: &Value) -> Result<(Identity, Method)> {
         let webauthn = self.site.webauthn()?;
         let taken = self.logins.take(ceremony, self.clock.now());
         let credential = serde_json::from_value(credential.clone());

@@ -7,6 +7,7 @@ mod token;
 use super::{
     Error, Result,
     access::Caller,
+    audit::{Audit, Event},
     identities::{self, IDENTITIES, Identities, Identity, Kind, Status},
 };
 use crate::{
@@ -69,6 +70,7 @@ pub struct Oidc {
     documents: Arc<dyn Documents>,
     clock: SharedClock,
     identities: Arc<Identities>,
+    audit: Arc<Audit>,
     provider: Option<Provider>,
     /// By the hash of their state. In memory: who is anonymous writes nothing to the disk, and a login cut by a
     /// restart is begun again.
@@ -81,11 +83,12 @@ impl Oidc {
         documents: Arc<dyn Documents>,
         clock: SharedClock,
         identities: Arc<Identities>,
+        audit: Arc<Audit>,
         web: Arc<dyn Web>,
         settings: Option<Settings>,
     ) -> Self {
         let provider = settings.map(|settings| Provider::new(settings, web, clock.clone()));
-        Self { documents, clock, identities, provider, begun: Mutex::default() }
+        Self { documents, clock, identities, audit, provider, begun: Mutex::default() }
     }
 
     /// Begins a login: the provider's page to open.
@@ -108,6 +111,20 @@ impl Oidc {
 
     /// Ends a login: who the provider vouches for. Each state is good once, whatever comes of it.
     pub async fn finish(&self, caller: &Caller, state: &str, code: &str) -> Result<Identity> {
+        let finished = self.redeem(caller, state, code).await;
+        // A success is told by the session it opens.
+        let why = match &finished {
+            Err(Error::InvalidProof(why)) => Some(*why),
+            Err(Error::Unauthorized) => Some("vouched for nobody who may come in"),
+            _ => None,
+        };
+        if let Some(why) = why {
+            self.audit.refused(caller, Event::new("auth.oidc").failed(why)).await;
+        }
+        finished
+    }
+
+    async fn redeem(&self, caller: &Caller, state: &str, code: &str) -> Result<Identity> {
         let provider = self.provider()?;
         if code.is_empty() || code.len() > LONGEST || state.len() > LONGEST {
             return Err(Error::InvalidProof("no code of a provider"));

@@ -4,6 +4,7 @@
 use super::{
     Error, Result,
     access::{Access, Action, Caller, Resource},
+    audit::{Audit, Event},
     identities::{Identities, Identity, Kind, Status},
 };
 use crate::{
@@ -78,6 +79,7 @@ pub struct Recoveries {
     clock: SharedClock,
     access: Arc<Access>,
     identities: Arc<Identities>,
+    audit: Arc<Audit>,
     /// Absent: nothing can be sent.
     mailer: Option<Arc<dyn Mailer>>,
     /// The page a link opens; the token follows as its fragment, which browsers send to nobody.
@@ -90,10 +92,11 @@ impl Recoveries {
         clock: SharedClock,
         access: Arc<Access>,
         identities: Arc<Identities>,
+        audit: Arc<Audit>,
         mailer: Option<Arc<dyn Mailer>>,
         page: String,
     ) -> Self {
-        Self { documents, clock, access, identities, mailer, page }
+        Self { documents, clock, access, identities, audit, mailer, page }
     }
 
     /// Takes note that somebody lost the password of an account. Whether there is one is looked at later, by
@@ -109,8 +112,10 @@ impl Recoveries {
             return Err(Error::RateLimit { retry_after: 60 });
         }
         let (now, id) = (self.clock.now(), hash(&email));
+        // By what was asked for: whether there is such an account is for nobody to read.
+        let told = self.audit.operation(caller, Event::new("recovery.ask").about(self.audit.pseudonym(&email)))?;
         let asked = Asked { id, email, asked: now, attempts: 0, next: now };
-        self.commit(caller, vec![put(OUTBOX, &asked.id, &asked)?]).await?;
+        self.commit(caller, vec![put(OUTBOX, &asked.id, &asked)?, told]).await?;
         Ok(())
     }
 
@@ -135,6 +140,15 @@ impl Recoveries {
 
     /// Sets another password for who holds the token, once, and ends every session. Opens none.
     pub async fn confirm(&self, caller: &Caller, token: &str, password: Zeroizing<String>) -> Result<Identity> {
+        let confirmed = self.redeem(caller, token, password).await;
+        if let Err(Error::Gone(_)) = &confirmed {
+            let failed = Event::new("recovery.confirm").failed("a token that is unknown, used or over");
+            self.audit.refused(caller, failed).await;
+        }
+        confirmed
+    }
+
+    async fn redeem(&self, caller: &Caller, token: &str, password: Zeroizing<String>) -> Result<Identity> {
         let gone = || Error::Gone(Fault::new("recovery.gone"));
         if token.len() > LONGEST_TOKEN {
             return Err(gone());
@@ -150,7 +164,9 @@ impl Recoveries {
         // A password the rules refuse does not use the token up.
         let kept = self.identities.hash(&identity, password).await?;
         let set = rawdoc! { "password": kept };
-        match self.identities.change_with(caller, &identity.id, set, vec![remove(RECOVERIES, document)?], None).await {
+        let told = self.audit.operation(caller, Event::new("recovery.confirm").about(&identity.id))?;
+        let operations = vec![remove(RECOVERIES, document)?, told];
+        match self.identities.change_with(caller, &identity.id, set, operations, None).await {
             Err(Error::Precondition(_) | Error::NotFound(_)) => Err(gone()),
             other => other,
         }
@@ -158,12 +174,12 @@ impl Recoveries {
 
     /// A token for an administrator to hand over.
     pub async fn hand_over(&self, caller: &Caller, who: &str) -> Result<Handed> {
-        self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
-        let identity = self.identities.require(who).await?;
+        let grant = self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
+        let identity = self.identities.within(&grant, who).await?;
         if identity.kind != Kind::Person {
             return Err(Error::Invalid(Fault::new("recovery.not_a_person").with("who", identity.label())));
         }
-        let (token, expires) = self.open(caller, &identity).await?;
+        let (token, expires) = self.open(caller, &identity, "recovery.hand").await?;
         Ok(Handed { link: self.link(&token), token, expires, identity })
     }
 
@@ -184,7 +200,7 @@ impl Recoveries {
             return Ok(None);
         }
         // Made anew at each attempt: the token itself is kept nowhere, not even until the letter has left.
-        let (token, _) = self.open(&Caller::system(), &identity).await?;
+        let (token, _) = self.open(&Caller::system(), &identity, "recovery.letter").await?;
         let link = self.link(&token);
         let words = Fault::new("recovery.text").with("email", identity.label()).with("link", &*link);
         // Nobody knows the reader's language.
@@ -215,11 +231,17 @@ impl Recoveries {
     }
 
     /// Makes the one token of an identity; the one before is worth nothing any more.
-    async fn open(&self, caller: &Caller, identity: &Identity) -> Result<(Zeroizing<String>, Timestamp)> {
+    async fn open(
+        &self,
+        caller: &Caller,
+        identity: &Identity,
+        action: &'static str,
+    ) -> Result<(Zeroizing<String>, Timestamp)> {
         let token = Zeroizing::new(URL_SAFE_NO_PAD.encode(*Zeroizing::new(random::array::<32>())));
         let (id, hash, made, tokens_from) = (identity.id.clone(), hash(&token), self.clock.now(), identity.tokens_from);
         let recovery = Recovery { id, hash, made, expires: made.plus_seconds(LIFE), tokens_from };
-        self.commit(caller, vec![put(RECOVERIES, &recovery.id, &recovery)?]).await?;
+        let told = self.audit.operation(caller, Event::new(action).about(&identity.id))?;
+        self.commit(caller, vec![put(RECOVERIES, &recovery.id, &recovery)?, told]).await?;
         Ok((token, recovery.expires))
     }
 

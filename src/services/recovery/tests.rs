@@ -43,10 +43,11 @@ struct Desk {
 }
 
 async fn bench() -> Desk {
-    let Bench { clock, documents, access, sessions, identities, .. } = Bench::of(Environment::Production).await;
+    let bench = Bench::of(Environment::Production).await;
+    let Bench { clock, documents, access, sessions, identities, audit, .. } = bench;
     let (store, time) = (documents.clone(), clock.clone());
     let (post, page) = (Arc::<Post>::default(), "https://example.cd/recover".to_owned());
-    let recoveries = Recoveries::new(store, time, access, identities.clone(), Some(post.clone()), page);
+    let recoveries = Recoveries::new(store, time, access, identities.clone(), audit, Some(post.clone()), page);
     identities.add(&Caller::system(), EMAIL, secret(PASSWORD), vec![Role::Admin]).await.unwrap();
     Desk { clock, documents, sessions, identities, recoveries, post }
 }

@@ -164,7 +164,8 @@ impl Sessions {
         };
         let (refresh, kept) = new_refresh(&session.id, now);
         let login = Event::new("auth.login").about(&identity.id).with("session", session.id.as_str());
-        let login = self.audit.operation(caller, login)?;
+        let proofs: Vec<_> = methods.iter().map(|method| method.name()).collect();
+        let login = self.audit.operation(caller, login.with("methods", proofs))?;
         let operations = vec![put(SESSIONS, &session.id, &session)?, put(REFRESHES, &kept.hash, &kept)?, login];
         self.commit(caller, now, operations).await?;
         // The proof may be of a password changed meanwhile; a change from here on finds this session and ends it.
@@ -173,6 +174,9 @@ impl Sessions {
         if current.is_none_or(|now| now.tokens_from != identity.tokens_from || now.status != Status::Active) {
             self.end_now(caller, &identity.id, std::slice::from_ref(&session.id)).await?;
             return Err(Error::InvalidProof("identity changed"));
+        }
+        if methods.contains(&Method::Mfa) {
+            self.trust.note(&identity.id, trust::Event::MfaPassed);
         }
         self.grant(identity, &session, refresh, now)
     }

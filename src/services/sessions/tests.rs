@@ -72,6 +72,17 @@ async fn a_login_proves_who_it_is_until_it_expires() {
 }
 
 #[tokio::test]
+async fn a_second_factor_passed_raises_trust() {
+    let bench = bench().await;
+    let who = bench.identities.prove(&Caller::system(), "admin@example.cd", secret(PASSWORD)).await.unwrap();
+    let before = bench.trust.level(&who.id);
+    bench.sessions.open(&Caller::system(), who.clone(), "phone", &[Method::Pwd]).await.unwrap();
+    assert_eq!(bench.trust.level(&who.id), before);
+    bench.sessions.open(&Caller::system(), who.clone(), "phone", STRONG).await.unwrap();
+    assert!(bench.trust.level(&who.id) > before);
+}
+
+#[tokio::test]
 async fn a_refresh_token_used_twice_ends_the_session() {
     let bench = bench().await;
     let first = bench.login().await;
