@@ -91,7 +91,55 @@ async fn who_may_not_manage_people_may_neither_see_nor_erase() {
         let body = (method == Method::POST).then(|| json!({ "data": {} }));
         house.ask(method, &path, &headers, body).await.ok(403);
     }
+    // Nor who may manage some of them.
+    let some =
+        json!({ "module": "identities", "action": ["MANAGE"], "roles": ["identity"], "where": { "kind": "PERSON" } });
+    house.put("/api/v1/policies/some", some).await.ok(201);
+    house.ask(Method::POST, &(subject("p1") + "/erase"), &headers, Some(json!({ "data": {} }))).await.ok(403);
+    house.ask(Method::GET, &(subject("p1") + "/export"), &headers, None).await.ok(403);
     assert_eq!(house.get(&format!("{PATIENTS}/d-p1")).await.data()["diagnosis"], patient("p1")["diagnosis"]);
+}
+
+#[tokio::test]
+async fn what_proves_and_reaches_someone_goes_with_them_and_it_is_told() {
+    let (house, id) = prepared().await;
+    let of = |collection: &'static str, document: bson::RawDocumentBuf| (collection, document);
+    let rooms = [
+        of("system.factors", bson::rawdoc! { "_id": &*id, "passkeys": [] }),
+        of("system.recoveries", bson::rawdoc! { "_id": &*id, "hash": "h" }),
+        of("system.keys", bson::rawdoc! { "_id": "k", "identity": &*id }),
+        of("system.links", bson::rawdoc! { "_id": "l", "identity": &*id }),
+        of("system.invitations", bson::rawdoc! { "_id": "i", "hash": "1", "person": &*id, "email": "awa@example.org" }),
+        of("system.invitations", bson::rawdoc! { "_id": "j", "hash": "2", "email": "awa@example.org" }),
+        of("system.outbox", bson::rawdoc! { "_id": "o", "email": "awa@example.org" }),
+    ];
+    let membership =
+        of("system.memberships", bson::rawdoc! { "_id": "m", "person": &*id, "organization": "x", "status": "active" });
+    let all: Vec<_> = rooms.iter().chain([&membership]).collect();
+    for (collection, document) in &all {
+        place(&house, collection, document).await;
+    }
+    house.get(&format!("{}/export", subject(&id))).await.ok(200);
+    house.post(&format!("{}/erase", subject(&id)), json!({})).await.ok(201);
+    for (collection, document) in &rooms {
+        let kept = house.stores.0.get(collection, document.get_str("_id").unwrap()).await.unwrap();
+        assert!(kept.is_none(), "{collection}: {kept:?}");
+    }
+    let ended = house.stores.0.get("system.memberships", "m").await.unwrap().unwrap();
+    assert_eq!((ended.get_str("status").unwrap(), ended.get_datetime("ended").is_ok()), ("ended", true));
+    let person = house.stores.0.get("system.identities", &id).await.unwrap().unwrap();
+    let handles: Vec<_> = person.get_array("handles").unwrap().into_iter().flatten().collect();
+    assert_eq!(handles, [bson::RawBsonRef::String(&format!("id:{id}"))]);
+    // Whoever bears the address next is somebody else.
+    let next = json!({ "email": "awa@example.org", "password": PHRASE });
+    house.post("/api/v1/admin/identities", next).await.ok(201);
+
+    let entries = crate::audit::entries(&house).await;
+    for action in ["subjects.export", "subjects.erase"] {
+        let told = crate::audit::find(&entries, action);
+        assert_eq!(told.len(), 1, "{action}: {entries:?}");
+        assert!(told[0]["subject"].is_string() && !told[0].to_string().contains(&id), "{}", told[0]);
+    }
 }
 
 #[tokio::test]
@@ -156,8 +204,12 @@ async fn an_erasure_leaves_nothing_to_read() {
 }
 
 async fn put_back(house: &House, document: &bson::RawDocument) {
+    place(house, "patients", document).await;
+}
+
+async fn place(house: &House, collection: &str, document: &bson::RawDocument) {
     let operation = Operation {
-        collection: "patients".to_owned(),
+        collection: collection.to_owned(),
         id: document.get_str("_id").unwrap().to_owned(),
         expect: Expect::Any,
         change: Change::Put(document.to_owned()),
