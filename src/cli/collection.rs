@@ -25,6 +25,10 @@ pub enum Command {
         index: Vec<String>,
         #[arg(long, value_name = "FIELDS")]
         unique: Vec<String>,
+        #[arg(long, value_name = "FIELD=CLASS")]
+        class: Vec<String>,
+        #[arg(long, value_name = "FIELD")]
+        subject: Option<String>,
     },
     Drop {
         name: String,
@@ -37,7 +41,11 @@ pub enum Command {
 
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     let definition = match &command {
-        Command::Create { name, schema, index, unique } => Some(definition(name, schema.as_ref(), index, unique)?),
+        Command::Create { name, schema, index, unique, class, subject } => {
+            let mut definition = definition(name, schema.as_ref(), index, unique)?;
+            classes(&mut definition, class, subject.as_deref())?;
+            Some(definition)
+        }
         _ => None,
     };
     let config = context.config(Vec::new())?;
@@ -112,6 +120,19 @@ fn definition(name: &str, schema: Option<&PathBuf>, index: &[String], unique: &[
         definition["indexes"] = indexes.into();
     }
     Ok(definition)
+}
+
+/// `phone=confidential`, and the field that names whose a document is.
+fn classes(definition: &mut Value, classes: &[String], subject: Option<&str>) -> Result<(), Failure> {
+    for given in classes {
+        let wrong = || Failure::new(Code::Usage, Fault::new("cli.collection.class").with("given", given));
+        let (field, class) = given.split_once('=').ok_or_else(wrong)?;
+        definition["classes"][field] = class.into();
+    }
+    if let Some(subject) = subject {
+        definition["subject"] = subject.into();
+    }
+    Ok(())
 }
 
 /// `country,-population` is `{"country": 1, "population": -1}`.

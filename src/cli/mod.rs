@@ -22,6 +22,7 @@ mod policy;
 mod query;
 mod restore;
 mod serve;
+mod subject;
 mod tls;
 mod token;
 mod usage;
@@ -90,6 +91,8 @@ enum Command {
     Backup(backup::Command),
     Restore(restore::Arguments),
     #[command(subcommand)]
+    Subject(subject::Command),
+    #[command(subcommand)]
     Tls(tls::Command),
     Openapi,
     Completions(completions::Arguments),
@@ -152,6 +155,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Membership(command) => membership::run(context, command).await,
         Command::Backup(command) => backup::run(context, command).await,
         Command::Restore(arguments) => restore::run(context, arguments).await,
+        Command::Subject(command) => subject::run(context, command).await,
         Command::Tls(command) => tls::run(context, command),
         Command::Openapi => openapi::run(context),
         Command::Completions(arguments) => completions::run(context, arguments),

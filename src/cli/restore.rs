@@ -49,6 +49,10 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     if restored.unvouched {
         context.say(&Fault::new("cli.restore.unvouched").with("signer", restored.manifest.signer()));
     }
+    context.say(&match &restored.subjects {
+        Some(name) => Fault::new("cli.restore.subjects").with("name", name),
+        None => Fault::new("cli.restore.no_subjects"),
+    });
     let key = if arguments.dry_run { "cli.restore.would" } else { "cli.restore.done" };
     let done = Fault::new(key)
         .at(arguments.into.display().to_string())
@@ -63,6 +67,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
         "documents": restored.manifest.documents,
         "signer": restored.manifest.signer(),
         "signerVouched": !restored.unvouched,
+        "subjects": restored.subjects,
         "into": arguments.into,
         "restored": !arguments.dry_run,
     });

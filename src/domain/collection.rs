@@ -1,6 +1,6 @@
 //! What a collection is: its name, its indexes, the catalogue document that defines it.
 
-use super::{path::Path, sort::Direction};
+use super::{path::Path, sealing::OWNER, sort::Direction};
 use crate::base::fault::Fault;
 use bson::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
@@ -26,7 +26,7 @@ pub enum Class {
     Confidential,
 }
 
-/// A collection as its catalogue document says it: `{_id: NAME, schema?, indexes, classes?, policies?}`.
+/// A collection as its catalogue document says it: `{_id: NAME, schema?, indexes, classes?, subject?, policies?}`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
     pub name: String,
@@ -34,6 +34,8 @@ pub struct Definition {
     pub schema: Option<RawDocumentBuf>,
     pub indexes: Vec<Index>,
     pub classes: Vec<(Path, Class)>,
+    /// The field that names whose a document is; absent: its owner's.
+    pub subject: Option<Path>,
     /// Rules of access, kept as they were given.
     pub policies: Vec<RawDocumentBuf>,
 }
@@ -57,6 +59,7 @@ impl Definition {
             schema: None,
             indexes: Vec::new(),
             classes: Vec::new(),
+            subject: None,
             policies: Vec::new(),
         };
         for entry in document {
@@ -79,6 +82,7 @@ impl Definition {
                         definition.classes.push((Path::parse(path.as_str())?, class));
                     }
                 }
+                ("subject", RawBsonRef::String(path)) => definition.subject = Some(Path::parse(path)?),
                 ("policies", RawBsonRef::Array(policies)) => {
                     for (place, policy) in policies.into_iter().enumerate() {
                         let policy = policy.ok().and_then(|policy| policy.as_document());
@@ -86,8 +90,8 @@ impl Definition {
                         definition.policies.push(policy.ok_or_else(fault)?.to_owned());
                     }
                 }
-                ("schema" | "classes" | "policies", RawBsonRef::Null) => {}
-                ("name" | "schema" | "indexes" | "classes" | "policies", _) => {
+                ("schema" | "classes" | "subject" | "policies", RawBsonRef::Null) => {}
+                ("name" | "schema" | "indexes" | "classes" | "subject" | "policies", _) => {
                     return Err(Fault::new("collections.field_type").at(field.as_str()));
                 }
                 (system, _) if system.starts_with('_') => {}
@@ -115,7 +119,15 @@ impl Definition {
             }
             document.append(bson::cstr!("classes"), classes);
         }
+        if let Some(subject) = &self.subject {
+            document.append(bson::cstr!("subject"), subject.to_string());
+        }
         document
+    }
+
+    /// The field that names whose a document is.
+    pub fn subject(&self) -> Path {
+        self.subject.clone().unwrap_or_else(|| Path::parse(OWNER).expect("a name"))
     }
 
     fn add(&mut self, index: Index) -> Result<(), Fault> {
@@ -273,6 +285,7 @@ mod tests {
             "schema": { "type": "object", "required": ["name"] },
             "indexes": ["country,-population", { "keys": "code", "unique": true, "name": "codes" }],
             "classes": { "phone.mobile": "confidential" },
+            "subject": "person",
         };
         let definition = Definition::read("places", &given).unwrap();
         assert_eq!(definition.indexes.len(), 2);

@@ -21,6 +21,7 @@ pub mod plan;
 pub mod policy;
 pub mod projection;
 pub mod schema;
+pub mod sealing;
 pub mod sort;
 pub mod stamp;
 pub mod trust;

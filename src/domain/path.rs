@@ -36,6 +36,17 @@ impl Path {
         Self([&self.0[..], &other.0].concat())
     }
 
+    /// The same path beneath a field.
+    pub fn under(&self, name: &str) -> Self {
+        Self([&[name.to_owned()], &self.0[..]].concat())
+    }
+
+    /// The path from a field on, if it leads through it.
+    pub fn within(&self, name: &str) -> Option<Self> {
+        let (first, rest) = self.0.split_first()?;
+        (first == name && !rest.is_empty()).then(|| Self(rest.to_vec()))
+    }
+
     /// Whether this is the other path, or leads to something holding what the other leads to.
     pub fn holds(&self, other: &Self) -> bool {
         other.0.starts_with(&self.0)

@@ -24,6 +24,9 @@ struct Definition {
     indexes: Option<Vec<Free>>,
     /// `public`, `internal`, `restricted` or `confidential`, by field
     classes: Option<Free>,
+    /// The field that names whose a document is, by whose key its restricted and confidential fields are sealed;
+    /// `_owner` when absent
+    subject: Option<String>,
     policies: Option<Vec<Free>>,
 }
 

@@ -323,7 +323,7 @@ fn lines_of(ty: &'static str) -> MetaMediaType {
 /// One report under the envelope, or a stream of them.
 struct Reported(Response);
 
-/// A stream of documents, or of entries.
+/// A stream of documents, of entries, or of what is held about someone.
 pub(super) struct Exported(pub(super) Response);
 
 impl IntoResponse for Reported {
@@ -355,7 +355,7 @@ impl ApiResponse for Reported {
 impl ApiResponse for Exported {
     fn meta() -> MetaResponses {
         let answer = MetaResponse {
-            description: "A document a line, in the order of their ids; of the audit log, as docs/audit.md says.",
+            description: "A line of JSON each: documents in the order of their ids; of the audit log, as docs/audit.md says.",
             status: Some(200),
             status_range: None,
             content: vec![lines_of("object")],

@@ -34,6 +34,7 @@ pub mod redirect;
 mod search;
 pub mod serve;
 mod spec;
+mod subjects;
 mod trust;
 
 pub use body::Room;
@@ -45,7 +46,7 @@ use crate::{
         access::Access, audit::Audit, backups::Backups, collections::Collections, documents::Documents, health::Health,
         identities::Identities, invitations::Invitations, keys::Keys, limits::Limiter, machines::Machines, mfa::Mfa,
         oidc::Oidc, organizations::Organizations, policies::Policies, recovery::Recoveries, sessions::Sessions,
-        throttle::Throttle, trust::Trust,
+        subjects::Subjects, throttle::Throttle, trust::Trust,
     },
 };
 use poem::{Endpoint, Response};
@@ -74,6 +75,7 @@ pub struct State {
     /// Whose word on where a request comes from is taken.
     pub proxies: Vec<ipnet::IpNet>,
     pub audit: Arc<Audit>,
+    pub subjects: Arc<Subjects>,
     pub health: Arc<Health>,
     pub clock: SharedClock,
     pub environment: Environment,

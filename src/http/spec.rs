@@ -2,7 +2,7 @@
 
 use super::{
     audit, auth, backups, collections, documents, identities, invitations, keys, lines, machines, memberships, meta,
-    mfa, oidc, organizations, passkeys, policies, recovery, trust,
+    mfa, oidc, organizations, passkeys, policies, recovery, subjects, trust,
 };
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
@@ -29,7 +29,7 @@ type People = (
     memberships::Routes,
     invitations::Routes,
 );
-type Keeping = (policies::Routes, trust::Routes, audit::Routes, backups::Routes);
+type Keeping = (policies::Routes, trust::Routes, audit::Routes, backups::Routes, subjects::Routes);
 type Apis = (Proofs, Content, People, Keeping);
 pub type Service = OpenApiService<Apis, ()>;
 
@@ -75,7 +75,7 @@ pub fn service() -> Service {
         memberships::Routes,
         invitations::Routes,
     );
-    let keeping = (policies::Routes, trust::Routes, audit::Routes, backups::Routes);
+    let keeping = (policies::Routes, trust::Routes, audit::Routes, backups::Routes, subjects::Routes);
     let apis = (proofs, content, people, keeping);
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")
 }

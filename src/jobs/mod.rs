@@ -11,6 +11,7 @@ pub mod keys;
 pub mod recovery;
 pub mod scrub;
 pub mod sessions;
+pub mod subjects;
 pub mod trust;
 
 pub use scheduler::Scheduler;

@@ -8,7 +8,7 @@ use crate::{
 use bson::{RawDocument, RawDocumentBuf};
 use std::{fmt, sync::Arc};
 
-/// The catalogue is itself a collection: a document `{_id: NAME, schema?, indexes, classes?}` here defines
+/// The catalogue is itself a collection: a document `{_id: NAME, schema?, indexes, classes?, subject?}` here defines
 /// collection `NAME`. Inserting creates it, updating alters it, deleting drops it with its documents.
 pub const COLLECTIONS: &str = "system.collections";
 /// Answers kept for idempotent retries, written in the transaction of the write they answer.
@@ -30,6 +30,7 @@ pub struct Origin {
 }
 
 /// Operations applied in order, all or nothing, each seeing its predecessors, in one durable transaction.
+#[derive(Clone)]
 pub struct Batch {
     pub time: Timestamp,
     pub origin: Origin,
@@ -67,8 +68,30 @@ pub enum Change {
     Delete,
 }
 
-/// A pure judgement of one operation. `before` is absent for a creation, `after` for a deletion.
+/// A pure judgement of one operation. `before` is absent for a creation, `after` for a deletion. What is stored need
+/// not be what is judged: a check may open what it has sealed, and seal what comes of it.
 pub trait Check: Send + Sync {
+    /// Whether the operation was drafted under this definition of its collection (a document of the catalogue).
+    fn drafted(&self, _operation: usize, _definition: &RawDocument) -> std::result::Result<(), Fault> {
+        Ok(())
+    }
+
+    /// A stored state as the change meets it and as it is judged; `None`: as it is stored.
+    fn open(&self, _operation: usize, _stored: &RawDocument) -> std::result::Result<Option<RawDocumentBuf>, Fault> {
+        Ok(None)
+    }
+
+    /// What is stored, indexed and journalled of the state after; `None`: all of it as it is. `stored`: as it was
+    /// stored before.
+    fn seal(
+        &self,
+        _operation: usize,
+        _stored: Option<&RawDocument>,
+        _after: &RawDocument,
+    ) -> std::result::Result<Option<RawDocumentBuf>, Fault> {
+        Ok(None)
+    }
+
     fn judge(
         &self,
         operation: usize,
@@ -100,7 +123,7 @@ pub struct Outcome {
     /// The revision after the operation; for a deletion the last one plus one (the tombstone's).
     pub revision: i64,
     pub created: bool,
-    /// The document after the operation; `None` once deleted.
+    /// The document after the operation, as it is stored; `None` once deleted.
     pub document: Option<RawDocumentBuf>,
 }
 

@@ -67,12 +67,15 @@ async fn furnish(config: &Config, clock: SharedClock, init: Init) -> Result<Init
     keyring.save(data, &stamp, &root).await?;
 
     let store = open::store(config, &stamp, &keyring, &clock).await?;
-    let Opened { documents, identities, keyring, .. } = open::assemble(config, stamp.clone(), keyring, store, clock)?;
+    let subjects = open::subjects_store(config, &stamp, &keyring, &clock).await?;
+    let opened = open::assemble(config, stamp.clone(), keyring, (store, subjects), clock).await?;
+    let Opened { documents, identities, keyring, seals, .. } = opened;
     instance::furnish(&*documents, now).await?;
     let made = init.password.is_none();
     let password = init.password.unwrap_or_else(random::password);
     identities.add(&Caller::system(), &init.email, password.clone(), vec![Role::Admin]).await?;
     documents.close().await?;
+    seals.close().await?;
     stamp.write(data)?;
     let signer = backups::signers(&keyring).first().map(ToString::to_string).unwrap_or_default();
     Ok(Initialised { signer, stamp, password: made.then_some(password), authority: path })

@@ -13,6 +13,7 @@ use crate::{
     services::{
         audit::Audit,
         health::{Health, Phase},
+        sealing::Seals,
     },
 };
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub struct Offline {
     app: App,
     documents: Arc<dyn Documents>,
     audit: Arc<Audit>,
+    seals: Arc<Seals>,
     stopper: Stopper,
 }
 
@@ -35,7 +37,7 @@ pub async fn offline(config: Config) -> Result<Offline, Problem> {
     let opened = open::open(&config, senses.clock.clone()).await?;
     let stopper = Stopper::default();
     let app = serve::app(&config, &opened, &senses, &stopper);
-    Ok(Offline { app, documents: opened.documents, audit: opened.audit, stopper })
+    Ok(Offline { app, documents: opened.documents, audit: opened.audit, seals: opened.seals, stopper })
 }
 
 impl Offline {
@@ -54,6 +56,7 @@ impl Offline {
         if let Err(error) = self.audit.finish().await {
             tracing::error!(%error, "the audit log was not sealed");
         }
-        Ok(self.documents.close().await?)
+        self.documents.close().await?;
+        Ok(self.seals.close().await?)
     }
 }

@@ -2,13 +2,14 @@
 
 use super::{
     init::AUTHORITY,
-    keys, open,
+    keys,
+    open::{self, SUBJECTS_FOLDER},
     problem::{Kind, Problem},
 };
 use crate::{
     backends::{certificates::internal::Authority, objects::folder::Folder},
     base::{clock::SharedClock, config::Config, environment::Environment, fault::Fault, files},
-    ports::documents::Load,
+    ports::{self, documents::Load},
     services::{
         backups::{self, Identity, Manifest, Progress, Restore},
         instance::{self, Stamp},
@@ -40,6 +41,8 @@ pub struct Restored {
     pub manifest: Manifest,
     /// Nobody vouched for the signature: the identity file names no signer.
     pub unvouched: bool,
+    /// The backup of the subjects' keys that came with it; `None`: there is none that can be used.
+    pub subjects: Option<String>,
 }
 
 /// Reads the backup twice: once to prove it whole, before anything is written; once to fill the directory.
@@ -85,7 +88,8 @@ fn dry_run(restoring: &Restoring) -> Result<Restored, Problem> {
     let restore = Restore::begin(&target, &name, &restoring.identity, trust, restoring.environment)?;
     let stamp = next_stamp(&restore);
     let manifest = backups::verify_open(&target, &name, &restoring.identity, trust)?.manifest;
-    Ok(Restored { name, stamp, manifest, unvouched: restoring.identity.signers().is_empty() })
+    let subjects = newest_keys(restoring, &stamp, &mut |_| Ok(()))?;
+    Ok(Restored { name, stamp, manifest, unvouched: restoring.identity.signers().is_empty(), subjects })
 }
 
 fn fill(
@@ -101,7 +105,10 @@ fn fill(
     let trust = restoring.identity.trust();
     let restore = Restore::begin(&target, &name, &restoring.identity, trust, restoring.environment)?;
     let stamp = next_stamp(&restore);
-    let keyring = Keyring::from_keys(restore.keys().to_vec())?;
+    let mut keyring = Keyring::from_keys(restore.keys().to_vec())?;
+    if !keyring.has(Purpose::Subjects) {
+        keyring.rotate(Purpose::Subjects, clock.now());
+    }
     let root = keys::provide(config)?;
     handle.block_on(keyring.save(data, &stamp, &root))?;
     let ca = keyring.current(Purpose::Ca);
@@ -109,8 +116,11 @@ fn fill(
     let path = data.join(AUTHORITY);
     files::create(&path, authority.pem().as_bytes(), 0o644).map_err(|error| Problem::file(path.display(), error))?;
 
-    let store = handle.block_on(open::store(config, &stamp, &keyring, clock))?;
-    let documents = open::assemble(config, stamp.clone(), keyring, store, clock.clone())?.documents;
+    let subjects = handle.block_on(open::subjects_store(config, &stamp, &keyring, clock))?;
+    let found = newest_keys(restoring, &stamp, &mut |part| handle.block_on(subjects.load(part)))?;
+    handle.block_on(subjects.close())?;
+
+    let documents = handle.block_on(open::store(config, &stamp, &keyring, clock))?;
     let mut put = |part: Load| handle.block_on(documents.load(part));
     let manifest = restore.load(&mut put, &mut |step| {
         progress(step);
@@ -118,7 +128,36 @@ fn fill(
     })?;
     handle.block_on(documents.close())?;
     stamp.write(data)?;
-    Ok(Restored { name, stamp, manifest, unvouched: restoring.identity.signers().is_empty() })
+    Ok(Restored { name, stamp, manifest, unvouched: restoring.identity.signers().is_empty(), subjects: found })
+}
+
+/// Puts the newest usable backup of the subjects' keys in: whoever was forgotten since the documents' own backup stays
+/// forgotten. Answers its name; `None`: what is sealed stays unreadable.
+fn newest_keys(
+    restoring: &Restoring,
+    stamp: &Stamp,
+    put: &mut dyn FnMut(Load) -> ports::Result<()>,
+) -> Result<Option<String>, Problem> {
+    let Ok(target) = Folder::open(restoring.from.join(SUBJECTS_FOLDER)) else { return Ok(None) };
+    let trust = restoring.identity.trust();
+    for listed in backups::list(&target)?.into_iter().rev() {
+        if !listed.header.is_ok_and(|(header, _)| header.instance == stamp.id) {
+            continue;
+        }
+        let begun = Restore::begin(&target, &listed.name, &restoring.identity, trust, restoring.environment);
+        let restore = match begun {
+            Ok(restore) => restore,
+            Err(error) => {
+                tracing::warn!(name = listed.name, %error, "a backup of the subjects' keys cannot be used");
+                continue;
+            }
+        };
+        if !restoring.dry_run {
+            restore.load(put, &mut |_| Ok(()))?;
+        }
+        return Ok(Some(listed.name));
+    }
+    Ok(None)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {

@@ -30,7 +30,9 @@ use crate::{
         keys::Keys,
         machines::Machines,
         recovery::Recoveries,
+        sealing::Seals,
         sessions::Sessions,
+        subjects::Subjects,
         trust::Trust,
     },
 };
@@ -77,6 +79,8 @@ impl Doors {
 pub struct Parts {
     pub documents: Arc<dyn Documents>,
     pub audit: Arc<Audit>,
+    pub seals: Arc<Seals>,
+    pub subjects: Arc<Subjects>,
     pub backups: Arc<Backups>,
     pub sessions: Arc<Sessions>,
     pub trust: Arc<Trust>,
@@ -98,6 +102,7 @@ pub struct Running {
     documents: Arc<dyn Documents>,
     trust: Arc<Trust>,
     audit: Arc<Audit>,
+    seals: Arc<Seals>,
     stopper: Stopper,
     /// Ops answers until the very end, so that the drain can be watched.
     ops_stopper: Stopper,
@@ -125,8 +130,21 @@ impl Running {
         parts: Parts,
         senses: Senses,
     ) -> Result<Self, Problem> {
-        let Parts { documents, audit, backups, sessions, keys, machines, recoveries, trust, issuer, names, app } =
-            parts;
+        let Parts {
+            documents,
+            audit,
+            seals,
+            subjects,
+            backups,
+            sessions,
+            keys,
+            machines,
+            recoveries,
+            trust,
+            issuer,
+            names,
+            app,
+        } = parts;
         let proofs = (jobs::keys::Sweeping { keys, machines }, jobs::recovery::Delivery(recoveries));
         let missing = || Problem::new(Kind::Failed, Fault::new("server.port_failed").with("listener", "https"));
         let (https, http) = (doors.address("https").ok_or_else(missing)?, doors.address("http"));
@@ -157,8 +175,9 @@ impl Running {
             serve(&stop, "https", listener, Some(tls), app, limits, &senses);
         }
         let (ops, ops_stopper) = ops;
-        let running = Self { https, http, ops, certificates, senses, documents, audit, trust, stopper, ops_stopper };
-        running.start_jobs(config, backups, sessions, proofs);
+        let running =
+            Self { https, http, ops, certificates, senses, documents, audit, trust, seals, stopper, ops_stopper };
+        running.start_jobs(config, backups, sessions, subjects, proofs);
         running.senses.health.enter(Phase::Serving);
         Ok(running)
     }
@@ -168,6 +187,7 @@ impl Running {
         config: &Config,
         backups: Arc<Backups>,
         sessions: Arc<Sessions>,
+        subjects: Arc<Subjects>,
         (keys, letters): (jobs::keys::Sweeping, jobs::recovery::Delivery),
     ) {
         let Senses { clock, metrics, health } = self.senses.clone();
@@ -198,6 +218,7 @@ impl Running {
         scheduler.start(jobs::trust::Writing(self.trust.clone()));
         scheduler.start(keys);
         scheduler.start(letters);
+        scheduler.start(jobs::subjects::Forgetting(subjects));
         scheduler.start(jobs::scrub::Scrubbing { documents: self.documents.clone(), next: 0.into() });
         scheduler.start(jobs::certificates::Renewal(self.certificates.clone()));
     }
@@ -221,8 +242,10 @@ impl Running {
             tracing::error!(%error, "the audit log was not sealed at the stop");
         }
         let closed = self.documents.close().await;
+        let keys_closed = self.seals.close().await;
         self.ops_stopper.abort().await;
-        Ok(closed?)
+        closed?;
+        Ok(keys_closed?)
     }
 }
 

@@ -89,7 +89,7 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
     }
     let opened = open::open(config, senses.clock.clone()).await?;
     opened.audit.record(&Caller::system(), started(config, &opened)).await?;
-    let documents = opened.documents.clone();
+    let (documents, seals) = (opened.documents.clone(), opened.seals.clone());
     let stopper = Stopper::default();
     let identities = opened.identities.clone();
     // Beside the start, which does not wait for it.
@@ -104,6 +104,8 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
         app: app(config, &opened, &senses, &stopper),
         documents: documents.clone(),
         audit: opened.audit.clone(),
+        seals: seals.clone(),
+        subjects: opened.subjects.clone(),
         backups: opened.backups.clone(),
         sessions: opened.sessions.clone(),
         trust: opened.trust.clone(),
@@ -114,8 +116,9 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
     match Running::start(config, doors, ops, stopper, parts, senses).await {
         Ok(running) => Ok(running),
         Err(problem) => {
-            // Whatever was begun ends with the process; the store alone must be closed.
+            // Whatever was begun ends with the process; the stores alone must be closed.
             documents.close().await?;
+            seals.close().await?;
             Err(problem)
         }
     }
@@ -153,6 +156,7 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
             limits,
             opened.access.clone(),
             opened.audit.clone(),
+            opened.seals.clone(),
         ),
         collections: Collections::new(store, senses.clock.clone(), opened.access.clone(), opened.policies.clone()),
         identities: opened.identities.clone(),
@@ -172,6 +176,7 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         throttle: opened.throttle.clone(),
         limiter: opened.limiter.clone(),
         proxies: server.trusted_proxies.clone(),
+        subjects: opened.subjects.clone(),
         health: senses.health.clone(),
         clock: senses.clock.clone(),
         environment: opened.stamp.environment,

@@ -8,6 +8,7 @@ use super::{
     instance::{self, Stamp},
     keyring::Keyring,
     policies::Policies,
+    sealing::Seals,
     sessions::Sessions,
     throttle::Throttle,
     trust::Trust,
@@ -52,7 +53,9 @@ impl Bench {
         let store = || documents.clone();
         let trust = Arc::new(Trust::new(store(), clock.clone(), Rules::default()));
         let access = Arc::new(Access::new(environment, clock.clone(), trust.clone()));
-        Policies::new(store(), clock.clone(), environment, access.clone()).load().await.unwrap();
+        let apart = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), clock.clone());
+        let seals = Arc::new(Seals::open(Arc::new(apart.unwrap()), clock.clone()).await.unwrap());
+        Policies::new(store(), clock.clone(), environment, access.clone(), seals).load().await.unwrap();
         let (keys, settings) = (Arc::new(keyring.clone()), Settings::default());
         let audit = Audit::new(store(), clock.clone(), stamp.clone(), keys, settings, access.clone());
         let audit = Arc::new(audit);

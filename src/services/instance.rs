@@ -15,6 +15,7 @@ use super::{
     policies::{POLICIES, founding},
     recovery::{OUTBOX, RECOVERIES},
     sessions::{REFRESHES, SESSIONS},
+    subjects::CERTIFICATES,
     trust::TRUST,
 };
 use crate::{
@@ -163,6 +164,7 @@ fn own_collections() -> Vec<(&'static str, RawDocumentBuf)> {
         (LINKS, rawdoc! { "indexes": ["identity"] }),
         (RECOVERIES, rawdoc! { "indexes": ["hash", "expires"] }),
         (OUTBOX, rawdoc! { "indexes": ["next"] }),
+        (CERTIFICATES, rawdoc! { "indexes": [] }),
     ]
 }
 

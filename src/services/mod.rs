@@ -24,7 +24,9 @@ pub mod organizations;
 pub mod policies;
 pub mod recovery;
 mod scope;
+pub mod sealing;
 pub mod sessions;
+pub mod subjects;
 pub mod throttle;
 pub mod trust;
 

@@ -48,7 +48,7 @@ async fn a_collection_lives() {
     );
     assert_eq!(altered["indexes"].as_array().unwrap().len(), 1);
     for _ in 0..2 {
-        let (key, change) = ([("idempotency-key", "k-1")], json!({ "data": { "classes": null } }));
+        let (key, change) = ([("idempotency-key", "k-1")], json!({ "data": { "indexes": [] } }));
         let once = house.ask(Method::PATCH, &format!("{ALL}/places"), &key, Some(change)).await.ok(200).data();
         assert_eq!(once["_rev"], 3, "a retry altered again");
     }

@@ -243,7 +243,7 @@ async fn local(mut request: Request, error: fn() -> Error, after: Duration) -> A
     let limits = Limits { request: Duration::from_millis(200), ..Limits::default() };
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(Failing(error, after));
-    let router = http::router(house::state(store, &stamp, &keyring, folder.path(), limits));
+    let router = http::router(house::state(store, &stamp, &keyring, folder.path(), limits).await);
     request.extensions_mut().insert(http::peer::LocalPeer { uid: 0, pid: None });
     let mut response = router.get_response(request).await;
     let text = response.take_body().into_string().await.unwrap();
@@ -298,7 +298,7 @@ async fn what_only_the_server_says_of_a_caller_is_dropped() {
     let (stamp, keyring) = house::keys();
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(Failing(|| Error::Full(String::new()), Duration::ZERO));
-    let router = http::router(house::state(store, &stamp, &keyring, folder.path(), Limits::default()));
+    let router = http::router(house::state(store, &stamp, &keyring, folder.path(), Limits::default()).await);
     let request = Request::builder()
         .uri_str("/api/v1/collections")
         .header("x-identity-id", "root")

@@ -22,6 +22,8 @@ mod organizations;
 mod passkeys;
 mod policies;
 mod recovery;
+mod sealing;
 mod sessions;
+mod subjects;
 mod throttle;
 mod trust;

@@ -93,7 +93,8 @@ fn a_damaged_backup_and_a_foreign_key_are_refused() {
     assert!(matches!(foreign.status.code(), Some(1 | 3)), "{}", stderr(&foreign));
     assert!(!instance.path("other").exists() || std::fs::read_dir(instance.path("other")).unwrap().count() == 0);
 
-    let path = std::fs::read_dir(instance.path("backups")).unwrap().next().unwrap().unwrap().path();
+    let mut files = std::fs::read_dir(instance.path("backups")).unwrap().map(|entry| entry.unwrap().path());
+    let path = files.find(|path| path.is_file()).unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

@@ -20,7 +20,7 @@ use debrouille_appliance::{
     services::{
         access::{Access, Caller, Role},
         audit::{self, Audit},
-        backups::{Backups, Identity},
+        backups::{Backups, Identity, Recipient},
         collections::Collections,
         documents::{Documents, Limits as DocumentLimits},
         health::{Health, Phase},
@@ -36,7 +36,9 @@ use debrouille_appliance::{
         organizations::Organizations,
         policies::Policies,
         recovery::Recoveries,
+        sealing::Seals,
         sessions::Sessions,
+        subjects::{Periods, Subjects},
         throttle::Throttle,
         trust::Trust,
     },
@@ -61,6 +63,12 @@ pub struct House {
     pub health: Arc<Health>,
     pub folder: TempDir,
     pub recoveries: Arc<Recoveries>,
+    /// Of the documents, and of the subjects' keys.
+    pub stores: (Arc<dyn Store>, Arc<dyn Store>),
+    /// Who opens its backups.
+    pub recipient: Identity,
+    pub keys: (Stamp, Keyring),
+    pub subjects: Arc<Subjects>,
 }
 
 pub struct Answer {
@@ -116,22 +124,33 @@ pub fn keys() -> (Stamp, Keyring) {
 }
 
 /// The router over any store, with an administrator's token where the store can keep one.
-pub fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &Path, limits: Limits) -> State {
-    state_at(Arc::new(SystemClock), store, stamp, keyring, folder, limits, Settings::default())
+pub async fn state(store: Arc<dyn Store>, stamp: &Stamp, keyring: &Keyring, folder: &Path, limits: Limits) -> State {
+    let recipients = [(); 2].map(|()| Identity::generate(Vec::new()).recipient().clone()).to_vec();
+    let (clock, settings) = (Arc::new(SystemClock), Settings::default());
+    state_at(clock, (store, memory()), (stamp, keyring), folder, limits, settings, recipients).await
 }
 
-fn state_at(
+/// A store in memory.
+pub fn memory() -> Arc<dyn Store> {
+    let backend = redb::backends::InMemoryBackend::new();
+    Arc::new(Embedded::open_over(backend, Options::default(), Arc::new(SystemClock)).unwrap())
+}
+
+/// Over a store of documents and one of subjects' keys, its backups sealed to these.
+async fn state_at(
     clock: SharedClock,
-    store: Arc<dyn Store>,
-    stamp: &Stamp,
-    keyring: &Keyring,
+    (store, subjects): (Arc<dyn Store>, Arc<dyn Store>),
+    (stamp, keyring): (&Stamp, &Keyring),
     folder: &Path,
     limits: Limits,
     settings: Settings,
+    recipients: Vec<Recipient>,
 ) -> State {
+    let seals = Arc::new(Seals::open(subjects, clock.clone()).await.unwrap());
     let trust = Arc::new(Trust::new(store.clone(), clock.clone(), Rules::default()));
     let access = Arc::new(Access::new(stamp.environment, clock.clone(), trust.clone()));
-    let policies = Arc::new(Policies::new(store.clone(), clock.clone(), stamp.environment, access.clone()));
+    let policies =
+        Arc::new(Policies::new(store.clone(), clock.clone(), stamp.environment, access.clone(), seals.clone()));
     let keys = Arc::new(keyring.clone());
     let (kept, time, own) = (store.clone(), clock.clone(), stamp.clone());
     let audit = Arc::new(Audit::new(kept, time, own, keys.clone(), audit::Settings::default(), access.clone()));
@@ -146,10 +165,23 @@ fn state_at(
     let site = Site::new(&["localhost".to_owned()], 443, &[]).unwrap();
     let (kept, time, who, open) = (store.clone(), clock.clone(), identities.clone(), sessions.clone());
     let mfa = Mfa::new(kept, time, who, open, access.clone(), audit.clone(), site);
-    let recipients = [(); 2].map(|()| Identity::generate(Vec::new()).recipient().clone());
     let target: Arc<dyn Objects> = Arc::new(Folder::open(folder).unwrap());
-    let (kept, time, own, to) = (store.clone(), clock.clone(), stamp.clone(), (target, recipients.to_vec()));
-    let backups = Backups::new(kept, to, own, keys, time, access.clone(), audit.clone());
+    let (kept, time, own, to) = (store.clone(), clock.clone(), stamp.clone(), (target, recipients));
+    let backups = Backups::new(kept, to, own, keys.clone(), time, access.clone(), audit.clone());
+    let backups = Arc::new(backups.beside(seals.clone(), Arc::new(Folder::beneath(folder, "subjects")), 30));
+    let subjects = Subjects {
+        documents: store.clone(),
+        clock: clock.clone(),
+        access: access.clone(),
+        audit: audit.clone(),
+        identities: identities.clone(),
+        seals: seals.clone(),
+        backups: backups.clone(),
+        keyring: keys,
+        stamp: stamp.clone(),
+        periods: Periods { subjects: 30, journal: 90 },
+        erasing: tokio::sync::Mutex::default(),
+    };
     let (held, time, open, who) = (store.clone(), clock.clone(), sessions.clone(), identities.clone());
     let api_keys = Arc::new(Keys::new(held, time, access.clone(), open, who, audit.clone()));
     let (held, time, open) = (store.clone(), clock.clone(), sessions.clone());
@@ -167,11 +199,12 @@ fn state_at(
     State {
         organizations: Organizations::new(store.clone(), clock.clone(), access.clone(), memberships),
         invitations: Invitations::new(store.clone(), clock.clone(), access.clone(), identities.clone()),
-        documents: Documents::new(kept, time, rows, access.clone(), audit.clone()),
+        documents: Documents::new(kept, time, rows, access.clone(), audit.clone(), seals),
         collections: Collections::new(store, clock.clone(), access.clone(), policies.clone()),
         identities,
         access,
         policies,
+        subjects: Arc::new(subjects),
         sessions,
         mfa: Arc::new(mfa),
         keys: api_keys,
@@ -179,7 +212,7 @@ fn state_at(
         recoveries: Arc::new(recoveries),
         oidc: Arc::new(oidc),
         throttle,
-        backups: Arc::new(backups),
+        backups,
         audit,
         trust,
         limiter: Arc::new(Limiter::new(clock.clone(), limits::Settings::default())),
@@ -264,17 +297,47 @@ impl House {
         };
         let store = Embedded::open(place, Options::default(), clock.clone()).unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
-        instance::furnish(&*store, Timestamp(1)).await.unwrap();
         let backups = folder.path().join("backups");
         std::fs::create_dir(&backups).unwrap();
-        let mut state = state_at(clock, store, &stamp, &keyring, &backups, limits, settings);
+        let keys = (stamp, keyring);
+        Self::raise(clock, (store, memory()), keys, folder, (limits, settings), change).await
+    }
+
+    /// Over stores that may hold something already, with an administrator, logged in.
+    pub async fn over(
+        stores: (Arc<dyn Store>, Arc<dyn Store>),
+        keys: (Stamp, Keyring),
+        folder: TempDir,
+        limits: Limits,
+    ) -> Self {
+        let settings = (limits, Settings::default());
+        let mut house = Self::raise(Arc::new(SystemClock), stores, keys, folder, settings, |_| ()).await;
+        house.enter().await;
+        house
+    }
+
+    async fn raise(
+        clock: SharedClock,
+        stores: (Arc<dyn Store>, Arc<dyn Store>),
+        keys: (Stamp, Keyring),
+        folder: TempDir,
+        (limits, settings): (Limits, Settings),
+        change: impl FnOnce(&mut State),
+    ) -> Self {
+        instance::furnish(&*stores.0, Timestamp(1)).await.unwrap();
+        let recipient = Identity::generate(Vec::new());
+        let recipients = vec![recipient.recipient().clone()];
+        let backups = folder.path().join("backups");
+        let own = (&keys.0, &keys.1);
+        let mut state = state_at(clock, stores.clone(), own, &backups, limits, settings, recipients).await;
         state.policies.load().await.unwrap();
         change(&mut state);
         let password = Zeroizing::new(PASSWORD.to_owned());
-        state.identities.add(&Caller::system(), EMAIL, password, vec![Role::Admin]).await.unwrap();
-        let (health, recoveries) = (state.health.clone(), state.recoveries.clone());
+        // There already where a backup brought it back.
+        let _ = state.identities.add(&Caller::system(), EMAIL, password, vec![Role::Admin]).await;
+        let (health, subjects, recoveries) = (state.health.clone(), state.subjects.clone(), state.recoveries.clone());
         let router = http::router(state).boxed();
-        Self { router, token: String::new(), health, folder, recoveries }
+        Self { router, token: String::new(), health, folder, recoveries, stores, recipient, keys, subjects }
     }
 
     pub async fn call(&self, request: Request) -> Answer {

@@ -11,7 +11,7 @@ use rustix::fs::{Advice, CWD, FlockOperation, RenameFlags};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -19,6 +19,8 @@ const PARTIAL: &str = ".partial-";
 
 pub struct Folder {
     path: PathBuf,
+    /// Made when its parent is there.
+    makes: bool,
 }
 
 impl Folder {
@@ -31,7 +33,12 @@ impl Folder {
 
     /// One that must be there whenever it is used: a missing one may be a disk that is not mounted.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), makes: false }
+    }
+
+    /// One inside another that must be there; made when first used.
+    pub fn beneath(parent: &Path, name: &str) -> Self {
+        Self { path: parent.join(name), makes: true }
     }
 
     fn there(&self) -> Result<()> {
@@ -39,9 +46,21 @@ impl Folder {
         match fs::metadata(&self.path) {
             Ok(metadata) if metadata.is_dir() => Ok(()),
             Ok(_) => Err(fault("objects.not_a_folder")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.makes => self.make(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(fault("objects.no_folder")),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn make(&self) -> Result<()> {
+        let parent = self.path.parent().unwrap_or(Path::new("/"));
+        Self::at(parent).there()?;
+        match fs::DirBuilder::new().mode(0o700).create(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            made => made?,
+        }
+        files::adopt(&File::open(&self.path)?, parent)?;
+        Ok(files::sync_folder(&self.path)?)
     }
 
     fn file(&self, name: &str) -> Result<PathBuf> {

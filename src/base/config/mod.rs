@@ -138,6 +138,8 @@ pub struct Backup {
     pub target: Option<PathBuf>,
     /// Public keys every backup is sealed to.
     pub recipients: Vec<String>,
+    /// How long backups of subjects' keys are kept: so long an erasure takes to be one everywhere.
+    pub subject_days: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -91,6 +91,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("storage.journal_mib", Kind::Integer(16, 1_048_576), "4096", &[]),
     setting("backup.target", Kind::Path, "", &[]),
     setting("backup.recipients", Kind::List, "", &["DEBROUILLE_RECIPIENT"]),
+    setting("backup.subject_days", Kind::Integer(1, 365), "30", &[]),
     setting("audit.witness", Kind::List, "", &[]),
     setting("audit.keep_days", Kind::Integer(0, 36_500), "3650", &[]),
     setting("log.level", Kind::LogFilter, "info", &["DEBROUILLE_LOG"]),

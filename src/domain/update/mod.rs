@@ -39,6 +39,16 @@ impl Update {
         depended(fields, None, &mut paths);
         paths
     }
+
+    /// The fields at the top of a document it may change.
+    pub fn roots(&self) -> impl Iterator<Item = &str> {
+        let (fields, merged) = match &self.0 {
+            Kind::Operators { fields, .. } => (Some(fields), None),
+            Kind::Merge(document) => (None, Some(document)),
+        };
+        let fields = fields.into_iter().flat_map(|fields| fields.keys().map(|name| name.0.as_str()));
+        fields.chain(merged.into_iter().flat_map(|document| document.keys().map(String::as_str)))
+    }
 }
 
 fn depended(fields: &Fields, outer: Option<&Path>, paths: &mut Vec<Path>) {

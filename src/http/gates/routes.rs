@@ -68,7 +68,7 @@ pub fn is_long(request: &Request) -> bool {
     let parts: Vec<_> = path.split('/').collect();
     matches!(
         *parts,
-        ["admin", "backups", ..]
+        ["admin", "backups" | "subjects", ..]
             | ["admin", "identities", "import"]
             | ["audit", "export"]
             | ["collections", _, "import" | "export"]

@@ -14,13 +14,14 @@ use crate::{
         machines::ASSERTIONS,
         recovery::{OUTBOX, RECOVERIES},
         sessions::{REFRESHES, SESSIONS},
+        subjects::CERTIFICATES,
         trust::TRUST,
     },
 };
 
 /// Collections whose changes tell nothing of their own: what matters of them comes as an event.
-const SILENT: [&str; 10] =
-    [SESSIONS, REFRESHES, RECEIPTS, ENTRIES, TILES, CHECKPOINTS, TRUST, ASSERTIONS, OUTBOX, RECOVERIES];
+const SILENT: [&str; 11] =
+    [SESSIONS, REFRESHES, RECEIPTS, ENTRIES, TILES, CHECKPOINTS, TRUST, ASSERTIONS, OUTBOX, RECOVERIES, CERTIFICATES];
 
 /// `None`: nothing.
 pub fn entry(record: &Record, pseudonyms: &Pseudonyms) -> Result<Option<Entry>> {

@@ -153,9 +153,12 @@ fn header(request: &Request<'_>, upto: Sequence, previous: Option<Manifest>) -> 
 
 /// `20261122T101500Z-full-0198….backup`: in the order of time.
 fn name(header: &Header) -> String {
-    let time: String =
-        Timestamp(header.created.seconds() * 1000).rfc3339().chars().filter(char::is_ascii_alphanumeric).collect();
-    format!("{time}-{}-{}.backup", header.kind.name(), header.id())
+    format!("{}-{}-{}.backup", time(header.created), header.kind.name(), header.id())
+}
+
+/// As names of backups begin.
+pub(super) fn time(time: Timestamp) -> String {
+    Timestamp(time.seconds() * 1000).rfc3339().chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
 struct Writing<'a, W: Write> {

@@ -18,7 +18,7 @@ pub use recipients::{Identity, Recipient, Signer};
 pub use restore::Restore;
 
 use crate::{
-    base::fault::Fault,
+    base::{clock::Timestamp, fault::Fault},
     ports::objects::{Object, Objects},
     services::{Error, Result},
 };
@@ -90,6 +90,17 @@ pub fn verify_open(target: &dyn Objects, name: &str, identity: &Identity, trust:
     let backup = open(target, name)?;
     let header = backup.header().clone();
     Ok(Verified { header, manifest: Contents::new(backup.unseal(identity)?).finish(trust)? })
+}
+
+/// Names of the backups from before a moment, all but the newest. One that is damaged is as old as its name says.
+fn outlived(listed: &[Listed], until: Timestamp) -> Vec<String> {
+    let newest = listed.iter().rev().find(|listed| listed.header.is_ok()).map(|listed| &listed.name);
+    let old = |listed: &&Listed| match &listed.header {
+        Ok((header, _)) => header.created < until,
+        Err(_) => listed.name < create::time(until),
+    };
+    let names = listed.iter().filter(old).map(|listed| listed.name.clone());
+    names.filter(|name| Some(name) != newest).collect()
 }
 
 /// The newest backup of this instance whose manifest is sound: the link of the chain.

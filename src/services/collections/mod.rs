@@ -12,6 +12,7 @@ use crate::{
         collection::{Definition, check_name},
         document::{malformed, revision},
         schema::Schema,
+        sealing,
     },
     ports::documents::{
         self as port, Batch, Build, COLLECTIONS, Change, Conflict, Expect, IndexState, Operation, Receipt,
@@ -48,7 +49,7 @@ impl Collections {
         Self { store, clock, access, policies }
     }
 
-    /// From `{name, schema?, indexes?, classes?, policies?}`.
+    /// From `{name, schema?, indexes?, classes?, subject?, policies?}`.
     pub async fn create(
         &self,
         caller: &Caller,
@@ -62,7 +63,7 @@ impl Collections {
         };
         check_name(&name).map_err(Error::Invalid)?;
         let definition = checked(&name, definition)?;
-        let change = Change::Put(definition.document());
+        let change = Change::Put(kept(&definition)?);
         let receipt = attempt.map(|attempt| attempt.receipt(caller, self.clock.now()));
         let policies = self.policies.changes(caller, &name, &definition.policies).await?;
         self.commit(caller, &name, Expect::Absent, change, receipt, Some(policies))
@@ -102,7 +103,7 @@ impl Collections {
             Ok(Some(_)) => Some(self.policies.changes(caller, name, &altered.policies).await?),
             _ => None,
         };
-        self.commit(caller, name, expect, Change::Put(altered.document()), receipt, policies).await?;
+        self.commit(caller, name, expect, Change::Put(kept(&altered)?), receipt, policies).await?;
         self.describe(caller, name).await
     }
 
@@ -120,9 +121,13 @@ impl Collections {
     }
 
     fn described(&self, collection: port::Collection) -> Result<Described> {
-        let port::Collection { name, definition, documents, indexes } = collection;
+        let port::Collection { name, definition, documents, mut indexes } = collection;
         let revision = revision(&definition).unwrap_or_default();
         let definition = Definition::read(&name, &definition).map_err(|fault| Error::Internal(Box::new(fault)))?;
+        let definition = sealing::shown(definition);
+        for (state, given) in indexes.iter_mut().zip(&definition.indexes) {
+            state.index.keys.clone_from(&given.keys);
+        }
         let policies = self.policies.of(&name);
         Ok(Described { definition, revision, documents, indexes, policies })
     }
@@ -171,6 +176,11 @@ fn checked(name: &str, document: &RawDocument) -> Result<Definition> {
         Schema::compile(schema).map_err(Error::Invalid)?;
     }
     Ok(definition)
+}
+
+/// As the catalogue keeps it.
+fn kept(definition: &Definition) -> Result<RawDocumentBuf> {
+    sealing::stored(definition.clone()).map(|stored| stored.document()).map_err(Error::Invalid)
 }
 
 fn merged(definition: &Definition, change: &RawDocument) -> Result<RawDocumentBuf> {

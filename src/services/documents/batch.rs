@@ -150,7 +150,8 @@ impl Documents {
             Some(place) => placed(refusal(error), place),
             None => refusal(error),
         })?;
-        Ok(committed.outcomes.into_iter().map(Written::from).collect())
+        // Ids and revisions alone are told: the documents are as they are stored.
+        Ok(committed.outcomes.into_iter().map(|outcome| Written { document: None, ..outcome.into() }).collect())
     }
 }
 

@@ -1,15 +1,17 @@
 //! A collection as it stands at one moment, in lines of Extended JSON, while writes go on.
 
-use super::{Documents, Search};
+use super::{Documents, Search, rules::Rules};
 use crate::{
     domain::{filter::Filter, json, sort::Sort},
     ports::documents::Snapshot,
     services::{
         Error, Result,
         access::{Access, Action, Caller, Resource},
+        sealing::Seals,
     },
 };
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// Documents read at once.
 const CHUNK: usize = 500;
@@ -23,6 +25,9 @@ pub struct Lines {
     /// Asked again for each chunk: a right that ends, ends an export.
     access: Arc<Access>,
     caller: Caller,
+    rules: Arc<Rules>,
+    seals: Arc<Seals>,
+    runtime: Handle,
     canonical: bool,
     after: Option<String>,
     ended: bool,
@@ -31,11 +36,14 @@ pub struct Lines {
 impl Documents {
     pub async fn export(&self, caller: &Caller, collection: &str, search: &Search, canonical: bool) -> Result<Lines> {
         let filter = search.filter()?;
-        self.view(caller, collection).await?.narrow(filter.clone(), &Sort::default())?;
+        let (grant, rules) = self.view(caller, collection).await?;
+        self.asked(&grant, &rules, filter.clone(), &Sort::default())?;
         self.tell(caller, "documents.export", collection, &search.filter).await?;
         let snapshot = self.store.snapshot().await?;
         let (access, caller, collection) = (self.access.clone(), caller.clone(), collection.to_owned());
-        Ok(Lines { snapshot, collection, filter, access, caller, canonical, after: None, ended: false })
+        let (seals, runtime) = (self.seals.clone(), Handle::current());
+        let (after, ended) = (None, false);
+        Ok(Lines { snapshot, collection, filter, access, caller, rules, seals, runtime, canonical, after, ended })
     }
 }
 
@@ -46,16 +54,17 @@ impl Lines {
         let mut text = Vec::new();
         let grant = self.access.decide(&self.caller, Action::View, Resource::Collection(&self.collection))?;
         let filter = grant.narrow(self.filter.clone(), &Sort::default())?;
+        if let Some(last) = documents.last() {
+            let id = last.get_str("_id").map_err(|error| Error::Internal(Box::new(error)))?;
+            self.after = Some(id.to_owned());
+        }
+        let documents = self.runtime.block_on(self.seals.opened(&self.rules.sealing, documents))?;
         for document in documents.iter().filter(|document| filter.matches(document)) {
             if let Some(document) = grant.show(document) {
                 let write = if self.canonical { json::write_canonical } else { json::write_relaxed };
                 write(&document, &mut text).map_err(|fault| Error::Internal(Box::new(fault)))?;
                 text.push(b'\n');
             }
-        }
-        if let Some(last) = documents.last() {
-            let id = last.get_str("_id").map_err(|error| Error::Internal(Box::new(error)))?;
-            self.after = Some(id.to_owned());
         }
         Ok(text)
     }

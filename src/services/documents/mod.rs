@@ -15,6 +15,7 @@ pub use batch::{Item, MOST_OPERATIONS};
 pub use export::Lines;
 pub use import::{Import, LineFault, Progress};
 pub(super) use listing::Listing;
+pub(super) use read::all;
 pub use search::{Found, Search, page_size};
 pub use write::{Attempt, Match, RECEIPT_SECONDS, Written};
 
@@ -22,6 +23,7 @@ use super::{
     Result,
     access::{Access, Caller},
     audit::{Audit, Event},
+    sealing::Seals,
 };
 use crate::{base::clock::SharedClock, domain::limits, ports::documents as port};
 use rules::{Rules, RulesCache};
@@ -47,6 +49,7 @@ pub struct Documents {
     clock: SharedClock,
     limits: Limits,
     access: Arc<Access>,
+    seals: Arc<Seals>,
     rules: Arc<RulesCache>,
     audit: Arc<Audit>,
 }
@@ -58,8 +61,9 @@ impl Documents {
         limits: Limits,
         access: Arc<Access>,
         audit: Arc<Audit>,
+        seals: Arc<Seals>,
     ) -> Self {
-        Self { store, clock, limits, access, rules: Arc::default(), audit }
+        Self { store, clock, limits, access, seals, rules: Arc::default(), audit }
     }
 
     /// Tells what leaves the collection, before it does.

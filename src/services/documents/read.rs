@@ -1,10 +1,10 @@
 //! Documents read: one by its id, or those a query finds, within what the caller may see.
 
-use super::{Documents, Found, Search};
+use super::{Documents, Found, Search, rules::Rules};
 use crate::{
     base::fault::Fault,
-    domain::sort::Sort,
-    ports::documents::{Explain, Query},
+    domain::{filter::Filter, sort::Sort},
+    ports::documents::{self as port, Explain, Query},
     services::{
         Error, Result,
         access::{Action, Caller, Grant, Resource, Subject},
@@ -18,6 +18,8 @@ impl Documents {
         let grant = self.access.decide(caller, Action::View, Resource::Collection(collection))?;
         let missing = || Error::NotFound(Fault::new("documents.missing").with("id", id));
         let found = self.store.get(collection, id).await?.ok_or_else(missing)?;
+        let rules = self.rules(collection).await?;
+        let found = self.seals.opened(&rules.sealing, vec![found]).await?.pop().ok_or_else(missing)?;
         match grant.show(&found).ok_or_else(missing)? {
             Cow::Borrowed(_) => Ok(found),
             Cow::Owned(shown) => Ok(shown),
@@ -25,8 +27,8 @@ impl Documents {
     }
 
     pub async fn find(&self, caller: &Caller, collection: &str, search: &Search) -> Result<Found> {
-        let grant = self.view(caller, collection).await?;
-        let filter = Arc::new(grant.narrow(search.filter()?, &search.sort)?);
+        let (grant, rules) = self.view(caller, collection).await?;
+        let filter = self.asked(&grant, &rules, search.filter()?, &search.sort)?;
         let limit = search.rows(&self.limits)?;
         let fingerprint = search.fingerprint(collection);
         let after = search.cursor.as_deref().map(|cursor| fingerprint.open(cursor)).transpose()?;
@@ -40,6 +42,7 @@ impl Documents {
         }
         let query = Query { collection: collection.to_owned(), filter, sort: search.sort.clone(), limit, after };
         let mut page = self.store.find(query).await?;
+        page.documents = self.seals.opened(&rules.sealing, page.documents).await?;
         grant.show_all(&mut page.documents);
         if !search.fields.is_everything() {
             page.documents = page.documents.iter().map(|document| search.fields.apply(document)).collect();
@@ -50,22 +53,43 @@ impl Documents {
 
     /// How a query is answered. What was examined tells of documents beyond the answer: it is for who may see all.
     pub async fn explain(&self, caller: &Caller, collection: &str, search: &Search) -> Result<Found> {
-        if !self.view(caller, collection).await?.is_everything() {
+        if !self.view(caller, collection).await?.0.is_everything() {
             return Err(Error::Barred(Fault::new("access.explain")));
         }
         self.find(caller, collection, search).await
     }
 
     pub async fn count(&self, caller: &Caller, collection: &str, search: &Search) -> Result<(u64, Explain)> {
-        let grant = self.view(caller, collection).await?;
-        let filter = Arc::new(grant.narrow(search.filter()?, &Sort::default())?);
+        let (grant, rules) = self.view(caller, collection).await?;
+        let filter = self.asked(&grant, &rules, search.filter()?, &Sort::default())?;
         Ok(self.store.count(collection, filter).await?)
     }
 
-    /// The right to read a collection that exists.
-    pub(super) async fn view(&self, caller: &Caller, collection: &str) -> Result<Grant> {
+    /// The right to read a collection that exists, and its rules.
+    pub(super) async fn view(&self, caller: &Caller, collection: &str) -> Result<(Grant, Arc<Rules>)> {
         let grant = self.access.decide(caller, Action::View, Resource::Collection(collection))?;
-        self.rules(collection).await?;
-        Ok(grant)
+        Ok((grant, self.rules(collection).await?))
+    }
+
+    /// What is asked, within what is allowed, as the store can answer it.
+    pub(super) fn asked(&self, grant: &Grant, rules: &Rules, asked: Filter, sort: &Sort) -> Result<Arc<Filter>> {
+        let narrowed = grant.narrow(asked, sort)?;
+        rules.sealing.check_sort(sort).map_err(Error::Invalid)?;
+        let translated = rules.sealing.translate(narrowed, &self.seals.hashes()).map_err(Error::Invalid)?;
+        Ok(Arc::new(translated))
+    }
+}
+
+/// Every document of a collection that answers a filter, as it is stored.
+pub async fn all(store: &dyn port::Documents, collection: &str, filter: Filter) -> Result<Vec<RawDocumentBuf>> {
+    let (filter, mut after, mut all) = (Arc::new(filter), None, Vec::new());
+    loop {
+        let (collection, filter) = (collection.to_owned(), filter.clone());
+        let page = store.find(Query { collection, filter, sort: Sort::default(), limit: 1000, after }).await?;
+        all.extend(page.documents);
+        after = page.next;
+        if after.is_none() {
+            return Ok(all);
+        }
     }
 }

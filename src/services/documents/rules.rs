@@ -3,12 +3,12 @@
 
 use crate::{
     base::fault::Fault,
-    domain::{collection::Definition, limits, schema::Schema},
+    domain::{collection::Definition, limits, schema::Schema, sealing::Sealing},
     ports::{
         self,
         documents::{COLLECTIONS, Check, Documents},
     },
-    services::{Error, Result, access::Grant},
+    services::{Error, Result, access::Grant, sealing::Seals},
 };
 use bson::{RawDocument, RawDocumentBuf};
 use std::{
@@ -21,10 +21,16 @@ const HIDDEN: &str = "documents.missing";
 const OUTSIDE: &str = "documents.outside";
 const READ_ONLY: &str = "documents.read_only";
 const FIELD: &str = "access.field_write";
+/// The collection was altered between the draft of a write and its turn.
+const ALTERED: &str = "documents.definition_changed";
+const ERASING: &str = "sealing.erasing";
 
 /// What a collection demands of its documents.
 pub(super) struct Rules {
     pub schema: Option<Schema>,
+    pub sealing: Sealing,
+    /// The catalogue's document they are made of.
+    definition: RawDocumentBuf,
     document_bytes: usize,
 }
 
@@ -42,9 +48,10 @@ impl RulesCache {
             Some((same, rules)) if same == definition => Ok(rules),
             _ => {
                 let internal = |fault| Error::Internal(Box::new(fault));
-                let schema = Definition::read(collection, &definition).map_err(internal)?.schema;
-                let schema = schema.map(|schema| Schema::compile(&schema)).transpose().map_err(internal)?;
-                let rules = Arc::new(Rules { schema, document_bytes });
+                let read = Definition::read(collection, &definition).map_err(internal)?;
+                let sealing = Sealing::of(&read);
+                let schema = read.schema.map(|schema| Schema::compile(&schema)).transpose().map_err(internal)?;
+                let rules = Arc::new(Rules { schema, sealing, definition: definition.clone(), document_bytes });
                 let entry = (definition, rules.clone());
                 self.0.write().unwrap_or_else(PoisonError::into_inner).insert(collection.to_owned(), entry);
                 Ok(rules)
@@ -66,12 +73,25 @@ pub(super) struct Judged {
     pub rules: Arc<Rules>,
 }
 
-pub(super) struct Judge(pub Vec<Judged>);
+pub(super) struct Judge {
+    pub judged: Vec<Judged>,
+    pub seals: Arc<Seals>,
+}
 
 impl Judge {
+    fn of(&self, operation: usize) -> std::result::Result<&Judged, Fault> {
+        self.judged.get(operation).ok_or_else(|| Fault::new(OUTSIDE).with("operation", operation))
+    }
+
+    /// How the operation's documents are sealed, where they are.
+    fn sealing(&self, operation: usize) -> std::result::Result<Option<&Sealing>, Fault> {
+        let sealing = &self.of(operation)?.rules.sealing;
+        Ok((!sealing.is_nothing()).then_some(sealing))
+    }
+
     /// The policies by which the operations are allowed, with their versions.
     pub fn grounds(&self) -> String {
-        let grants = self.0.iter().flat_map(|judged| [&judged.creates, &judged.changes]).flatten();
+        let grants = self.judged.iter().flat_map(|judged| [&judged.creates, &judged.changes]).flatten();
         let mut policies: Vec<String> = grants.flat_map(|grant| grant.grounds()).collect();
         policies.sort_unstable();
         policies.dedup();
@@ -80,16 +100,37 @@ impl Judge {
 }
 
 impl Check for Judge {
+    fn drafted(&self, operation: usize, definition: &RawDocument) -> std::result::Result<(), Fault> {
+        let Rules { sealing, definition: known, .. } = &*self.of(operation)?.rules;
+        let placed = |fault: Fault| fault.with("operation", operation);
+        let name = definition.get_str("_id").unwrap_or_default();
+        let same = known.as_bytes() == definition.as_bytes()
+            || *sealing == Sealing::of(&Definition::read(name, definition).map_err(placed)?);
+        if same { Ok(()) } else { Err(placed(Fault::new(ALTERED).with("collection", name))) }
+    }
+
+    fn open(&self, operation: usize, stored: &RawDocument) -> std::result::Result<Option<RawDocumentBuf>, Fault> {
+        let Some(sealing) = self.sealing(operation)? else { return Ok(None) };
+        sealing.open(stored, &*self.seals).map(Some).map_err(|fault| fault.with("operation", operation))
+    }
+
+    fn seal(
+        &self,
+        operation: usize,
+        stored: Option<&RawDocument>,
+        after: &RawDocument,
+    ) -> std::result::Result<Option<RawDocumentBuf>, Fault> {
+        let Some(sealing) = self.sealing(operation)? else { return Ok(None) };
+        sealing.seal(after, stored, &*self.seals).map(Some).map_err(|fault| fault.with("operation", operation))
+    }
+
     fn judge(
         &self,
         operation: usize,
         before: Option<&RawDocument>,
         after: Option<&RawDocument>,
     ) -> std::result::Result<(), Fault> {
-        let Some(judged) = self.0.get(operation) else {
-            return Err(Fault::new(OUTSIDE).with("operation", operation));
-        };
-        judged.judge(before, after).map_err(|fault| fault.with("operation", operation))
+        self.of(operation)?.judge(before, after).map_err(|fault| fault.with("operation", operation))
     }
 }
 
@@ -125,6 +166,7 @@ pub(super) fn refusal(error: ports::Error) -> Error {
         ports::Error::Rejected(fault) if ["documents.too_large", "documents.batch_bytes"].contains(&fault.key) => {
             Error::TooLarge(fault)
         }
+        ports::Error::Rejected(fault) if [ALTERED, ERASING].contains(&fault.key) => Error::Conflict(fault),
         other => other.into(),
     }
 }
@@ -137,7 +179,9 @@ mod tests {
 
     fn judged(creates: bool) -> Judged {
         let scope = Arc::new(grant(&[(rawdoc! { "team": "a" }, rawdoc! { "write": ["team", "n"] })]));
-        let rules = Arc::new(Rules { schema: None, document_bytes: limits::DOCUMENT });
+        let definition = RawDocumentBuf::new();
+        let sealing = Sealing::of(&Definition::read("c", &definition).unwrap());
+        let rules = Arc::new(Rules { schema: None, sealing, definition, document_bytes: limits::DOCUMENT });
         Judged { id: "x".to_owned(), creates: creates.then(|| scope.clone()), changes: Some(scope), views: None, rules }
     }
 
@@ -185,6 +229,38 @@ mod tests {
         let ours = rawdoc! { "team": "a" };
         assert_eq!(judged(false).judge(None, Some(&ours)).map_err(|fault| fault.key), Err(HIDDEN));
         assert!(judged(false).judge(Some(&ours), Some(&ours)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_write_drafted_under_another_sealing_is_turned_away() {
+        let definition = |document: RawDocumentBuf| {
+            let mut named = rawdoc! { "_id": "c" };
+            document.iter().flatten().for_each(|(name, value)| named.append(name, value));
+            named
+        };
+        let sealed = definition(rawdoc! { "classes": { "a": "restricted" } });
+        let sealing = Sealing::of(&Definition::read("c", &sealed).unwrap());
+        let rules = Rules { schema: None, sealing, definition: sealed.clone(), document_bytes: limits::DOCUMENT };
+        let judged = Judged { rules: Arc::new(rules), ..judged(true) };
+        let backend = redb::backends::InMemoryBackend::new();
+        let clock = Arc::new(crate::base::clock::SystemClock);
+        let store =
+            crate::backends::documents::embedded::Embedded::open_over(backend, Default::default(), clock.clone());
+        let seals = Arc::new(Seals::open(Arc::new(store.unwrap()), clock).await.unwrap());
+        let judge = Judge { judged: vec![judged], seals };
+        let drafted = |document: RawDocumentBuf| judge.drafted(0, &document).map_err(|fault| fault.key);
+        assert_eq!(drafted(sealed), Ok(()));
+        let schema = rawdoc! { "classes": { "a": "confidential", "b": "internal" }, "schema": {}, "indexes": ["b"] };
+        assert_eq!(drafted(definition(schema)), Ok(()), "nothing of its sealing changed");
+        for other in [
+            rawdoc! {},
+            rawdoc! { "classes": { "a": "restricted", "b": "restricted" } },
+            rawdoc! { "classes": { "a": "restricted" }, "indexes": ["_hashes.a"] },
+            rawdoc! { "classes": { "a": "restricted" }, "subject": "b" },
+        ] {
+            assert_eq!(drafted(definition(other)), Err(ALTERED));
+        }
+        assert!(matches!(refusal(ports::Error::Rejected(Fault::new(ALTERED))), Error::Conflict(_)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     },
     ports::{
         self,
-        documents::{Batch, Change, Committed, Conflict, Expect, Operation, Origin, Outcome, Receipt},
+        documents::{Batch, Change, Check, Committed, Conflict, Expect, Operation, Origin, Outcome, Receipt},
     },
     services::{
         Error, Result,
@@ -22,7 +22,7 @@ use crate::{
 };
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 use sha2::{Digest, Sha256};
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 /// How long a retry gets the first answer, in seconds.
 pub const RECEIPT_SECONDS: i64 = 24 * 3600;
@@ -151,7 +151,7 @@ impl Documents {
     }
 
     async fn commit_one(&self, caller: &Caller, draft: Draft, attempt: Option<Attempt<'_>>) -> Result<Written> {
-        let collection = draft.operation.collection.clone();
+        let (collection, rules) = (draft.operation.collection.clone(), draft.judged.rules.clone());
         let committed = self.commit(caller, vec![draft], attempt).await.map_err(|error| {
             refusal(error).map_fault(|mut fault| {
                 fault.params.retain(|(name, _)| *name != "operation");
@@ -159,8 +159,9 @@ impl Documents {
             })
         })?;
         let outcome = committed.outcomes.into_iter().next();
-        let mut written =
+        let written =
             outcome.map(Written::from).ok_or_else(|| Error::Internal("a commit without an outcome".into()))?;
+        let mut written = self.opened(&rules, written).await?;
         // As the caller may see it now: a retry is answered long after, and who writes does not always read.
         if let Some(document) = written.document.take() {
             let views = self.access.decide(caller, Action::View, Resource::Collection(&collection));
@@ -176,11 +177,52 @@ impl Documents {
         attempt: Option<Attempt<'_>>,
     ) -> ports::Result<Committed> {
         let time = self.clock.now();
-        let (operations, judged): (_, Vec<_>) = drafts.into_iter().map(|draft| (draft.operation, draft.judged)).unzip();
         let receipt = attempt.map(|attempt| attempt.receipt(caller, time));
-        let judge = Judge(judged);
+        let sealed = drafts.iter().any(|draft| !draft.judged.rules.sealing.is_nothing());
+        let (subjects, new) = if sealed { self.subjects(&drafts).await? } else { Default::default() };
+        let (operations, judged): (Vec<_>, Vec<_>) =
+            drafts.into_iter().map(|draft| (draft.operation, draft.judged)).unzip();
+        let judge = Judge { judged, seals: self.seals.clone() };
         let origin = Origin { grounds: judge.grounds(), ..caller.origin() };
-        self.store.commit(Batch { time, origin, operations, check: Some(Arc::new(judge)), receipt }).await
+        let check: Arc<dyn Check> = Arc::new(judge);
+        let batch = Batch { time, origin, operations, check: Some(check), receipt };
+        if !sealed {
+            return self.store.commit(batch).await;
+        }
+        self.seals.commit(&*self.store, subjects, new, batch).await
+    }
+
+    /// Whose the documents are and will be, as far as can be told before; and those of them a key may be made for.
+    async fn subjects(&self, drafts: &[Draft]) -> ports::Result<(HashSet<String>, HashSet<String>)> {
+        let (mut subjects, mut new) = (HashSet::new(), HashSet::new());
+        for Draft { operation, judged } in drafts {
+            let sealing = &judged.rules.sealing;
+            if sealing.is_nothing() {
+                continue;
+            }
+            let stored = self.store.get(&operation.collection, &operation.id).await?;
+            let before = stored.as_deref().and_then(|stored| sealing.subject_of(stored));
+            let after = match &operation.change {
+                // The owner of a document already there stays.
+                Change::Put(document) if before.is_none() || !sealing.is_owner() => {
+                    sealing.subject_of(document).filter(|_| sealing.concerns(document))
+                }
+                Change::Put(document) => before.filter(|_| sealing.concerns(document)),
+                Change::Update(update) => before.filter(|_| sealing.may_seal(update)),
+                Change::Delete => None,
+            };
+            new.extend(after.map(str::to_owned));
+            subjects.extend(before.map(str::to_owned));
+        }
+        Ok((subjects, new))
+    }
+
+    /// What a commit answers, as people read it.
+    pub(super) async fn opened(&self, rules: &Rules, mut written: Written) -> Result<Written> {
+        if let Some(document) = written.document.take() {
+            written.document = self.seals.opened(&rules.sealing, vec![document]).await?.pop();
+        }
+        Ok(written)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who: the people and organizations of the instance. Disabled, never deleted, so that history keeps its names.
 
 mod foreign;
+mod forget;
 mod import;
 mod known;
 pub mod password;

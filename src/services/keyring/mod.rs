@@ -26,13 +26,22 @@ pub enum Purpose {
     AuditSigning,
     /// Backup manifests (Ed25519 seed).
     BackupSigning,
+    /// Pages of the store of subjects' keys (AES-256).
+    Subjects,
     /// The internal certificate authority (PKCS#8 of a P-256 key; its certificate is the public part).
     Ca,
 }
 
 impl Purpose {
-    const ALL: [Self; 6] =
-        [Self::Data, Self::Media, Self::TokenSigning, Self::AuditSigning, Self::BackupSigning, Self::Ca];
+    const ALL: [Self; 7] = [
+        Self::Data,
+        Self::Media,
+        Self::TokenSigning,
+        Self::AuditSigning,
+        Self::BackupSigning,
+        Self::Subjects,
+        Self::Ca,
+    ];
 
     /// As backups write it.
     pub fn name(self) -> &'static str {
@@ -42,6 +51,7 @@ impl Purpose {
             Self::TokenSigning => "token-signing",
             Self::AuditSigning => "audit-signing",
             Self::BackupSigning => "backup-signing",
+            Self::Subjects => "subjects",
             Self::Ca => "ca",
         }
     }
@@ -72,9 +82,7 @@ impl Keyring {
     /// Every key a new instance needs; the authority's pair (PKCS#8, certificate DER) is made by its own backend.
     pub fn generate(ca: (Zeroizing<Vec<u8>>, Vec<u8>), now: Timestamp) -> Self {
         let mut keyring = Self { keys: Vec::new() };
-        for purpose in
-            [Purpose::Data, Purpose::Media, Purpose::TokenSigning, Purpose::AuditSigning, Purpose::BackupSigning]
-        {
+        for purpose in Purpose::ALL.into_iter().filter(|purpose| *purpose != Purpose::Ca) {
             keyring.rotate(purpose, now);
         }
         let (material, public) = ca;
@@ -90,10 +98,15 @@ impl Keyring {
             Purpose::TokenSigning | Purpose::AuditSigning | Purpose::BackupSigning => {
                 pair(&*seed).public_key().as_ref().to_vec()
             }
-            Purpose::Data | Purpose::Media | Purpose::Ca => Vec::new(),
+            Purpose::Data | Purpose::Media | Purpose::Subjects | Purpose::Ca => Vec::new(),
         };
         self.keys.push(Key { purpose, version, created_at: now, material: Zeroizing::new(seed.to_vec()), public });
         version
+    }
+
+    /// Whether there is a key of this purpose: a keyring of an earlier release has none for subjects.
+    pub fn has(&self, purpose: Purpose) -> bool {
+        self.versions(purpose).next().is_some()
     }
 
     /// All versions of a purpose, oldest first.
@@ -103,7 +116,9 @@ impl Keyring {
 
     /// The version in use.
     pub fn current(&self, purpose: Purpose) -> &Key {
-        self.versions(purpose).last().expect("opening a keyring checks that every purpose is there")
+        self.versions(purpose)
+            .last()
+            .expect("opening a keyring, and then the store of subjects, makes sure of every purpose")
     }
 
     pub fn keys(&self) -> &[Key] {
@@ -123,15 +138,9 @@ impl Keyring {
     pub fn from_keys(mut keys: Vec<Key>) -> Result<Self, KeyringError> {
         keys.sort_by_key(|key| key.version);
         let keyring = Self { keys };
-        for purpose in [
-            Purpose::Data,
-            Purpose::Media,
-            Purpose::TokenSigning,
-            Purpose::AuditSigning,
-            Purpose::BackupSigning,
-            Purpose::Ca,
-        ] {
-            if keyring.versions(purpose).next().is_none() {
+        // One of an earlier release gets its key for subjects when it is opened to serve.
+        for purpose in Purpose::ALL.into_iter().filter(|purpose| *purpose != Purpose::Subjects) {
+            if !keyring.has(purpose) {
                 return Err(KeyringError::Incomplete(purpose));
             }
         }

@@ -221,6 +221,7 @@ impl Policies {
             return Err(Error::Forbidden);
         }
         let found = self.documents.get(collection, id).await?.ok_or_else(missing)?;
+        let found = self.seals.opened_one(&*self.documents, collection, found).await?;
         if own {
             let grant = self.access.decide(caller, Action::View, Resource::Collection(collection));
             grant.ok().and_then(|grant| grant.show(&found).map(|_| ())).ok_or_else(missing)?;

@@ -7,6 +7,7 @@ pub use explain::{Asked, Explained, Said};
 use super::{
     Error, Result,
     access::{Access, Action, Caller, Resource, Role},
+    sealing::Seals,
 };
 use crate::{
     base::{clock::SharedClock, environment::Environment, fault::Fault},
@@ -30,6 +31,7 @@ pub struct Policies {
     clock: SharedClock,
     environment: Environment,
     access: Arc<Access>,
+    seals: Arc<Seals>,
     /// One change at a time: what each leaves behind is looked at whole.
     changing: tokio::sync::Mutex<()>,
 }
@@ -63,8 +65,9 @@ impl Policies {
         clock: SharedClock,
         environment: Environment,
         access: Arc<Access>,
+        seals: Arc<Seals>,
     ) -> Self {
-        Self { documents, clock, environment, access, changing: tokio::sync::Mutex::default() }
+        Self { documents, clock, environment, access, seals, changing: tokio::sync::Mutex::default() }
     }
 
     /// Brings every kept policy into force. One that cannot be read stops the start: what it would have allowed or

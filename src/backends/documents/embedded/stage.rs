@@ -10,9 +10,9 @@ use super::{
 };
 use crate::{
     base::fault::Fault,
-    domain::{collection::Definition, document, index, key, limits, stamp},
+    domain::{collection::Definition, document, index, key, limits, sealing::Sealing, stamp},
     ports::documents::{
-        Action, Batch, COLLECTIONS, Change, Committed, Conflict, Expect, Operation, Outcome, RECEIPTS, Receipt,
+        Action, Batch, COLLECTIONS, Change, Check, Committed, Conflict, Expect, Operation, Outcome, RECEIPTS, Receipt,
         Sequence,
     },
 };
@@ -54,6 +54,8 @@ struct Stage<'a, 't> {
     batch: &'a Batch,
     max_document: usize,
     catalog: Arc<Catalog>,
+    /// Of the collections met so far, as the batch's operations found them.
+    definitions: BTreeMap<String, Option<Arc<RawDocumentBuf>>>,
     staged: Staged,
     /// Bytes of the documents touched, each by its larger state.
     touched: usize,
@@ -62,7 +64,8 @@ struct Stage<'a, 't> {
 /// Checks a batch; its answer, and what is to be applied for it.
 pub fn check(work: &Work<'_>, batch: &Batch, max_document: usize) -> Result<(Committed, Staged), Refusal> {
     let catalog = Arc::clone(&work.catalog);
-    let mut stage = Stage { work, batch, max_document, catalog, staged: Staged::default(), touched: 0 };
+    let (definitions, staged) = (BTreeMap::new(), Staged::default());
+    let mut stage = Stage { work, batch, max_document, catalog, definitions, staged, touched: 0 };
     if let Some(receipt) = &batch.receipt
         && let Some(committed) = stage.earlier(receipt)?
     {
@@ -167,13 +170,13 @@ impl Stage<'_, '_> {
         let before = self.document(held.number, id)?;
         let revision = before.as_deref().and_then(document::revision).unwrap_or_default();
         expect(place, operation, before.is_some(), revision)?;
-        let after = self.change(place, operation, before.as_deref())?;
+        let after = match &self.batch.check {
+            Some(check) => self.judged(place, operation, before.as_deref(), &**check)?,
+            None => self.change(place, operation, before.as_deref())?,
+        };
         self.weigh(before.as_deref(), after.as_deref())?;
-        if let Some(check) = &self.batch.check {
-            check.judge(place, before.as_deref(), after.as_deref())?;
-        }
         if collection == COLLECTIONS {
-            self.define(id, after.as_deref())?;
+            self.define(id, before.as_deref(), after.as_deref())?;
         }
         self.put(place, collection, &held, id, before.as_deref(), after.as_deref())?;
         let outcome = Outcome {
@@ -184,6 +187,40 @@ impl Stage<'_, '_> {
         };
         self.record(place, operation, before.as_deref(), &outcome);
         Ok(outcome)
+    }
+
+    /// The state to be stored after an operation that its check accepts.
+    fn judged(
+        &mut self,
+        place: usize,
+        operation: &Operation,
+        stored: Option<&RawDocument>,
+        check: &dyn Check,
+    ) -> Result<Option<RawDocumentBuf>, Refusal> {
+        if let Some(definition) = self.definition(&operation.collection)? {
+            check.drafted(place, &definition)?;
+        }
+        let opened = stored.map(|stored| check.open(place, stored)).transpose()?.flatten();
+        let before = opened.as_deref().or(stored);
+        let after = self.change(place, operation, before)?;
+        check.judge(place, before, after.as_deref())?;
+        let Some(after) = after else { return Ok(None) };
+        let Some(sealed) = check.seal(place, stored, &after)? else { return Ok(Some(after)) };
+        limits::check(&sealed, self.max_document)?;
+        Ok(Some(sealed))
+    }
+
+    /// The catalogue's document of a collection; the catalogue itself has none.
+    fn definition(&mut self, collection: &str) -> Result<Option<Arc<RawDocumentBuf>>, Refusal> {
+        if let Some(known) = self.definitions.get(collection) {
+            return Ok(known.clone());
+        }
+        let found = match self.catalog.get(COLLECTIONS) {
+            Some(catalogue) => self.document(catalogue.number, collection)?.map(Arc::new),
+            None => None,
+        };
+        self.definitions.insert(collection.to_owned(), found.clone());
+        Ok(found)
     }
 
     /// What an operation brings shows only here: a small one may change, and journal, a large document.
@@ -350,13 +387,19 @@ impl Stage<'_, '_> {
     }
 
     /// A document of the catalogue came, changed or went: so does its collection.
-    fn define(&mut self, name: &str, after: Option<&RawDocument>) -> Result<(), Refusal> {
+    fn define(&mut self, name: &str, stored: Option<&RawDocument>, after: Option<&RawDocument>) -> Result<(), Refusal> {
         if name == COLLECTIONS || name == RECEIPTS {
             return Err(Fault::new("documents.reserved").with("collection", name).into());
         }
+        self.definitions.remove(name);
         let before = self.catalog.get(name).cloned();
         let documents = before.as_ref().map_or(0, |held| self.count(held.number));
         let definition = after.map(|after| Definition::read(name, after)).transpose()?;
+        if let (Some(stored), Some(next), 1..) = (stored, &definition, documents)
+            && !Sealing::of(&Definition::read(name, stored)?).admits(&Sealing::of(next))
+        {
+            return Err(Fault::new("sealing.documents").with("collection", name).with("documents", documents).into());
+        }
         let catalog = Arc::make_mut(&mut self.catalog);
         let dropped = match definition {
             Some(definition) => {

@@ -1,0 +1,107 @@
+//! Citizens' rights by the command line: handed over, erased, certified; and what comes back with a restore.
+
+use crate::{instance::Instance, stderr, stdout};
+use serde_json::Value;
+
+/// An instance that backs up, with one person's file in it.
+fn prepared() -> Instance {
+    let instance = Instance { folder: tempfile::tempdir().unwrap() };
+    instance.write("appliance.toml", "");
+    let key = instance.answer(&["backup", "keys", "generate", "-o", "key"]);
+    std::fs::create_dir(instance.path("backups")).unwrap();
+    let recipient = key["recipient"].as_str().unwrap();
+    let backup = format!("[backup]\ntarget = \"backups\"\nrecipients = [\"{recipient}\"]\n");
+    instance.write("appliance.toml", &format!("[instance]\nenvironment = \"development\"\n{backup}"));
+    instance.answer(&["init", "--environment", "development", "--hostname", "localhost"]);
+    let signer = instance.answer(&["backup", "keys", "list"])["signers"][0].as_str().unwrap().to_owned();
+    instance.write("key", &format!("{}{signer}\n", instance.read("key")));
+    let classes = ["--class", "diagnosis=confidential", "--subject", "person"];
+    instance.answer(&[&["collection", "create", "patients"], &classes[..]].concat());
+    instance
+        .write("patients.ndjson", "{\"_id\":\"d1\",\"person\":\"CD-1\",\"diagnosis\":\"malaria\",\"ward\":\"B\"}\n");
+    instance.answer(&["import", "patients", "patients.ndjson"]);
+    instance
+}
+
+fn exported(instance: &Instance, data: &str) -> Value {
+    let output = crate::run(instance.command(&["export", "patients"]).args(["--data-dir", data]));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    serde_json::from_str(stdout(&output).lines().next().unwrap()).unwrap()
+}
+
+#[test]
+fn a_person_is_handed_over_and_erased() {
+    let instance = prepared();
+    let server = instance.serve();
+    instance.failure(&["subject", "export", "nobody"], 4);
+    let told = instance.answer(&["subject", "export", "CD-1", "-o", "person.ndjson"]);
+    let lines = instance.read("person.ndjson");
+    assert_eq!(told["lines"], lines.lines().count());
+    assert!(lines.contains("malaria"), "{lines}");
+    instance.write("last", lines.lines().last().unwrap());
+    assert_eq!(instance.answer(&["subject", "verify", "last"])["certificate"]["type"], "export");
+
+    assert_eq!(instance.answer(&["subject", "erase", "CD-1", "--dry-run"])["holdings"]["holdings"][0]["about"], 1);
+    let unasked = instance.failure(&["subject", "erase", "CD-1"], 3);
+    assert!(unasked.contains("--yes"), "{unasked}");
+    assert_eq!(exported(&instance, "data")["diagnosis"], "malaria");
+    let erased = instance.answer(&["subject", "erase", "CD-1", "--yes"]);
+    let id = erased["id"].as_str().unwrap();
+    assert_eq!(exported(&instance, "data")["diagnosis"], Value::Null);
+    assert_eq!(instance.answer(&["subject", "certificate"])[0]["id"], id);
+    let shown = instance.run(&["subject", "certificate", id]);
+    instance.write("certificate.json", &stdout(&shown));
+    server.stop();
+
+    let sound = instance.answer(&["subject", "verify", "certificate.json"]);
+    let key = sound["key"].as_str().unwrap();
+    assert_eq!(sound["keyVouched"], false);
+    assert_eq!(instance.answer(&["subject", "verify", "certificate.json", "--key", key])["keyVouched"], true);
+    instance.failure(&["subject", "verify", "certificate.json", "--key", "00"], 5);
+    let altered = instance.read("certificate.json").replace("\"about\": 1", "\"about\": 0");
+    instance.write("altered.json", &altered);
+    instance.failure(&["subject", "verify", "altered.json"], 5);
+    instance.failure(&["collection", "create", "c", "--class", "diagnosis"], 2);
+}
+
+#[test]
+fn a_restore_brings_the_keys_of_those_not_erased() {
+    let instance = prepared();
+    instance.answer(&["backup", "create"]);
+    assert_eq!(instance.answer(&["backup", "list"]).as_array().unwrap().len(), 1);
+    instance.answer(&["backup", "verify", "--identity", "key"]);
+    let restore = |into: &str| {
+        let output = instance.run(&["restore", "--from", "backups", "--identity", "key", "--into", into]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stderr(&output)
+    };
+    restore("whole");
+    assert_eq!(exported(&instance, "whole")["diagnosis"], "malaria");
+    instance.answer(&["subject", "erase", "CD-1", "--yes"]);
+    restore("later");
+    let later = exported(&instance, "later");
+    assert_eq!((&later["diagnosis"], &later["ward"]), (&Value::Null, &"B".into()));
+    std::fs::remove_dir_all(instance.path("backups").join("subjects")).unwrap();
+    let said = restore("blind");
+    assert!(said.contains("WARNING") && said.contains("subjects"), "{said}");
+    assert_eq!(exported(&instance, "blind")["diagnosis"], Value::Null);
+}
+
+#[test]
+fn an_instance_of_before_gets_a_store_of_keys_once() {
+    let instance = Instance::new();
+    let keyring = instance.data().join("keyring.json");
+    let store = instance.data().join("subjects.sealed");
+    let mut before: Value = serde_json::from_slice(&std::fs::read(&keyring).unwrap()).unwrap();
+    before["keys"].as_array_mut().unwrap().retain(|key| key["purpose"] != "subjects");
+    std::fs::write(&keyring, before.to_string()).unwrap();
+    // With what a start that was cut short left behind.
+    assert!(store.exists());
+    instance.answer(&["user", "list"]);
+    instance.answer(&["user", "list"]);
+    assert!(std::fs::read_to_string(&keyring).unwrap().contains("\"subjects\""));
+    // Lost, it is never replaced by an empty one.
+    std::fs::remove_file(&store).unwrap();
+    let lost = instance.failure(&["user", "list"], 5);
+    assert!(lost.contains("subjects.sealed"), "{lost}");
+}
