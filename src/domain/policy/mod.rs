@@ -13,7 +13,7 @@ pub use scope::Scope;
 use std::fmt;
 
 /// The parts of the appliance a policy may open.
-pub const MODULES: [&str; 10] = [
+pub const MODULES: [&str; 9] = [
     "access",
     "audit",
     "backups",
@@ -22,7 +22,6 @@ pub const MODULES: [&str; 10] = [
     "memberships",
     "organizations",
     "policies",
-    "sessions",
     "trust",
 ];
 /// Stands for every collection, or every module.
