@@ -1,6 +1,7 @@
 //! The routes of a lost password: asked for, confirmed, or handed over by an administrator.
 
 use super::{auth::Person, body::Sent, conditions, envelope::Answer, exchange::Public, proof::By, spec::Tag};
+use crate::domain::contact;
 use crate::services::{Result, access::Subject};
 use poem::Request;
 use poem_openapi::{Object, OpenApi, param::Path};
@@ -60,7 +61,8 @@ impl Routes {
         let (exchange, Lost { email }) = (public.0, sent.read()?);
         let caller = exchange.caller(Subject::Anonymous);
         // Never a success: each letter asked for counts, whoever it is for.
-        let _asked = exchange.state.throttle.attempt("recovery", &email, exchange.address).await?;
+        let account = contact::email(&email).unwrap_or_else(|_| email.clone());
+        let _asked = exchange.state.throttle.attempt("recovery", &account, exchange.address).await?;
         exchange.state.recoveries.ask(&caller, &email).await?;
         Answer::value(&exchange, &Accepted { accepted: true })
     }

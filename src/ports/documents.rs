@@ -76,6 +76,12 @@ pub trait Check: Send + Sync {
         Ok(())
     }
 
+    /// Whether the caller may touch what is stored, asked before anything else of it is: preconditions and changes that
+    /// fail would tell of it.
+    fn admit(&self, _operation: usize, _stored: &RawDocument) -> std::result::Result<(), Fault> {
+        Ok(())
+    }
+
     /// A stored state as the change meets it and as it is judged; `None`: as it is stored.
     fn open(&self, _operation: usize, _stored: &RawDocument) -> std::result::Result<Option<RawDocumentBuf>, Fault> {
         Ok(None)

@@ -13,17 +13,10 @@ pub use scope::Scope;
 use std::fmt;
 
 /// The parts of the appliance a policy may open.
-pub const MODULES: [&str; 9] = [
-    "access",
-    "audit",
-    "backups",
-    "collections",
-    "identities",
-    "memberships",
-    "organizations",
-    "policies",
-    "trust",
-];
+pub const MODULES: [&str; 9] =
+    ["access", "audit", "backups", "collections", "identities", "memberships", "organizations", "policies", "trust"];
+/// Those of them that hold documents a `where` can tell apart.
+pub const SCOPED: [&str; 3] = ["identities", "memberships", "organizations"];
 /// Stands for every collection, or every module.
 pub const ANY: &str = "*";
 
@@ -150,6 +143,8 @@ impl Restriction {
             Resource::Collection(name) => {
                 self.collections.as_ref().is_none_or(|names| names.iter().any(|known| known == name))
             }
+            // What is over every collection is not for who reaches some.
+            Resource::Module("collections") if self.collections.is_some() => false,
             Resource::Module(name) => self.modules.iter().any(|known| known == name),
         };
         reached && self.actions.contains(&action)

@@ -1,6 +1,6 @@
 //! A policy as data: read, checked whole, written back.
 
-use super::{ANY, Action, MODULES, Mask, MemberRole, Role, Scope};
+use super::{ANY, Action, MODULES, Mask, MemberRole, Role, SCOPED, Scope};
 use crate::{
     base::{environment::Environment, fault::Fault},
     domain::{collection, document::malformed, path::elements},
@@ -161,6 +161,9 @@ impl Policy {
         let masked = !self.read.is_everything() || !self.write.is_everything();
         match &self.target {
             Target::Module(_) if masked => Err(Fault::new("policies.fields_module").at("fields")),
+            Target::Module(name) if !self.scope.is_everything() && !SCOPED.contains(&name.as_str()) => {
+                Err(Fault::new("policies.where_module").at("where").with("module", name))
+            }
             _ => Ok(()),
         }
     }

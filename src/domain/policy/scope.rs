@@ -50,6 +50,10 @@ impl Scope {
         Ok(Self { template: template.to_owned(), fixed: (variables == 0).then(|| Arc::new(filter)) })
     }
 
+    pub fn is_everything(&self) -> bool {
+        self.template.is_empty()
+    }
+
     pub fn template(&self) -> &RawDocument {
         &self.template
     }

@@ -40,6 +40,19 @@ impl Update {
         paths
     }
 
+    /// Every path it may change, as deep as it is named.
+    pub fn touches(&self) -> Vec<Path> {
+        let mut paths = Vec::new();
+        match &self.0 {
+            Kind::Operators { fields, sources } => {
+                paths.clone_from(sources);
+                touched(fields, None, &mut paths);
+            }
+            Kind::Merge(document) => merged(document, None, &mut paths),
+        }
+        paths
+    }
+
     /// The fields at the top of a document it may change.
     pub fn roots(&self) -> impl Iterator<Item = &str> {
         let (fields, merged) = match &self.0 {
@@ -48,6 +61,34 @@ impl Update {
         };
         let fields = fields.into_iter().flat_map(|fields| fields.keys().map(|name| name.0.as_str()));
         fields.chain(merged.into_iter().flat_map(|document| document.keys().map(String::as_str)))
+    }
+}
+
+fn touched(fields: &Fields, outer: Option<&Path>, paths: &mut Vec<Path>) {
+    for (name, node) in fields {
+        let Ok(path) = Path::parse(&name.0) else { continue };
+        let path = outer.map_or_else(|| path.clone(), |outer| outer.join(&path));
+        match node {
+            Node::Inner(inner) => touched(inner, Some(&path), paths),
+            Node::Leaf(_) => paths.push(path),
+        }
+    }
+}
+
+fn merged(document: &Document, outer: Option<&Path>, paths: &mut Vec<Path>) {
+    for (name, value) in document {
+        // A name with a dot in it leads nowhere a mask could know: what holds it is what is touched.
+        let path = Path::parse(name).ok().filter(|path| path.parts().len() == 1);
+        let path = match (path, outer) {
+            (Some(path), Some(outer)) => outer.join(&path),
+            (Some(path), None) => path,
+            (None, Some(outer)) => outer.clone(),
+            (None, None) => continue,
+        };
+        match value {
+            Bson::Document(inner) if !inner.is_empty() => merged(inner, Some(&path), paths),
+            _ => paths.push(path),
+        }
     }
 }
 

@@ -78,6 +78,11 @@ impl Grant {
         self.clauses.iter().all(|clause| clause.read().opens(path))
     }
 
+    /// Whether a path may be written in every document it covers.
+    pub fn writes(&self, path: &Path) -> bool {
+        self.clauses.iter().all(|clause| clause.write().opens(path))
+    }
+
     /// What is shown of a document; `None`: it is out of sight.
     pub fn show<'a>(&self, document: &'a RawDocument) -> Option<Cow<'a, RawDocument>> {
         if !self.masks_reads() {

@@ -109,6 +109,12 @@ impl Check for Judge {
         if same { Ok(()) } else { Err(placed(Fault::new(ALTERED).with("collection", name))) }
     }
 
+    fn admit(&self, operation: usize, stored: &RawDocument) -> std::result::Result<(), Fault> {
+        let opened = self.open(operation, stored)?;
+        let before = opened.as_deref().unwrap_or(stored);
+        self.of(operation)?.admit(before).map(drop).map_err(|fault| fault.with("operation", operation))
+    }
+
     fn open(&self, operation: usize, stored: &RawDocument) -> std::result::Result<Option<RawDocumentBuf>, Fault> {
         let Some(sealing) = self.sealing(operation)? else { return Ok(None) };
         sealing.open(stored, &*self.seals).map(Some).map_err(|fault| fault.with("operation", operation))
@@ -135,14 +141,23 @@ impl Check for Judge {
 }
 
 impl Judged {
-    fn judge(&self, before: Option<&RawDocument>, after: Option<&RawDocument>) -> std::result::Result<(), Fault> {
-        let grant = if before.is_some() { &self.changes } else { &self.creates };
+    /// What covers a document that is there.
+    fn admit(&self, before: &RawDocument) -> std::result::Result<&Arc<Grant>, Fault> {
         let refused = |key| Fault::new(key).with("id", &self.id);
-        let grant = grant.as_ref().ok_or_else(|| refused(HIDDEN))?;
-        if let Some(before) = before.filter(|before| !grant.scope.matches(before)) {
-            let seen = self.views.as_ref().is_some_and(|views| views.scope.matches(before));
-            return Err(refused(if seen { READ_ONLY } else { HIDDEN }));
+        let grant = self.changes.as_ref().ok_or_else(|| refused(HIDDEN))?;
+        if grant.scope.matches(before) {
+            return Ok(grant);
         }
+        let seen = self.views.as_ref().is_some_and(|views| views.scope.matches(before));
+        Err(refused(if seen { READ_ONLY } else { HIDDEN }))
+    }
+
+    fn judge(&self, before: Option<&RawDocument>, after: Option<&RawDocument>) -> std::result::Result<(), Fault> {
+        let refused = |key| Fault::new(key).with("id", &self.id);
+        let grant = match before {
+            Some(before) => self.admit(before)?,
+            None => self.creates.as_ref().ok_or_else(|| refused(HIDDEN))?,
+        };
         let Some(after) = after else { return Ok(()) };
         if !grant.scope.matches(after) {
             return Err(refused(OUTSIDE));

@@ -320,6 +320,10 @@ impl Target<'_> {
         if let Some(path) = update.depends_on().iter().find(|path| !reads(path)) {
             return Err(Error::Barred(Fault::new("access.field_read").at(path.to_string()).with("field", path)));
         }
+        // Nor does it matter whether the value would change: who may neither read nor write would learn that.
+        if let Some(path) = update.touches().iter().find(|path| !reads(path) && !changes.writes(path)) {
+            return Err(Error::Barred(Fault::new("access.field_write").at(path.to_string()).with("field", path)));
+        }
         Ok(self.draft(id.to_owned(), Expect::Present, Change::Update(update), None, Some(changes)))
     }
 

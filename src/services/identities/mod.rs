@@ -232,6 +232,10 @@ impl Identities {
     /// Gives other roles over the instance and ends every session, whose tokens say the old ones.
     pub async fn set_roles(&self, caller: &Caller, who: &str, roles: Vec<Role>) -> Result<Identity> {
         let grant = self.access.decide(caller, Action::Manage, MODULE)?;
+        // Roles are over the instance: who manages some identities hands none out.
+        if !grant.is_everything() {
+            return Err(Error::Forbidden);
+        }
         let _deciding = self.memberships.deciding.lock().await;
         let identity = self.within(&grant, who).await?;
         if identity.kind == Kind::Organization {

@@ -277,7 +277,10 @@ impl Identities {
         let document = self.person(&grant, own(caller)?).await?;
         if changes.contact() {
             let right = match password {
-                Some(password) => self.passwords.verify(password, read(&document)?.password).await?.right,
+                Some(password) => match self.prove_again(own(caller)?, password).await {
+                    Err(Error::Unauthorized) => false,
+                    proven => proven.map(|_| true)?,
+                },
                 None => false,
             };
             if !right {

@@ -9,7 +9,11 @@ const LONGEST_NAME: usize = 63;
 impl Identities {
     /// Adds a machine: it gets in by keys alone.
     pub async fn add_machine(&self, caller: &Caller, name: &str, roles: Vec<Role>) -> Result<Identity> {
-        self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
+        let grant = self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
+        // Roles are over the instance: who manages some identities hands none out.
+        if !grant.is_everything() {
+            return Err(Error::Forbidden);
+        }
         let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
         let rest = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         if !first || !rest || name.len() > LONGEST_NAME {

@@ -15,7 +15,9 @@ impl Identities {
     /// e-mail address or a telephone number. Whether the account
     /// exists changes neither the answer, nor its time, nor when it begins to be delayed.
     pub async fn prove(&self, caller: &Caller, who: &str, password: Zeroizing<String>) -> Result<Identity> {
-        let attempt = self.throttle.attempt("login", who, caller.address).await?;
+        // Under its one spelling, or every other would be another account to guess at.
+        let account = self.handle(who).unwrap_or_else(|| who.trim().to_lowercase());
+        let attempt = self.throttle.attempt("login", &account, caller.address).await?;
         let identity = attempt.of(self.check(caller, who, password).await)?;
         self.trust.note(&identity.id, trust::Event::DayClean);
         Ok(identity)
@@ -33,7 +35,7 @@ impl Identities {
                 self.trust.note(&identity.id, trust::Event::LoginFailed);
             }
             // By what was tried: whether there is such an account is for nobody to read.
-            let tried = self.audit.pseudonym(&who.trim().to_lowercase());
+            let tried = self.audit.pseudonym(&self.handle(who).unwrap_or_else(|| who.trim().to_lowercase()));
             let failed = Event::new("auth.login").failed("wrong address or password, or disabled").about(tried);
             self.audit.refused(caller, failed).await;
         }
@@ -42,8 +44,9 @@ impl Identities {
 
     /// Whether the password is this identity's: asked again of who is already known.
     pub async fn prove_again(&self, id: &str, password: Zeroizing<String>) -> Result<Identity> {
+        let attempt = self.throttle.attempt("again", id, None).await?;
         let found = self.documents.get(IDENTITIES, id).await?;
-        self.prove_found(found, password).await
+        attempt.of(self.prove_found(found, password).await)
     }
 
     async fn prove_found(&self, found: Option<RawDocumentBuf>, password: Zeroizing<String>) -> Result<Identity> {

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 /// A request to be judged: `{identity? | as?: {roles, memberships, trust}, action, collection | module, id? |
 /// document?, before?, policies?, without?}`.
@@ -73,6 +73,12 @@ pub struct Said {
     pub reason: Option<Fault>,
     /// The policy's own `where`.
     pub scope: RawDocumentBuf,
+}
+
+/// A stored document: what is judged, and what of it the caller may see.
+struct Stored {
+    judged: RawDocumentBuf,
+    visible: Option<RawDocumentBuf>,
 }
 
 impl Asked {
@@ -189,7 +195,7 @@ impl Policies {
         }
         let stored = self.stored(caller, asked, own).await?;
         let who = self.who(caller, asked, memberships).await?;
-        self.judge(who, asked, &self.access.policies(), stored.as_deref())
+        self.judge(who, asked, &self.access.policies(), stored.as_ref())
     }
 
     /// What would be decided under policies not yet kept, of a request and a document that need not exist.
@@ -210,32 +216,32 @@ impl Policies {
         policies.extend(asked.policies.iter().cloned());
         let stored = self.stored(caller, asked, false).await?;
         let who = self.who(caller, asked, memberships).await?;
-        self.judge(who, asked, &PolicySet::new(policies), stored.as_deref())
+        self.judge(who, asked, &PolicySet::new(policies), stored.as_ref())
     }
 
     /// The stored document asked about. To who asks about itself, what it may not see is not there.
-    async fn stored(&self, caller: &Caller, asked: &Asked, own: bool) -> Result<Option<RawDocumentBuf>> {
+    async fn stored(&self, caller: &Caller, asked: &Asked, own: bool) -> Result<Option<Stored>> {
         let (Some(id), Some(collection)) = (&asked.id, &asked.collection) else { return Ok(None) };
+        // Beside a state of the caller's making it would answer guesses at what is hidden.
+        if asked.before.is_some() || asked.document.is_some() || asked.action == Some(Action::Create) {
+            return Err(Error::Invalid(Fault::new("policies.unknown_field").at("id")));
+        }
         let missing = || Error::NotFound(Fault::new("documents.missing").with("id", id));
         if collection.starts_with("system.") {
             return Err(Error::Forbidden);
         }
         let found = self.documents.get(collection, id).await?.ok_or_else(missing)?;
         let found = self.seals.opened_one(&*self.documents, collection, found).await?;
-        if own {
-            let grant = self.access.decide(caller, Action::View, Resource::Collection(collection));
-            grant.ok().and_then(|grant| grant.show(&found).map(|_| ())).ok_or_else(missing)?;
+        // Whoever it is asked of, the caller is shown no more of it than the caller may see.
+        let grant = self.access.decide(caller, Action::View, Resource::Collection(collection)).ok();
+        let visible = grant.and_then(|grant| grant.show(&found).map(Cow::into_owned));
+        match own && visible.is_none() {
+            true => Err(missing()),
+            false => Ok(Some(Stored { judged: found, visible })),
         }
-        Ok(Some(found))
     }
 
-    fn judge(
-        &self,
-        who: Supposed,
-        asked: &Asked,
-        policies: &PolicySet,
-        stored: Option<&RawDocument>,
-    ) -> Result<Explained> {
+    fn judge(&self, who: Supposed, asked: &Asked, policies: &PolicySet, stored: Option<&Stored>) -> Result<Explained> {
         let (action, resource) = (asked.action()?, asked.resource()?);
         let facts = Facts {
             identity: &who.id,
@@ -246,7 +252,7 @@ impl Policies {
             environment: self.environment,
             now: self.clock.now(),
         };
-        let document = asked.document.as_deref().or(stored);
+        let document = asked.document.as_deref().or(stored.map(|stored| &*stored.judged));
         let states: Vec<&RawDocument> = asked.before.as_deref().into_iter().chain(document).collect();
         let mut explained = Explained {
             allowed: false,
@@ -279,6 +285,10 @@ impl Policies {
         explained.allowed = !reads.is_empty();
         if let (Some(document), true) = (document, explained.allowed) {
             explained.finish(action, asked.before.as_deref(), document, &reads, &writes);
+            if let (Some(stored), None) = (stored, &asked.document) {
+                let visible = stored.visible.as_deref().filter(|_| action == Action::View);
+                explained.shown = visible.map(|visible| shown(visible, &reads));
+            }
         }
         Ok(explained)
     }

@@ -176,6 +176,7 @@ impl Recoveries {
     pub async fn hand_over(&self, caller: &Caller, who: &str) -> Result<Handed> {
         let grant = self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
         let identity = self.identities.within(&grant, who).await?;
+        super::identities::not_oneself(caller, &identity)?;
         if identity.kind != Kind::Person {
             return Err(Error::Invalid(Fault::new("recovery.not_a_person").with("who", identity.label())));
         }

@@ -10,7 +10,7 @@ pub use export::Lines;
 
 use super::{
     Error, Result,
-    access::{Access, Action, Caller, Resource},
+    access::{self, Access, Action, Caller, Resource},
     audit::Audit,
     backups::Backups,
     documents::all,
@@ -95,7 +95,9 @@ impl Subjects {
     fn may(&self, caller: &Caller) -> Result<()> {
         // What is held about someone lies in every collection: a right over some people does not reach there.
         let grant = self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
-        if grant.is_everything() { Ok(()) } else { Err(Error::Forbidden) }
+        let narrow = matches!(&caller.subject, access::Subject::Identity(proven)
+            if proven.restriction.as_ref().is_some_and(|restriction| restriction.collections.is_some()));
+        if grant.is_everything() && !narrow { Ok(()) } else { Err(Error::Forbidden) }
     }
 
     /// By id, address or number; or by the id that documents bear and a key or a document knows.

@@ -320,3 +320,60 @@ async fn a_policy_said_twice_is_refused() {
     assert_eq!(house.call(request).await.code(), "VALIDATION_ERROR");
     house.login(EMAIL, PASSWORD).await.ok(200);
 }
+
+#[tokio::test]
+async fn what_is_out_of_sight_is_not_felt_by_how_a_change_fails() {
+    let policies = json!([
+        { "name": "see", "action": "VIEW", "roles": ["identity"], "where": { "team": "a" }, "fields": { "read": ["-salary"] } },
+        { "name": "edit", "action": ["UPDATE", "DELETE"], "roles": ["identity"], "where": { "team": "a" }, "fields": { "write": ["-salary"] } },
+    ]);
+    let ward = Ward::open(policies).await.fill().await;
+    let bearer = format!("Bearer {}", ward.nurse);
+    let call = async |method: Method, id: &str, when: &str, data: Value| {
+        let headers = [("authorization", bearer.as_str()), ("if-match", when)];
+        let headers = if when.is_empty() { &headers[..1] } else { &headers[..] };
+        ward.house.ask(method, &format!("{DOCUMENTS}/{id}"), headers, Some(json!({ "data": data }))).await
+    };
+    // Overflow, a wrong kind, a wrong revision: of what is not seen there is none of it.
+    for change in [json!({ "$inc": { "team": 1 } }), json!({ "$set": { "team.x": 1 } }), json!({ "name": "x" })] {
+        let answer = call(Method::PATCH, "b1", "", change).await;
+        answer.refused(404, "RESOURCE_NOT_FOUND", "documents.missing");
+    }
+    for method in [Method::PATCH, Method::DELETE] {
+        let answer = call(method, "b1", "\"999\"", json!({ "name": "x" })).await;
+        answer.refused(404, "RESOURCE_NOT_FOUND", "documents.missing");
+    }
+    call(Method::PATCH, "a1", "\"999\"", json!({ "name": "x" })).await.refused(
+        412,
+        "PRECONDITION_FAILED",
+        "documents.revision",
+    );
+    // A guess at a field that is shut is refused whether it is right or wrong.
+    for guess in [
+        json!({ "salary": 1 }),
+        json!({ "salary": 7 }),
+        json!({ "$set": { "salary": 1 } }),
+        json!({ "$unset": { "salary.x": 1 } }),
+    ] {
+        let answer = call(Method::PATCH, "a1", "", guess).await;
+        answer.refused(403, "AUTH_FORBIDDEN", "access.field_write");
+    }
+}
+
+#[tokio::test]
+async fn an_explanation_shows_no_more_than_its_reader_may_see() {
+    let ward = Ward::open(view(json!({}), json!({}))).await.fill().await;
+    ward.house.without(&["auditor-access"]).await;
+    let policy = json!({ "module": "access", "action": "VIEW", "roles": ["identity"] });
+    ward.policy("all-ask", policy).await.ok(201);
+    ward.house.patch("/api/v1/collections/patients", json!({ "policies": [] })).await.ok(200);
+    let asked = json!({ "as": { "roles": ["admin"] }, "action": "VIEW", "collection": "patients", "id": "a1" });
+    let told = ward.ask(Method::POST, "/api/v1/access/explain", Some(asked)).await.ok(200);
+    assert!(told.data()["allowed"] == true && !told.text.contains("na1"), "{}", told.text);
+    let beside = json!({ "action": "UPDATE", "collection": "patients", "id": "a1", "before": { "salary": 1 } });
+    let told = ward.house.post("/api/v1/access/explain", beside).await;
+    told.refused(422, "VALIDATION_ERROR", "policies.unknown_field");
+    let bounded =
+        json!({ "module": "policies", "action": "MANAGE", "roles": ["operator"], "where": { "collection": "x" } });
+    ward.policy("bounded", bounded).await.refused(422, "VALIDATION_ERROR", "policies.where_module");
+}

@@ -169,6 +169,11 @@ impl Stage<'_, '_> {
         document::check_id(id)?;
         let before = self.document(held.number, id)?;
         let revision = before.as_deref().and_then(document::revision).unwrap_or_default();
+        if let (Some(check), Some(before)) = (&self.batch.check, &before)
+            && operation.expect != Expect::Absent
+        {
+            check.admit(place, before)?;
+        }
         expect(place, operation, before.is_some(), revision)?;
         let after = match &self.batch.check {
             Some(check) => self.judged(place, operation, before.as_deref(), &**check)?,
