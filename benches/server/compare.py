@@ -284,4 +284,5 @@ def main():
         print(f"| {title} | {a:,.0f} {unit} | {b:,.0f} {unit} | {a / b:.2f} of it | | |")
 
 
-main()
+if __name__ == "__main__":
+    main()
