@@ -1,6 +1,6 @@
 //! The routes of API keys and machines' keys: the caller's own, and anybody's for administrators.
 
-use super::{body::Sent, conditions, envelope::Answer, proof::By, spec::Tag};
+use super::{body::Sent, conditions, envelope::Answer, mfa::Proof, proof::By, spec::Tag};
 use crate::{
     base::fault::Fault,
     services::{
@@ -39,6 +39,10 @@ struct NewKey {
     expires_in_days: Option<i64>,
     /// Absent: an API key reads collections
     scopes: Option<Scopes>,
+    /// The caller's own, or a code: a key outlives every session
+    password: Option<String>,
+    code: Option<String>,
+    recovery_code: Option<String>,
 }
 
 #[derive(Deserialize, Object)]
@@ -52,6 +56,10 @@ struct NewKeyOf {
     scopes: Option<Scopes>,
     /// A machine's Ed25519 public key: PEM, or 32 bytes in base64. Absent: an API key is made
     public_key: Option<String>,
+    /// The caller's own, or a code: a key outlives every session
+    password: Option<String>,
+    code: Option<String>,
+    recovery_code: Option<String>,
 }
 
 #[derive(Serialize, Object)]
@@ -89,10 +97,11 @@ impl Routes {
     #[oai(path = "/auth/keys", method = "post", operation_id = "createKey")]
     async fn create_own(&self, by: By, sent: Sent<NewKey>, request: &Request) -> Result<Answer<Held, 201>> {
         conditions::no_attempt(request)?;
-        let NewKey { name, expires_in_days, scopes } = sent.read()?;
+        let NewKey { name, expires_in_days, scopes, password, code, recovery_code } = sent.read()?;
         let restriction = scopes.map(Scopes::read).transpose()?;
+        let again = Proof { password, code, recovery_code }.again()?;
         let wanted = Wanted { name, days: expires_in_days, restriction, public: None };
-        let (key, words) = by.exchange.state.keys.create_own(&by.caller, wanted).await?;
+        let (key, words) = by.exchange.state.keys.create_own(&by.caller, wanted, again).await?;
         Answer::value(&by.exchange, &Held::made(&by, key, words))
     }
 
@@ -125,10 +134,11 @@ impl Routes {
         request: &Request,
     ) -> Result<Answer<Held, 201>> {
         conditions::no_attempt(request)?;
-        let NewKeyOf { name, expires_in_days, scopes, public_key } = sent.read()?;
+        let NewKeyOf { name, expires_in_days, scopes, public_key, password, code, recovery_code } = sent.read()?;
         let restriction = scopes.map(Scopes::read).transpose()?;
+        let again = Proof { password, code, recovery_code }.again()?;
         let wanted = Wanted { name, days: expires_in_days, restriction, public: public_key };
-        let (key, words) = by.exchange.state.keys.create(&by.caller, &who, wanted).await?;
+        let (key, words) = by.exchange.state.keys.create(&by.caller, &who, wanted, again).await?;
         Answer::value(&by.exchange, &Held::made(&by, key, words))
     }
 

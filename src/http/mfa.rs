@@ -65,9 +65,9 @@ struct Enrolled {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[oai(rename = "ProofAgain", rename_all = "camelCase")]
 pub(super) struct Proof {
-    password: Option<String>,
-    code: Option<String>,
-    recovery_code: Option<String>,
+    pub password: Option<String>,
+    pub code: Option<String>,
+    pub recovery_code: Option<String>,
 }
 
 #[derive(Deserialize, Object)]

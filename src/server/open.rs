@@ -220,7 +220,7 @@ pub async fn assemble(
     let (who, open, rights) = (identities.clone(), sessions.clone(), access.clone());
     let mfa = Arc::new(Mfa::new(store(), time(), who, open, rights, audit.clone(), site));
     let (rights, open, who) = (access.clone(), sessions.clone(), identities.clone());
-    let keys = Arc::new(Keys::new(store(), time(), rights, open, who, audit.clone()));
+    let keys = Arc::new(Keys::new(store(), time(), rights, open, who, mfa.clone(), audit.clone()));
     let machines = Machines::new(store(), time(), sessions.clone(), keys.clone(), audit.clone(), &stamp);
     let machines = Arc::new(machines);
     let (mailer, page) = (outgoing::mailer(config, &stamp, &clock)?, outgoing::recovery_page(config));

@@ -7,6 +7,7 @@ use super::{
     identities::Identities,
     instance::{self, Stamp},
     keyring::Keyring,
+    mfa::{Mfa, Site},
     policies::Policies,
     sealing::Seals,
     sessions::Sessions,
@@ -69,6 +70,13 @@ impl Bench {
     }
 
     /// Sessions as another instance, or this one restarted, has them over the same store.
+    pub fn mfa(&self) -> Arc<Mfa> {
+        let (store, time, audit) = (self.documents.clone(), self.clock.clone(), self.audit.clone());
+        let (who, open, rights) = (self.identities.clone(), self.sessions.clone(), self.access.clone());
+        let site = Site::new(&["localhost".to_owned()], 443, &[]).unwrap();
+        Arc::new(Mfa::new(store, time, who, open, rights, audit, site))
+    }
+
     pub fn sessions(&self, stamp: &Stamp, keyring: &Keyring) -> Sessions {
         let (store, clock) = (self.documents.clone(), self.clock.clone());
         Sessions::new(store, clock, stamp, keyring, self.trust.clone(), self.audit.clone())

@@ -112,6 +112,11 @@ impl Machines {
         self.check_times(&claims)?;
         self.use_once(caller, &key, &claims, told.clone()).await?;
         let (access, expires_in) = self.sessions.grant_key(&machine, &key.id, key.restriction)?;
+        // The key may have ended meanwhile; from here on its end finds this token.
+        let now = self.keys.of_machine(&key.id).await?;
+        if now.is_none_or(|(_, now)| now.tokens_from != machine.tokens_from) {
+            return Err(REFUSED);
+        }
         Ok(Granted { access, expires_in, identity: machine.id })
     }
 

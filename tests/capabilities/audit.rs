@@ -58,7 +58,7 @@ async fn a_refresh_token_used_twice_is_told() {
 #[tokio::test]
 async fn keys_machines_and_recoveries_are_told() {
     let house = House::open().await;
-    let key = house.post("/api/v1/auth/keys", json!({ "name": "reports" })).await.ok(201).data();
+    let key = house.post("/api/v1/auth/keys", json!({ "name": "reports", "password": PASSWORD })).await.ok(201).data();
     house.delete(&format!("/api/v1/auth/keys/{}", key["_id"].as_str().unwrap())).await.ok(200);
     house.post("/api/v1/auth/machine", json!({ "assertion": "nonsense" })).await.ok(401);
     house.post("/api/v1/auth/recover", json!({ "email": EMAIL })).await.ok(202);

@@ -25,7 +25,13 @@ async fn a_key_from_its_making_to_its_end() {
     let house = House::open().await;
     let places = house.collection(json!({ "name": "places" })).await;
     house.post(&places, json!({ "name": "Goma" })).await.ok(201);
-    let made = house.post(OWN, json!({ "name": "partner", "expiresInDays": 30 })).await.ok(201).data();
+    // A key outlives every session: a token alone makes none.
+    house.post(OWN, json!({ "name": "partner" })).await.refused(422, "VALIDATION_ERROR", "mfa.prove_again");
+    let wrong = house.post(OWN, json!({ "name": "partner", "password": "no" })).await;
+    assert_eq!(wrong.code(), "AUTH_UNAUTHORIZED");
+    assert_eq!(house.get(OWN).await.data(), json!([]));
+    let made =
+        house.post(OWN, json!({ "password": PASSWORD, "name": "partner", "expiresInDays": 30 })).await.ok(201).data();
     let key = token(&made);
     assert!(key.starts_with("dbk_") && key.len() == 89, "{key}");
     assert_eq!(made["scopes"], json!({ "actions": ["VIEW"], "modules": [] }));
@@ -48,7 +54,9 @@ async fn a_key_reaches_no_further_than_its_scope() {
     let (places, patients) =
         (house.collection(json!({ "name": "places" })).await, house.collection(json!({ "name": "patients" })).await);
     let scopes = json!({ "actions": ["VIEW", "CREATE"], "collections": ["places"] });
-    let key = token(&house.post(OWN, json!({ "name": "narrow", "scopes": scopes })).await.ok(201).data());
+    let key = token(
+        &house.post(OWN, json!({ "password": PASSWORD, "name": "narrow", "scopes": scopes })).await.ok(201).data(),
+    );
     let call = async |method, path: &str, data| with(&house, &key, method, path, data).await;
     let made = call(Method::POST, &places, Some(json!({ "name": "Goma" }))).await.ok(201).data();
     call(Method::GET, &places, None).await.ok(200);
@@ -69,7 +77,8 @@ async fn a_key_reaches_no_further_than_its_scope() {
 async fn a_key_makes_no_keys_and_has_no_session() {
     let house = House::open().await;
     let scopes = json!({ "actions": ["VIEW", "CREATE", "UPDATE", "DELETE", "MANAGE"], "modules": ["backups"] });
-    let key = token(&house.post(OWN, json!({ "name": "wide", "scopes": scopes })).await.ok(201).data());
+    let key =
+        token(&house.post(OWN, json!({ "password": PASSWORD, "name": "wide", "scopes": scopes })).await.ok(201).data());
     let of_admin = format!("/api/v1/admin/identities/{EMAIL}/keys");
     for (method, path, data) in [
         (Method::POST, OWN, Some(json!({ "name": "child" }))),
@@ -88,7 +97,7 @@ async fn a_key_makes_no_keys_and_has_no_session() {
     }
     for module in ["identities", "policies"] {
         let scopes = json!({ "actions": ["MANAGE"], "modules": [module] });
-        let asked = house.post(OWN, json!({ "name": "wider", "scopes": scopes })).await;
+        let asked = house.post(OWN, json!({ "password": PASSWORD, "name": "wider", "scopes": scopes })).await;
         asked.refused(422, "VALIDATION_ERROR", "keys.module_guarded");
     }
 }
@@ -120,7 +129,7 @@ async fn only_administrators_see_and_end_the_keys_of_others() {
     let person = json!({ "email": "ana@example.org", "password": PASSWORD });
     house.post("/api/v1/admin/identities", person).await.ok(201);
     let ana = house.login("ana@example.org", PASSWORD).await.data()["accessToken"].as_str().unwrap().to_owned();
-    let mine = house.post(OWN, json!({ "name": "mine" })).await.ok(201).data();
+    let mine = house.post(OWN, json!({ "password": PASSWORD, "name": "mine" })).await.ok(201).data();
     let id = mine["_id"].as_str().unwrap();
     let as_ana = async |method, path: &str, data| with(&house, &ana, method, path, data).await;
     as_ana(Method::DELETE, &format!("{OWN}/{id}"), None).await.refused(404, "RESOURCE_NOT_FOUND", "keys.unknown");
@@ -132,11 +141,19 @@ async fn only_administrators_see_and_end_the_keys_of_others() {
     answer.refused(403, "AUTH_FORBIDDEN", "http.forbidden");
     // A key of who may nothing may nothing, whatever its scope says.
     let scopes = json!({ "actions": ["VIEW", "MANAGE"], "modules": ["collections"] });
-    let key = token(&as_ana(Method::POST, OWN, Some(json!({ "name": "k", "scopes": scopes }))).await.ok(201).data());
+    let key = token(
+        &as_ana(Method::POST, OWN, Some(json!({ "password": PASSWORD, "name": "k", "scopes": scopes })))
+            .await
+            .ok(201)
+            .data(),
+    );
     let answer = with(&house, &key, Method::GET, "/api/v1/collections", None).await;
     answer.refused(403, "AUTH_FORBIDDEN", "http.forbidden");
 
-    let made = house.post("/api/v1/admin/identities/ana@example.org/keys", json!({ "name": "given" })).await.ok(201);
+    let made = house
+        .post("/api/v1/admin/identities/ana@example.org/keys", json!({ "password": PASSWORD, "name": "given" }))
+        .await
+        .ok(201);
     assert_eq!(house.get("/api/v1/admin/keys").await.data().as_array().unwrap().len(), 3);
     house.delete(&format!("/api/v1/admin/keys/{}", made.data()["_id"].as_str().unwrap())).await.ok(200);
     let answer = with(&house, &token(&made.data()), Method::GET, "/api/v1/collections", None).await;
@@ -158,9 +175,9 @@ async fn a_right_over_some_people_stops_at_them() {
     });
     house.put("/api/v1/policies/help-ana", policy).await.ok(201);
     let helper = house.login("helper@example.org", PASSWORD).await.data()["accessToken"].as_str().unwrap().to_owned();
-    let mine = house.post(OWN, json!({ "name": "mine" })).await.ok(201).data();
+    let mine = house.post(OWN, json!({ "password": PASSWORD, "name": "mine" })).await.ok(201).data();
     for (method, way, data) in [
-        (Method::POST, "keys", Some(json!({ "name": "k" }))),
+        (Method::POST, "keys", Some(json!({ "password": PASSWORD, "name": "k" }))),
         (Method::POST, "recovery", Some(json!({}))),
         (Method::DELETE, "factors", None),
     ] {

@@ -2,7 +2,7 @@
 
 use crate::{
     audit::{entries, find},
-    house::House,
+    house::{House, PASSWORD},
     keys::with,
 };
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -42,7 +42,7 @@ async fn a_machine_from_its_registration_to_its_end() {
     );
     let (secret, public) = pair();
     let scopes = json!({ "actions": ["VIEW"], "collections": ["places"] });
-    let wanted = json!({ "name": "2026", "publicKey": public, "scopes": scopes });
+    let wanted = json!({ "password": PASSWORD, "name": "2026", "publicKey": public, "scopes": scopes });
     let key = house.post("/api/v1/admin/identities/import-job/keys", wanted).await.ok(201).data();
     assert_eq!((&key["kind"], key.get("token")), (&json!("ED25519"), None));
 
@@ -73,7 +73,7 @@ async fn who_is_no_machine_here_is_told_nothing_more() {
     let (secret, public) = pair();
     let register = async |house: &House| {
         house.post("/api/v1/admin/machines", json!({ "name": "job" })).await.ok(201);
-        let wanted = json!({ "name": "k", "publicKey": public });
+        let wanted = json!({ "password": PASSWORD, "name": "k", "publicKey": public });
         house.post("/api/v1/admin/identities/job/keys", wanted).await.ok(201).data()
     };
     let (here, there) = (register(&house).await, register(&other).await);

@@ -150,11 +150,32 @@ async fn in_development_it_is_a_choice() {
     let whole = json!({ "email": EMAIL, "password": PASSWORD, "code": code(&secret, &clock) });
     house.anyone("/api/v1/auth/login", whole).await.ok(200);
     let challenge = owed(&house).await["challenge"].clone();
-    ask(Method::DELETE, "/totp", json!({ "password": PASSWORD })).await.ok(200);
+    // Ten minutes after the factor was last given, the password alone takes nothing away and makes no key.
+    pass(&clock, 601);
+    let login = json!({ "email": EMAIL, "password": PASSWORD, "code": code(&secret, &clock) });
+    let renewed = house.anyone("/api/v1/auth/login", login).await.ok(200).data();
+    pass(&clock, 301);
+    let token = refreshed(&house, &renewed).await;
+    pass(&clock, 301);
+    let ask = async |method, path: &str, data| house.by(&token, method, path, data).await;
+    let alone = json!({ "password": PASSWORD });
+    let key = json!({ "name": "k", "password": PASSWORD });
+    let refused = ask(Method::DELETE, "/api/v1/auth/mfa/totp", alone).await;
+    refused.refused(422, "VALIDATION_ERROR", "mfa.prove_again_code");
+    let refused = ask(Method::POST, "/api/v1/auth/keys", key).await;
+    refused.refused(422, "VALIDATION_ERROR", "mfa.prove_again_code");
+    let given = json!({ "code": code(&secret, &clock) });
+    ask(Method::DELETE, "/api/v1/auth/mfa/totp", given).await.ok(200);
+    let ask = async |method, path: &str, data| house.by(&token, method, &format!("{MFA}{path}"), data).await;
     assert_eq!(ask(Method::GET, "", json!({})).await.data()["recoveryCodes"], 0);
     pass(&clock, 30);
     assert!(!verify(&house, &challenge, "code", &code(&secret, &clock)).await.status.is_success());
     house.login(EMAIL, PASSWORD).await.ok(200);
+}
+
+async fn refreshed(house: &House, granted: &Value) -> String {
+    let token = json!({ "refreshToken": granted["refreshToken"] });
+    word(&house.anyone("/api/v1/auth/refresh", token).await.ok(200).data()["accessToken"])
 }
 
 #[tokio::test]

@@ -164,7 +164,7 @@ async fn state_at(
     let memberships = identities.memberships().clone();
     let site = Site::new(&["localhost".to_owned()], 443, &[]).unwrap();
     let (kept, time, who, open) = (store.clone(), clock.clone(), identities.clone(), sessions.clone());
-    let mfa = Mfa::new(kept, time, who, open, access.clone(), audit.clone(), site);
+    let mfa = Arc::new(Mfa::new(kept, time, who, open, access.clone(), audit.clone(), site));
     let target: Arc<dyn Objects> = Arc::new(Folder::open(folder).unwrap());
     let (kept, time, own, to) = (store.clone(), clock.clone(), stamp.clone(), (target, recipients));
     let backups = Backups::new(kept, to, own, keys.clone(), time, access.clone(), audit.clone());
@@ -183,7 +183,7 @@ async fn state_at(
         erasing: tokio::sync::Mutex::default(),
     };
     let (held, time, open, who) = (store.clone(), clock.clone(), sessions.clone(), identities.clone());
-    let api_keys = Arc::new(Keys::new(held, time, access.clone(), open, who, audit.clone()));
+    let api_keys = Arc::new(Keys::new(held, time, access.clone(), open, who, mfa.clone(), audit.clone()));
     let (held, time, open) = (store.clone(), clock.clone(), sessions.clone());
     let machines = Machines::new(held, time, open, api_keys.clone(), audit.clone(), stamp);
     let sender = mail::sender("Appliance <noreply@example.org>").unwrap();
@@ -206,7 +206,7 @@ async fn state_at(
         policies,
         subjects: Arc::new(subjects),
         sessions,
-        mfa: Arc::new(mfa),
+        mfa,
         keys: api_keys,
         machines: Arc::new(machines),
         recoveries: Arc::new(recoveries),

@@ -13,18 +13,18 @@ use poem::{
     http::{Method, StatusCode},
 };
 use routes::Routes;
-use std::{io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{io, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tracing::Instrument;
 
 pub struct Gates {
     state: Arc<State>,
-    routes: Routes,
+    routes: Arc<Routes>,
 }
 
 impl Gates {
     pub fn new(state: Arc<State>) -> Self {
-        Self { routes: Routes::new(&state), state }
+        Self { routes: Arc::new(Routes::new(&state)), state }
     }
 
     /// A panic, a late answer and every error become envelopes; nothing is left for poem to word.
@@ -37,11 +37,17 @@ impl Gates {
         }
         let method = request.method().clone();
         let long = routes::is_long(&request);
-        if long {
+        let carried = !method.is_safe();
+        if long || carried {
             let body = request.take_body();
             request.set_body(unsilent(body, self.state.limits.silence));
         }
-        let call = AssertUnwindSafe(self.routes.call(request)).catch_unwind();
+        let routes = self.routes.clone();
+        let call = AssertUnwindSafe(async move { routes.call(request).await }).catch_unwind();
+        let call: Pin<Box<dyn Future<Output = _> + Send>> = match carried {
+            true => Box::pin(carry(call)),
+            false => Box::pin(call),
+        };
         let answered = match long {
             true => Ok(call.await),
             false => timeout(self.state.limits.request, call).await,
@@ -67,6 +73,15 @@ impl Gates {
         let event = Event::new("access.denied").denied("no right").object(format!("{method} {route}"));
         self.state.audit.refused(caller, event).await;
     }
+}
+
+/// Carries a change through, even when its client leaves or its time is over: what follows a commit, such as a right
+/// that is forgotten, must not be left undone.
+async fn carry<T: Send + 'static>(
+    call: impl Future<Output = std::thread::Result<T>> + Send + 'static,
+) -> std::thread::Result<T> {
+    let carried = tokio::spawn(call.in_current_span());
+    carried.await.unwrap_or_else(|error| Err(Box::new(error)))
 }
 
 /// A body that fails once nothing of it has come for so long, even after the head of the answer has left.

@@ -60,7 +60,7 @@ impl Identities {
         self.memberships.forget([id]);
         // Keys are remembered for an era.
         self.sessions.begin_era();
-        self.sessions.end_all(caller, id, from, None).await
+        self.sessions.end_all(caller, id, None).await
     }
 
     async fn each(

@@ -204,13 +204,14 @@ impl Identities {
         &self.memberships
     }
 
-    /// Sets another password and ends every session.
+    /// Sets another password; every session and API key ends, for somebody else may have made them.
     pub async fn change_password(&self, caller: &Caller, who: &str, password: Zeroizing<String>) -> Result<Identity> {
         let grant = self.access.decide(caller, Action::Manage, MODULE)?;
         let identity = self.within(&grant, who).await?;
         not_oneself(caller, &identity)?;
         let hash = self.hash(&identity, password).await?;
-        self.change(caller, identity, rawdoc! { "password": hash }, None).await
+        let keys = self.end_keys(caller, &identity.id).await?;
+        self.change_with(caller, &identity.id, rawdoc! { "password": hash }, keys, None).await
     }
 
     /// Disabled, its sessions end, nobody gets in under it and its memberships count no more, until it is active again.
@@ -288,7 +289,7 @@ impl Identities {
         let identity = self.within(&grant, who).await?;
         match session {
             Some(session) => self.sessions.end_of(caller, &identity.id, session).await,
-            None => self.sessions.end_all(caller, &identity.id, self.clock.now(), None).await,
+            None => self.sessions.end_all(caller, &identity.id, None).await,
         }
     }
 

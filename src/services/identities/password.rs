@@ -8,7 +8,10 @@ use crate::{
 };
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc::PasswordHash};
 use std::{
-    sync::{Arc, LazyLock, OnceLock},
+    sync::{
+        Arc, LazyLock, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::Semaphore;
@@ -24,6 +27,8 @@ const QUEUE: usize = 64;
 /// What one hash may take, and what a failed proof takes whatever had to be hashed for it.
 const LONGEST_HASH: Duration = Duration::from_millis(250);
 const FAILURE: Duration = Duration::from_millis(320);
+/// Hashes brought along may cost more than ours: failures then take as long as the slowest seen, to this bound.
+const SLOWEST: Duration = Duration::from_secs(3);
 
 /// Memory in KiB and passes, one lane: the dearest that fits is taken. RFC 9106's second choice down to OWASP's floor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +57,10 @@ struct Settled {
 pub struct Passwords {
     cores: Arc<Semaphore>,
     queue: Arc<Semaphore>,
+    /// New passwords take one core of two: whoever floods a registration must not keep people from a login.
+    new: (Arc<Semaphore>, Arc<Semaphore>),
+    /// Milliseconds the slowest hash of another kind took.
+    slowest: Arc<AtomicU64>,
     /// Empty until measured: the floor then.
     settled: Arc<OnceLock<Settled>>,
     #[cfg(test)]
@@ -64,6 +73,8 @@ impl Passwords {
         Self {
             cores: Arc::new(Semaphore::new(cores)),
             queue: Arc::new(Semaphore::new(cores + QUEUE)),
+            new: (Arc::new(Semaphore::new(cores.div_ceil(2) + QUEUE)), Arc::new(Semaphore::new(cores.div_ceil(2)))),
+            slowest: Arc::default(),
             settled: Arc::default(),
             #[cfg(test)]
             jobs: Default::default(),
@@ -90,10 +101,15 @@ impl Passwords {
             let fault = Fault::new("identities.password_length").at("password");
             return Err(Error::Invalid(fault.with("shortest", shortest).with("longest", LONGEST)));
         }
-        if is_common(&normal, email) {
-            return Err(Error::Invalid(Fault::new("identities.password_common").at("password")));
-        }
-        self.rehash(password).await
+        let _place = self.new.0.try_acquire().map_err(|_| Error::RateLimit { retry_after: 5 })?;
+        let _turn = self.new.1.acquire().await.map_err(|error| Error::Internal(Box::new(error)))?;
+        let (cost, email) = (self.cost(), email.to_owned());
+        let hashed = self.run(move || match is_common(&normal, &email) {
+            true => Ok(None),
+            false => hash(cost, normal.as_bytes()).map(Some),
+        });
+        let common = || Error::Invalid(Fault::new("identities.password_common").at("password"));
+        hashed.await?.map_err(internal)?.ok_or_else(common)
     }
 
     /// What to keep of a password that passed the rules of its time.
@@ -107,8 +123,9 @@ impl Passwords {
         if password.len() > LONGEST {
             return Ok(Verdict { right: false, outdated: false });
         }
-        let (settled, cost) = (self.settled.clone(), self.cost());
+        let (settled, slowest, cost) = (self.settled.clone(), self.slowest.clone(), self.cost());
         self.run(move || {
+            let begun = Stopwatch::start();
             let decoy = || settled.get().map_or_else(|| DECOY.as_str(), |settled| &settled.decoy);
             let (text, known) = (kept.as_deref().unwrap_or_else(decoy), kept.is_some());
             let normal = normalise(&password);
@@ -117,6 +134,10 @@ impl Passwords {
             }
             // Hashed before passwords were normalised.
             let right = *normal != *password && is_kept(password.as_bytes(), text)?;
+            if is_foreign(text) {
+                let took = u64::try_from(begun.elapsed().min(SLOWEST).as_millis()).unwrap_or_default();
+                slowest.fetch_max(took, Ordering::Relaxed);
+            }
             Ok(Verdict { right: right && known, outdated: true })
         })
         .await?
@@ -125,7 +146,8 @@ impl Passwords {
     /// Waits until a failure has taken what every failure takes: what is kept may cost less than what is measured now.
     pub async fn even(&self, begun: Stopwatch) {
         if self.settled.get().is_some() {
-            tokio::time::sleep(FAILURE.saturating_sub(begun.elapsed())).await;
+            let longest = FAILURE.max(Duration::from_millis(self.slowest.load(Ordering::Relaxed)));
+            tokio::time::sleep(longest.saturating_sub(begun.elapsed())).await;
         }
     }
 
@@ -189,6 +211,14 @@ fn is_kept(password: &[u8], kept: &str) -> Result<bool> {
     }
     let parsed = PasswordHash::new(kept).map_err(internal)?;
     Ok(engine(FLOOR).verify_password(password, &parsed).is_ok())
+}
+
+/// Whether somebody else decided what it costs to compare.
+fn is_foreign(kept: &str) -> bool {
+    let ours = PasswordHash::new(kept).ok().and_then(|parsed| Params::try_from(&parsed).ok());
+    ours.is_none_or(|params| {
+        !COSTS.iter().chain([&FLOOR]).any(|cost| (cost.0, cost.1) == (params.m_cost(), params.t_cost()))
+    })
 }
 
 /// Whether what is kept is less than `cost`, or of another kind.

@@ -277,7 +277,7 @@ impl Identities {
         let document = self.person(&grant, own(caller)?).await?;
         if changes.contact() {
             let right = match password {
-                Some(password) => match self.prove_again(own(caller)?, password).await {
+                Some(password) => match self.prove_again(caller, own(caller)?, password).await {
                     Err(Error::Unauthorized) => false,
                     proven => proven.map(|_| true)?,
                 },

@@ -1,7 +1,10 @@
 //! Identities as the proofs other than a password need them: machines, and changes that go with a proof's own.
 
 use super::*;
-use crate::{base::random, services::access::Grant};
+use crate::{
+    base::random,
+    services::{access::Grant, audit::Event, documents::all, keys},
+};
 
 /// Letters of a machine's name, at most.
 const LONGEST_NAME: usize = 63;
@@ -66,6 +69,21 @@ impl Identities {
         identity.password.is_some()
     }
 
+    /// What ends the API keys and machine's keys of an identity, to commit with a change after which every session ends.
+    pub(in crate::services) async fn end_keys(&self, caller: &Caller, identity: &str) -> Result<Vec<Operation>> {
+        let live = Filter::parse(&rawdoc! { "identity": identity, "revoked": false }).map_err(Error::Invalid)?;
+        let mut operations = Vec::new();
+        for document in all(&*self.documents, KEYS, live).await? {
+            let key = keys::read(&document)?;
+            let change = Update::parse(&rawdoc! { "$set": { "revoked": true } }).map_err(Error::Invalid)?;
+            let told = Event::new("keys.revoke").about(identity).document(KEYS, &key.id);
+            let (collection, change) = (KEYS.to_owned(), Change::Update(change));
+            operations.push(Operation { collection, id: key.id, expect: Expect::Present, change });
+            operations.push(self.audit.operation(caller, told)?);
+        }
+        Ok(operations)
+    }
+
     /// Checks a password by the rules of this identity and answers what to keep of it.
     pub(in crate::services) async fn hash(&self, identity: &Identity, password: Zeroizing<String>) -> Result<String> {
         let (administrator, email) = (identity.roles.contains(&Role::Admin), identity.email.as_deref());
@@ -87,9 +105,10 @@ impl Identities {
         let update = Update::parse(&rawdoc! { "$set": set }).map_err(Error::Invalid)?;
         let (collection, id, change) = (IDENTITIES.to_owned(), identity.to_owned(), Change::Update(update));
         also.push(Operation { collection, id, expect: Expect::Present, change });
+        also.extend(keep.map(|session| Sessions::renewed(session, from)).transpose()?);
         let batch = Batch { time: from, origin: caller.origin(), operations: also, check: None, receipt: None };
         self.documents.commit(batch).await?;
-        self.sessions.end_all(caller, identity, from, keep).await?;
+        self.sessions.end_all(caller, identity, keep).await?;
         self.require(identity).await
     }
 }

@@ -43,10 +43,15 @@ impl Identities {
     }
 
     /// Whether the password is this identity's: asked again of who is already known.
-    pub async fn prove_again(&self, id: &str, password: Zeroizing<String>) -> Result<Identity> {
+    pub async fn prove_again(&self, caller: &Caller, id: &str, password: Zeroizing<String>) -> Result<Identity> {
         let attempt = self.throttle.attempt("again", id, None).await?;
         let found = self.documents.get(IDENTITIES, id).await?;
-        attempt.of(self.prove_found(found, password).await)
+        let proven = attempt.of(self.prove_found(found, password).await);
+        if let Err(Error::Unauthorized) = &proven {
+            let failed = Event::new("auth.again").failed("wrong password").about(id);
+            self.audit.refused(caller, failed).await;
+        }
+        proven
     }
 
     async fn prove_found(&self, found: Option<RawDocumentBuf>, password: Zeroizing<String>) -> Result<Identity> {
@@ -91,7 +96,7 @@ impl Identities {
         new: Zeroizing<String>,
     ) -> Result<()> {
         let (id, session) = own(caller)?;
-        let identity = self.prove_again(id, current).await?;
+        let identity = self.prove_again(caller, id, current).await?;
         let hash = self.hash(&identity, new).await?;
         self.change(caller, identity, rawdoc! { "password": hash }, Some(session)).await.map(drop)
     }

@@ -11,6 +11,7 @@ use super::{
     access::{Access, Action, Caller, Proven, Resource, Restriction, Subject},
     audit::{Audit, Event},
     identities::{self, IDENTITIES, Identities, Identity, Kind, Status},
+    mfa::{Again, Mfa},
     sessions::Sessions,
 };
 use crate::{
@@ -93,12 +94,16 @@ pub struct Wanted {
     pub public: Option<String>,
 }
 
+/// A key made, with its words where it has any: kept nowhere.
+pub type Made = (Key, Option<Zeroizing<String>>);
+
 pub struct Keys {
     documents: Arc<dyn Documents>,
     clock: SharedClock,
     access: Arc<Access>,
     sessions: Arc<Sessions>,
     identities: Arc<Identities>,
+    mfa: Arc<Mfa>,
     audit: Arc<Audit>,
     known: RwLock<HashMap<String, Arc<Known>>>,
 }
@@ -120,9 +125,10 @@ impl Keys {
         access: Arc<Access>,
         sessions: Arc<Sessions>,
         identities: Arc<Identities>,
+        mfa: Arc<Mfa>,
         audit: Arc<Audit>,
     ) -> Self {
-        Self { documents, clock, access, sessions, identities, audit, known: RwLock::default() }
+        Self { documents, clock, access, sessions, identities, mfa, audit, known: RwLock::default() }
     }
 
     /// Who an API key proves, with the rights its identity has now. A key just used is answered without a look at the
@@ -146,16 +152,16 @@ impl Keys {
     }
 
     /// Makes a key for the caller.
-    pub async fn create_own(&self, caller: &Caller, wanted: Wanted) -> Result<(Key, Option<Zeroizing<String>>)> {
+    pub async fn create_own(&self, caller: &Caller, wanted: Wanted, again: Again) -> Result<Made> {
         let owner = self.identities.require(own(caller)?).await?;
-        self.make(caller, owner, wanted).await
+        self.make(caller, owner, wanted, again).await
     }
 
     /// Makes, or takes, a key for somebody. Its words are answered this once.
-    pub async fn create(&self, caller: &Caller, who: &str, wanted: Wanted) -> Result<(Key, Option<Zeroizing<String>>)> {
+    pub async fn create(&self, caller: &Caller, who: &str, wanted: Wanted, again: Again) -> Result<Made> {
         let grant = self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
         let owner = self.identities.within(&grant, who).await?;
-        self.make(caller, owner, wanted).await
+        self.make(caller, owner, wanted, again).await
     }
 
     /// The caller's own keys.
@@ -222,7 +228,7 @@ impl Keys {
         Ok(good.then_some((key, owner)))
     }
 
-    async fn make(&self, caller: &Caller, owner: Identity, wanted: Wanted) -> Result<(Key, Option<Zeroizing<String>>)> {
+    async fn make(&self, caller: &Caller, owner: Identity, wanted: Wanted, again: Again) -> Result<Made> {
         // What a key may, it may not hand on.
         if matches!(&caller.subject, Subject::Identity(proven) if proven.key.is_some()) {
             return Err(Error::Forbidden);
@@ -239,6 +245,10 @@ impl Keys {
         let live = rawdoc! { "identity": &*owner.id, "revoked": false, "expires": { "$gt": now.0 } };
         if self.select(&live).await?.len() >= MOST {
             return Err(Error::Conflict(Fault::new("keys.too_many").with("limit", MOST)));
+        }
+        // A key outlives every session: a token that was stolen must not make one.
+        if matches!(caller.subject, Subject::Identity(_)) {
+            self.mfa.prove_again(caller, again).await?;
         }
         let id = random::id(now);
         let (words, hash) = match public {

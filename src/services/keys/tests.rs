@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 
 const PASSWORD: &str = "correct horse battery staple";
 
+/// The system proves nothing.
+const NONE: Again = Again { password: None, answer: None };
+
 struct Locksmith {
     clock: Arc<FixedClock>,
     documents: Arc<dyn Documents>,
@@ -26,9 +29,10 @@ struct Locksmith {
 
 async fn bench() -> Locksmith {
     let bench = Bench::of(Environment::Production).await;
+    let mfa = bench.mfa();
     let Bench { clock, documents, stamp, access, sessions, identities, audit, .. } = bench;
     let (store, time, open) = (documents.clone(), clock.clone(), sessions.clone());
-    let keys = Keys::new(store.clone(), time.clone(), access, open, identities.clone(), audit.clone());
+    let keys = Keys::new(store.clone(), time.clone(), access, open, identities.clone(), mfa, audit.clone());
     let keys = Arc::new(keys);
     let machines = Machines::new(store, time, sessions.clone(), keys.clone(), audit, &stamp);
     let password = Zeroizing::new(PASSWORD.to_owned());
@@ -42,7 +46,7 @@ impl Locksmith {
     }
 
     async fn key(&self, wanted: Wanted) -> (Key, Zeroizing<String>) {
-        let (key, words) = self.keys.create(&Caller::system(), &self.admin.id, wanted).await.unwrap();
+        let (key, words) = self.keys.create(&Caller::system(), &self.admin.id, wanted, NONE).await.unwrap();
         (key, words.unwrap())
     }
 
@@ -52,7 +56,7 @@ impl Locksmith {
         let machine = self.identities.add_machine(&Caller::system(), "import-job", vec![Role::Operator]).await.unwrap();
         let public = Some(STANDARD.encode(pair.public_key().as_ref()));
         let wanted = Wanted { name: "first".to_owned(), public, ..Wanted::default() };
-        let (key, words) = self.keys.create(&Caller::system(), "import-job", wanted).await.unwrap();
+        let (key, words) = self.keys.create(&Caller::system(), "import-job", wanted, NONE).await.unwrap();
         assert!(words.is_none());
         (machine, key, EncodingKey::from_ed_der(pkcs8.as_ref()))
     }
@@ -129,7 +133,7 @@ async fn a_key_of_who_is_disabled_is_worth_nothing_until_they_are_back() {
     let bench = bench().await;
     let person = Zeroizing::new(PASSWORD.to_owned());
     let person = bench.identities.add(&Caller::system(), "ana@example.cd", person, Vec::new()).await.unwrap();
-    let words = bench.keys.create(&Caller::system(), &person.id, named("one")).await.unwrap().1.unwrap();
+    let words = bench.keys.create(&Caller::system(), &person.id, named("one"), NONE).await.unwrap().1.unwrap();
     assert!(bench.keys.verify(&words).await.is_ok());
     bench.identities.set_status(&Caller::system(), &person.id, Status::Disabled).await.unwrap();
     assert!(refused(bench.keys.verify(&words).await), "the key of a disabled identity passed");
@@ -187,7 +191,7 @@ async fn keys_are_bounded_and_swept() {
     for _ in 0..MOST {
         bench.key(Wanted { days: Some(1), ..named("many") }).await;
     }
-    let more = bench.keys.create(&Caller::system(), &bench.admin.id, named("more")).await;
+    let more = bench.keys.create(&Caller::system(), &bench.admin.id, named("more"), NONE).await;
     assert!(matches!(more, Err(Error::Conflict(fault)) if fault.key == "keys.too_many"));
     bench.wait(24 * 3600);
     bench.key(named("later")).await;

@@ -16,7 +16,7 @@ use super::{
     access::{Access, Caller, Role},
     audit::{Audit, Event},
     identities::{self, Identities, Identity},
-    sessions::{Granted, Sessions},
+    sessions::{Granted, Sessions, own},
 };
 use crate::{
     base::{
@@ -246,7 +246,7 @@ impl Mfa {
         let identity = self.identities.require(id).await?;
         let methods = with(&challenge.methods, Method::Otp);
         let granted = self.sessions.open(caller, identity, &challenge.device, &methods).await?;
-        self.sessions.end_all(caller, id, now, Some(&granted.session)).await?;
+        self.sessions.end_all(caller, id, Some(&granted.session)).await?;
         Ok((granted, codes))
     }
 
@@ -277,7 +277,7 @@ impl Mfa {
                 self.audit.refused(caller, failed).await;
                 return Ok(false);
             }
-            match self.keep(caller, &factors, expect, None).await {
+            match self.keep(caller, &factors, expect, Vec::new()).await {
                 Err(Error::Precondition(_)) => {}
                 Err(error) => return Err(error),
                 Ok(()) => {
@@ -309,8 +309,13 @@ impl Mfa {
             let (mut factors, expect) = self.load(id).await?;
             let result = change(&mut factors)?;
             factors.tidy();
-            let renewed = identities::renewed(id, self.clock.now())?;
-            match self.keep(caller, &factors, expect, Some(renewed)).await {
+            let now = self.clock.now();
+            let mut renewed = vec![identities::renewed(id, now)?];
+            // Nobody has a session yet who sets up a first factor to get one.
+            if let Ok((_, session)) = own(caller) {
+                renewed.push(Sessions::renewed(session, now)?);
+            }
+            match self.keep(caller, &factors, expect, renewed).await {
                 Err(Error::Precondition(_)) => {}
                 Err(Error::Conflict(fault)) if fault.key == "documents.exists" => {}
                 kept => return kept.map(|()| result),
@@ -328,7 +333,7 @@ impl Mfa {
         Ok((factors, revision(&document).map_or(Expect::Present, Expect::Revision)))
     }
 
-    async fn keep(&self, caller: &Caller, factors: &Factors, expect: Expect, with: Option<Operation>) -> Result<()> {
+    async fn keep(&self, caller: &Caller, factors: &Factors, expect: Expect, with: Vec<Operation>) -> Result<()> {
         let document =
             bson::serialize_to_raw_document_buf(factors).map_err(|error| Error::Internal(Box::new(error)))?;
         let (collection, id) = (FACTORS.to_owned(), factors.id.clone());

@@ -11,6 +11,7 @@ use crate::{
         sessions::own,
     },
 };
+use bson::rawdoc;
 use zeroize::Zeroizing;
 
 /// How old a login may be to stand for a proof of who has no password, in seconds.
@@ -115,40 +116,45 @@ impl Mfa {
         self.changed(caller, None).await
     }
 
-    /// Takes every second factor from someone who lost theirs, and ends their sessions.
+    /// Takes every second factor from someone who lost theirs; every session and API key ends.
     pub async fn reset(&self, caller: &Caller, who: &str) -> Result<Identity> {
         let grant = self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
         let identity = self.identities.within(&grant, who).await?;
         identities::not_oneself(caller, &identity)?;
         let (factors, expect) = self.load(&identity.id).await?;
         if expect != Expect::Absent {
-            let now = self.clock.now();
             let (collection, id) = (FACTORS.to_owned(), factors.id);
-            let removal = Operation { collection, id, expect: Expect::Present, change: Change::Delete };
-            self.commit(caller, vec![removal, identities::renewed(&identity.id, now)?]).await?;
-            self.sessions.end_all(caller, &identity.id, now, None).await?;
+            let mut operations = self.identities.end_keys(caller, &identity.id).await?;
+            operations.push(Operation { collection, id, expect: Expect::Present, change: Change::Delete });
+            return self.identities.change_with(caller, &identity.id, rawdoc! {}, operations, None).await;
         }
         Ok(identity)
     }
 
     /// The caller, once they have proven themselves again in this very request.
-    pub(super) async fn prove_again(&self, caller: &Caller, again: Again) -> Result<Identity> {
+    pub(in crate::services) async fn prove_again(&self, caller: &Caller, again: Again) -> Result<Identity> {
         let (id, _) = own(caller)?;
-        if let Some(password) = again.password {
-            return self.identities.prove_again(id, password).await;
-        }
         if let Some(answer) = again.answer {
             return match self.spend(caller, id, &answer).await? {
                 true => self.identities.require(id).await,
                 false => Err(Error::Unauthorized),
             };
         }
-        let identity = self.identities.require(id).await?;
-        let proven = self.sessions.current(caller).await?.proven;
-        if !identity.has_password() && proven.plus_seconds(FRESH) > self.clock.now() {
-            return Ok(identity);
+        let session = self.sessions.current(caller).await?;
+        let fresh = session.proven.plus_seconds(FRESH) > self.clock.now();
+        let (factors, _) = self.load(id).await?;
+        // A password alone must not undo what was set up for the day it is known to somebody else.
+        if !factors.is_empty() && !(fresh && session.methods.contains(&Method::Mfa)) {
+            return Err(Error::Invalid(Fault::new("mfa.prove_again_code").at("code")));
         }
-        Err(Error::Invalid(Fault::new("mfa.prove_again").at("password")))
+        if let Some(password) = again.password {
+            return self.identities.prove_again(caller, id, password).await;
+        }
+        let identity = self.identities.require(id).await?;
+        match fresh && !identity.has_password() {
+            true => Ok(identity),
+            false => Err(Error::Invalid(Fault::new("mfa.prove_again").at("password"))),
+        }
     }
 
     /// The other sessions end; this one goes on, stronger by what was proven within it.
@@ -157,7 +163,7 @@ impl Mfa {
         if let Some(method) = proven {
             self.sessions.strengthen(caller, &[method, Method::Mfa]).await?;
         }
-        self.sessions.end_all(caller, id, self.clock.now(), Some(session)).await
+        self.sessions.end_all(caller, id, Some(session)).await
     }
 
     fn check_last(&self, factors: &super::Factors, identity: &Identity) -> Result<()> {

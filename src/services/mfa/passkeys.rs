@@ -205,7 +205,7 @@ impl Mfa {
             let proven = proven.map_err(refused)?;
             known.update_credential(&proven);
             (kept.credential, kept.used) = (text(&known)?, Some(self.clock.now()));
-            match self.keep(caller, &factors, expect, None).await {
+            match self.keep(caller, &factors, expect, Vec::new()).await {
                 Err(Error::Precondition(_)) => continue,
                 Err(error) => return Err(error),
                 Ok(()) => {}

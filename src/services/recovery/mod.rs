@@ -22,7 +22,7 @@ use crate::{
     },
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use bson::{RawDocument, rawdoc};
+use bson::{RawDocument, cstr, rawdoc};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -63,6 +63,9 @@ struct Recovery {
     expires: Timestamp,
     /// As the identity stood: a password changed or an identity disabled since ends this too.
     tokens_from: Timestamp,
+    /// Where the token was sent; one handed over was sent nowhere.
+    #[serde(default)]
+    email: Option<String>,
 }
 
 /// What an administrator hands over.
@@ -138,7 +141,7 @@ impl Recoveries {
         Ok(sent)
     }
 
-    /// Sets another password for who holds the token, once, and ends every session. Opens none.
+    /// Sets another password for who holds the token, once; every session and API key ends, none is opened.
     pub async fn confirm(&self, caller: &Caller, token: &str, password: Zeroizing<String>) -> Result<Identity> {
         let confirmed = self.redeem(caller, token, password).await;
         if let Err(Error::Gone(_)) = &confirmed {
@@ -157,15 +160,22 @@ impl Recoveries {
         let document = found.first().ok_or_else(gone)?;
         let recovery: Recovery = read(document)?;
         let identity = self.identities.require(&recovery.id).await.map_err(|_| gone())?;
-        let stands = identity.tokens_from == recovery.tokens_from && identity.status == Status::Active;
+        let stands = identity.tokens_from == recovery.tokens_from
+            && identity.status == Status::Active
+            && (recovery.email.is_none() || recovery.email == identity.email);
         if recovery.expires <= self.clock.now() || !stands {
             return Err(gone());
         }
         // A password the rules refuse does not use the token up.
         let kept = self.identities.hash(&identity, password).await?;
-        let set = rawdoc! { "password": kept };
+        let mut set = rawdoc! { "password": kept };
+        if recovery.email.is_some() {
+            // Who brings what was sent there reads what is sent there.
+            set.append(cstr!("emailVerified"), true);
+        }
         let told = self.audit.operation(caller, Event::new("recovery.confirm").about(&identity.id))?;
-        let operations = vec![remove(RECOVERIES, document)?, told];
+        let mut operations = self.identities.end_keys(caller, &identity.id).await?;
+        operations.extend([remove(RECOVERIES, document)?, told]);
         match self.identities.change_with(caller, &identity.id, set, operations, None).await {
             Err(Error::Precondition(_) | Error::NotFound(_)) => Err(gone()),
             other => other,
@@ -180,7 +190,7 @@ impl Recoveries {
         if identity.kind != Kind::Person {
             return Err(Error::Invalid(Fault::new("recovery.not_a_person").with("who", identity.label())));
         }
-        let (token, expires) = self.open(caller, &identity, "recovery.hand").await?;
+        let (token, expires) = self.open(caller, &identity, None).await?;
         Ok(Handed { link: self.link(&token), token, expires, identity })
     }
 
@@ -197,11 +207,16 @@ impl Recoveries {
         let recent = self.documents.get(RECOVERIES, &identity.id).await?;
         let recent = recent.map(|document| read::<Recovery>(&document)).transpose()?;
         let now = self.clock.now();
-        if asked.attempts == 0 && recent.is_some_and(|recent| recent.made.plus_seconds(PAUSE) > now) {
+        // Whoever asks, a stranger too, ends no token an administrator handed over.
+        let holds = |recent: &Recovery| match recent.email {
+            None => recent.expires > now && recent.tokens_from == identity.tokens_from,
+            Some(_) => asked.attempts == 0 && recent.made.plus_seconds(PAUSE) > now,
+        };
+        if recent.as_ref().is_some_and(holds) {
             return Ok(None);
         }
         // Made anew at each attempt: the token itself is kept nowhere, not even until the letter has left.
-        let (token, _) = self.open(&Caller::system(), &identity, "recovery.letter").await?;
+        let (token, _) = self.open(&Caller::system(), &identity, Some(&asked.email)).await?;
         let link = self.link(&token);
         let words = Fault::new("recovery.text").with("email", identity.label()).with("link", &*link);
         // Nobody knows the reader's language.
@@ -236,11 +251,13 @@ impl Recoveries {
         &self,
         caller: &Caller,
         identity: &Identity,
-        action: &'static str,
+        email: Option<&str>,
     ) -> Result<(Zeroizing<String>, Timestamp)> {
         let token = Zeroizing::new(URL_SAFE_NO_PAD.encode(*Zeroizing::new(random::array::<32>())));
         let (id, hash, made, tokens_from) = (identity.id.clone(), hash(&token), self.clock.now(), identity.tokens_from);
-        let recovery = Recovery { id, hash, made, expires: made.plus_seconds(LIFE), tokens_from };
+        let (expires, email) = (made.plus_seconds(LIFE), email.map(str::to_owned));
+        let action = if email.is_some() { "recovery.letter" } else { "recovery.hand" };
+        let recovery = Recovery { id, hash, made, expires, tokens_from, email };
         let told = self.audit.operation(caller, Event::new(action).about(&identity.id))?;
         self.commit(caller, vec![put(RECOVERIES, &recovery.id, &recovery)?, told]).await?;
         Ok((token, recovery.expires))

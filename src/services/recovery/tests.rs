@@ -3,7 +3,14 @@
 use super::*;
 use crate::{
     base::{clock::FixedClock, environment::Environment},
-    services::{access::Role, bench::Bench, mfa::Method, sessions::Sessions},
+    services::{
+        access::Role,
+        bench::Bench,
+        identities::{Changes, New},
+        keys::{Keys, Wanted},
+        mfa::{Again, Method},
+        sessions::Sessions,
+    },
 };
 use std::sync::{
     Mutex,
@@ -38,18 +45,21 @@ struct Desk {
     documents: Arc<dyn Documents>,
     sessions: Arc<Sessions>,
     identities: Arc<Identities>,
+    keys: Keys,
     recoveries: Recoveries,
     post: Arc<Post>,
 }
 
 async fn bench() -> Desk {
     let bench = Bench::of(Environment::Production).await;
+    let mfa = bench.mfa();
     let Bench { clock, documents, access, sessions, identities, audit, .. } = bench;
-    let (store, time) = (documents.clone(), clock.clone());
+    let (store, time, open, who) = (documents.clone(), clock.clone(), sessions.clone(), identities.clone());
+    let keys = Keys::new(store.clone(), time.clone(), access.clone(), open, who, mfa, audit.clone());
     let (post, page) = (Arc::<Post>::default(), "https://example.cd/recover".to_owned());
     let recoveries = Recoveries::new(store, time, access, identities.clone(), audit, Some(post.clone()), page);
     identities.add(&Caller::system(), EMAIL, secret(PASSWORD), vec![Role::Admin]).await.unwrap();
-    Desk { clock, documents, sessions, identities, recoveries, post }
+    Desk { clock, documents, sessions, identities, keys, recoveries, post }
 }
 
 impl Desk {
@@ -58,7 +68,11 @@ impl Desk {
     }
 
     async fn asked(&self) -> Option<String> {
-        self.recoveries.ask(&Caller::system(), " Admin@Example.cd").await.unwrap();
+        self.asked_for(" Admin@Example.cd").await
+    }
+
+    async fn asked_for(&self, email: &str) -> Option<String> {
+        self.recoveries.ask(&Caller::system(), email).await.unwrap();
         let before = self.post.letters.lock().unwrap().len();
         self.recoveries.deliver().await.unwrap();
         let letters = self.post.letters.lock().unwrap();
@@ -128,6 +142,45 @@ async fn a_link_ends_with_its_time_a_newer_one_or_a_change() {
     assert!(gone(bench.confirm(&second).await), "a link outlived a change of password");
     assert!(gone(bench.confirm("made up").await) && gone(bench.confirm("").await));
     assert!(bench.identities.prove(&Caller::system(), EMAIL, secret(PASSWORD)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_link_proves_the_address_it_was_sent_to_and_no_other() {
+    let bench = bench().await;
+    let unproven = New { email: Some("new@example.cd".to_owned()), password: Some(secret(PASSWORD)), ..New::default() };
+    bench.identities.create(&Caller::system(), unproven, None).await.unwrap();
+    let token = bench.asked_for("new@example.cd").await.unwrap();
+    let confirmed = bench.confirm(&token).await.unwrap();
+    assert!(confirmed.email_verified);
+
+    bench.wait(PAUSE);
+    let token = bench.asked_for("new@example.cd").await.unwrap();
+    let change = Changes::read(&rawdoc! { "email": "newer@example.cd" }).unwrap();
+    bench.identities.change_person(&Caller::system(), &confirmed.id, change, None).await.unwrap();
+    assert!(gone(bench.confirm(&token).await), "a link sent to an address that is the account's no more");
+}
+
+#[tokio::test]
+async fn what_an_administrator_handed_over_no_stranger_ends() {
+    let bench = bench().await;
+    let handed = bench.recoveries.hand_over(&Caller::system(), EMAIL).await.unwrap();
+    bench.wait(PAUSE + 1);
+    assert_eq!(bench.asked().await, None);
+    bench.confirm(&handed.token).await.unwrap();
+    assert!(bench.asked().await.is_some());
+}
+
+#[tokio::test]
+async fn keys_made_before_a_recovery_end_with_it() {
+    let bench = bench().await;
+    let wanted = Wanted { name: "k".to_owned(), ..Wanted::default() };
+    let again = Again { password: None, answer: None };
+    let (_, words) = bench.keys.create(&Caller::system(), EMAIL, wanted, again).await.unwrap();
+    let words = words.unwrap();
+    bench.keys.verify(&words).await.unwrap();
+    let token = bench.asked().await.unwrap();
+    bench.confirm(&token).await.unwrap();
+    assert!(bench.keys.verify(&words).await.is_err(), "a key outlived the recovery");
 }
 
 #[tokio::test]

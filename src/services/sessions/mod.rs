@@ -206,6 +206,10 @@ impl Sessions {
         if identity.status != Status::Active {
             return Err(Error::InvalidProof("identity disabled"));
         }
+        // A proof changed since, and the session was not ended: the process was, before it came to that.
+        if session.proven < identity.tokens_from {
+            return Err(Error::InvalidProof("proof changed since"));
+        }
         // A role given since, or an environment that asks for more.
         if mfa::is_required(self.environment, &identity) && !session.methods.contains(&Method::Mfa) {
             return Err(Error::InvalidProof("second factor owed"));
@@ -266,6 +270,11 @@ impl Sessions {
     pub(super) async fn live(&self, identity: &str) -> Result<Vec<Session>> {
         let now = self.clock.now().0;
         self.select(SESSIONS, &rawdoc! { "identity": identity, "ended": false, "expires": { "$gt": now } }).await
+    }
+
+    /// What a change of proof writes with it, for the session in which the proof was given again: it goes on.
+    pub(super) fn renewed(session: &str, from: Timestamp) -> Result<Operation> {
+        set(SESSIONS, session, Expect::Present, &rawdoc! { "proven": from.0 })
     }
 
     /// Adds a proof given within a session that goes on.
@@ -333,20 +342,14 @@ impl Sessions {
     /// Ends all of the caller's own sessions.
     pub async fn end_own(&self, caller: &Caller) -> Result<()> {
         let (identity, _) = own(caller)?;
-        self.end_all(caller, identity, self.clock.now(), None).await
+        self.end_all(caller, identity, None).await
     }
 
-    /// Ends every session of an identity but the one to keep. With none to keep, tokens issued up to `from` are no proof
-    /// any more, whatever session they are of.
-    pub(super) async fn end_all(
-        &self,
-        caller: &Caller,
-        identity: &str,
-        from: Timestamp,
-        keep: Option<&str>,
-    ) -> Result<()> {
+    /// Ends every session of an identity but the one to keep. With none to keep, tokens issued so far are no proof any
+    /// more, whatever session they are of.
+    pub(super) async fn end_all(&self, caller: &Caller, identity: &str, keep: Option<&str>) -> Result<()> {
         if keep.is_none() {
-            self.remember(identity.to_owned(), from);
+            self.remember(identity.to_owned(), self.clock.now());
         }
         let live = self.live(identity).await?.into_iter().map(|session| session.id);
         let over: Vec<_> = live.filter(|id| keep != Some(id.as_str())).collect();

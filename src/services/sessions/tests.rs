@@ -360,3 +360,25 @@ async fn a_public_key_is_no_shared_secret() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_proof_changed_ends_the_others_even_where_the_process_ended_before_it_could() {
+    let bench = bench().await;
+    let granted = bench.login().await;
+    bench.wait(1);
+    let renewed = identities::renewed(&granted.identity.id, bench.clock.now()).unwrap();
+    bench.sessions.commit(&Caller::system(), bench.clock.now(), vec![renewed]).await.unwrap();
+    assert!(refused(bench.refresh(&granted.refresh).await), "a session of before the change lives on");
+}
+
+#[tokio::test]
+async fn the_session_in_which_a_password_is_changed_goes_on() {
+    let bench = bench().await;
+    let (here, elsewhere) = (bench.login().await, bench.login().await);
+    bench.wait(1);
+    let caller = bench.caller(&here.access);
+    let (old, new) = (secret(PASSWORD), secret("another horse, another staple"));
+    bench.identities.change_own_password(&caller, old, new).await.unwrap();
+    assert!(refused(bench.refresh(&elsewhere.refresh).await));
+    bench.refresh(&here.refresh).await.unwrap();
+}

@@ -41,7 +41,7 @@ impl Stage {
         let acting = [("x-organization-id", organization.as_str())];
         let document = Some(json!({ "data": { "_id": "d", "n": 1 } }));
         house.ask_as(Some(&of_owner), Method::POST, DOCUMENTS, &acting, document).await.ok(201);
-        let scope = json!({ "name": "reader", "scopes": { "actions": ["VIEW"] } });
+        let scope = json!({ "name": "reader", "scopes": { "actions": ["VIEW"] }, "password": PASSWORD });
         let key = house.under(Some(&of_owner), Method::POST, "/api/v1/auth/keys", Some(scope)).await.ok(201).data();
         let memberships = house.get(&format!(r#"/api/v1/memberships?filter={{"person":"{owner}"}}"#)).await.data();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -85,7 +85,9 @@ impl Stage {
         };
         let (owner, organization) = (target("who", ""), target("id", "/api/v1/organizations"));
         match operation.name.as_str() {
-            "POST /api/v1/auth/keys" | "POST /api/v1/admin/identities/{who}/keys" => json!({ "name": "k" }),
+            "POST /api/v1/auth/keys" | "POST /api/v1/admin/identities/{who}/keys" => {
+                json!({ "name": "k", "password": PASSWORD })
+            }
             "POST /api/v1/admin/machines" => json!({ "name": "m" }),
             "POST /api/v1/admin/identities" => json!({ "email": "new@example.org", "password": PASSWORD }),
             "PUT /api/v1/admin/identities/{who}/password" => json!({ "password": "une autre longue phrase" }),

@@ -3,8 +3,10 @@
 mod visibility;
 
 use crate::house::{Answer, EMAIL, House, PASSWORD};
+use futures_util::FutureExt;
 use poem::{Request, http::Method};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const DOCUMENTS: &str = "/api/v1/collections/patients/documents";
 
@@ -376,4 +378,30 @@ async fn an_explanation_shows_no_more_than_its_reader_may_see() {
     let bounded =
         json!({ "module": "policies", "action": "MANAGE", "roles": ["operator"], "where": { "collection": "x" } });
     ward.policy("bounded", bounded).await.refused(422, "VALIDATION_ERROR", "policies.where_module");
+}
+
+#[tokio::test]
+async fn a_change_is_carried_through_when_its_client_leaves() {
+    let ward = Ward::open(json!([])).await.fill().await;
+    let mut gone = 0;
+    for patience in 1..12 {
+        let opening = json!({ "collection": "patients", "action": "VIEW", "roles": ["identity"] });
+        ward.policy("opening", opening).await;
+        ward.get(DOCUMENTS).await.ok(200);
+        let mut request = Box::pin(ward.house.delete("/api/v1/policies/opening"));
+        // It gets so far, and no farther.
+        for _ in 0..patience {
+            if (&mut request).now_or_never().is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        drop(request);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let kept = ward.house.get("/api/v1/policies/opening").await.status.as_u16();
+        let seen = ward.get(DOCUMENTS).await.status.as_u16();
+        assert!(matches!((kept, seen), (200, 200) | (404, 403)), "after {patience} steps: {kept}, yet {seen}");
+        gone += u32::from(kept == 404);
+    }
+    assert!(gone > 0);
 }
