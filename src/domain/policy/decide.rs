@@ -3,10 +3,14 @@
 
 use super::{ANY, Action, Mask, Membership, Policy, Resource, Restriction, Role, read::Target, scope::Bindings};
 use crate::{
-    base::{clock::Timestamp, environment::Environment},
+    base::{clock::Timestamp, environment::Environment, fault::Fault},
     domain::filter::Filter,
 };
 use std::{collections::HashMap, sync::Arc};
+
+/// Policies about one resource, and conditions of theirs in all, at most.
+const MOST_OF_ONE: usize = 100;
+const MOST_CONDITIONS: usize = 500;
 
 /// Every policy in force, by what it opens.
 #[derive(Debug, Clone, Default)]
@@ -69,6 +73,21 @@ impl PolicySet {
             kind.entry(name.clone()).or_default().push(policy);
         }
         set
+    }
+
+    /// Refuses policies that would make every request to what they are about too dear: all of them are asked, and their
+    /// conditions of every document looked at.
+    pub fn check(&self) -> Result<(), Fault> {
+        let collections = self.collections.keys().map(|name| Resource::Collection(name));
+        for resource in collections.chain(self.modules.keys().map(|name| Resource::Module(name))) {
+            let conditions: usize = self.about(resource).map(|policy| policy.scope.conditions()).sum();
+            if self.about(resource).count() > MOST_OF_ONE || conditions > MOST_CONDITIONS {
+                let (Resource::Collection(name) | Resource::Module(name)) = resource;
+                let fault = Fault::new("policies.of_one").with("name", name);
+                return Err(fault.with("limit", MOST_OF_ONE).with("conditions", MOST_CONDITIONS));
+            }
+        }
+        Ok(())
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Arc<Policy>> {

@@ -5,10 +5,16 @@ use crate::{
     domain::{filter::Filter, limits, path::elements},
 };
 use bson::{RawArray, RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf};
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 /// Conditions of a `where`, at most: each is asked of every document looked at.
 pub const MAX_CONDITIONS: usize = 100;
+
+/// Callers whose filter is remembered; past that, all are forgotten and bound again.
+const REMEMBERED: usize = 1024;
 
 const IDENTITY: &str = "$identity.id";
 const ORGANIZATIONS: &str = "$identity.organizations";
@@ -17,8 +23,18 @@ const NOW: &str = "$now";
 #[derive(Debug, Clone)]
 pub struct Scope {
     template: RawDocumentBuf,
-    /// Made once, where the filter is the same for everyone.
-    fixed: Option<Arc<Filter>>,
+    conditions: usize,
+    bound: Bound,
+}
+
+#[derive(Debug, Clone)]
+enum Bound {
+    /// The same for everyone.
+    Once(Arc<Filter>),
+    /// By the caller and their organizations: bound once for each, and the same ever after.
+    Each(Arc<RwLock<HashMap<Vec<String>, Arc<Filter>>>>),
+    /// Time is in it.
+    Always,
 }
 
 /// What the variables stand for.
@@ -31,23 +47,30 @@ pub struct Bindings<'a> {
 
 impl Scope {
     pub fn everything() -> Self {
-        Self { template: RawDocumentBuf::new(), fixed: Some(Arc::new(Filter::all())) }
+        let bound = Bound::Once(Arc::new(Filter::all()));
+        Self { template: RawDocumentBuf::new(), conditions: 0, bound }
     }
 
     /// Reads a `where`. A variable it does not know, or in a place where it could not hold, is refused.
     pub fn parse(template: &RawDocument) -> Result<Self, Fault> {
         limits::nesting(template)?;
-        let mut variables = 0;
+        let mut variables = Variables::default();
         check(template, &mut variables)?;
         let sample = Bindings { identity: "x", organizations: &["x"], now: Timestamp(0) };
         let filter = Filter::parse(&document(template, &sample))?;
-        if filter.size() > MAX_CONDITIONS {
+        let conditions = filter.size();
+        if conditions > MAX_CONDITIONS {
             return Err(Fault::new("policies.where_size").with("limit", MAX_CONDITIONS));
         }
         if filter.near().is_some() {
             return Err(Fault::new("policies.where_near"));
         }
-        Ok(Self { template: template.to_owned(), fixed: (variables == 0).then(|| Arc::new(filter)) })
+        let bound = match variables {
+            Variables { time: true, .. } => Bound::Always,
+            Variables { caller: true, .. } => Bound::Each(Arc::default()),
+            Variables { .. } => Bound::Once(Arc::new(filter)),
+        };
+        Ok(Self { template: template.to_owned(), conditions, bound })
     }
 
     pub fn is_everything(&self) -> bool {
@@ -58,26 +81,53 @@ impl Scope {
         &self.template
     }
 
+    /// Asked of every document looked at.
+    pub fn conditions(&self) -> usize {
+        self.conditions
+    }
+
     /// The filter for one caller.
     pub fn bind(&self, bindings: &Bindings<'_>) -> Result<Arc<Filter>, Fault> {
-        match &self.fixed {
-            Some(filter) => Ok(filter.clone()),
-            None => Filter::parse(&document(&self.template, bindings)).map(Arc::new),
+        let filter = || Filter::parse(&document(&self.template, bindings)).map(Arc::new);
+        let known = match &self.bound {
+            Bound::Once(filter) => return Ok(filter.clone()),
+            Bound::Always => return filter(),
+            Bound::Each(known) => known,
+        };
+        let caller: Vec<String> =
+            [bindings.identity].iter().chain(bindings.organizations).map(|&id| id.into()).collect();
+        if let Some(filter) = known.read().unwrap_or_else(PoisonError::into_inner).get(&caller) {
+            return Ok(filter.clone());
         }
+        let filter = filter()?;
+        let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(caller, filter.clone());
+        Ok(filter)
     }
 }
 
+/// What of the caller's world a `where` names.
+#[derive(Default)]
+struct Variables {
+    caller: bool,
+    time: bool,
+}
+
 /// Variables are values, never names; the organizations are a list, and stand where a list does.
-fn check(template: &RawDocument, variables: &mut usize) -> Result<(), Fault> {
+fn check(template: &RawDocument, variables: &mut Variables) -> Result<(), Fault> {
     template.iter().map_while(Result::ok).try_for_each(|(name, value)| check_value(name.as_str(), value, variables))
 }
 
-fn check_value(name: &str, value: RawBsonRef<'_>, variables: &mut usize) -> Result<(), Fault> {
+fn check_value(name: &str, value: RawBsonRef<'_>, variables: &mut Variables) -> Result<(), Fault> {
     match value {
         RawBsonRef::Document(inner) => check(inner, variables),
         RawBsonRef::Array(inner) => elements(inner).try_for_each(|element| check_value(name, element, variables)),
         RawBsonRef::String(text) if text.starts_with('$') => {
-            *variables += 1;
+            variables.time |= text == NOW;
+            variables.caller |= text != NOW;
             match text {
                 IDENTITY | NOW => Ok(()),
                 ORGANIZATIONS if ["$in", "$nin"].contains(&name) => Ok(()),
@@ -163,8 +213,37 @@ mod tests {
         ] {
             assert!(!filter.matches(&hidden), "{hidden:?}");
         }
+        let other = Bindings { identity: "you", now: Timestamp(5000), ..bindings };
+        let filter = scope.bind(&other).expect("a filter");
+        assert!(filter.matches(&rawdoc! { "_owner": "you" }) && !filter.matches(&rawdoc! { "_owner": "me" }));
+        assert!(!filter.matches(&rawdoc! { "until": at(1001) }), "bound to a time that is past");
         let nobody = Bindings { organizations: &[], ..bindings };
         assert!(!scope.bind(&nobody).expect("a filter").matches(&rawdoc! { "_organization": "o2" }));
+    }
+
+    #[test]
+    fn what_is_remembered_is_the_callers_own() {
+        let scope =
+            Scope::parse(&rawdoc! { "$or": [{ "o": "$identity.id" }, { "o": { "$in": "$identity.organizations" } }] });
+        let scope = scope.expect("a scope");
+        let bind = |identity: &str, organizations: &[&str]| {
+            scope.bind(&Bindings { identity, organizations, now: Timestamp(0) }).expect("a filter")
+        };
+        for _ in 0..2 {
+            for (identity, organizations) in [("a", &["b", "c"][..]), ("a", &["b"]), ("b", &[]), ("a", &[])] {
+                let filter = bind(identity, organizations);
+                for owner in ["a", "b", "c"] {
+                    let own = owner == identity || organizations.contains(&owner);
+                    assert_eq!(filter.matches(&rawdoc! { "o": owner }), own, "{identity} {organizations:?} {owner}");
+                }
+            }
+        }
+        assert!(Arc::ptr_eq(&bind("a", &["b"]), &bind("a", &["b"])));
+        for n in 0..REMEMBERED + 10 {
+            bind(&n.to_string(), &[]);
+        }
+        let Bound::Each(known) = &scope.bound else { panic!("nothing is remembered") };
+        assert!(known.read().unwrap_or_else(PoisonError::into_inner).len() <= REMEMBERED);
     }
 
     #[test]

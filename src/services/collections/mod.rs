@@ -145,11 +145,13 @@ impl Collections {
         let mut operations = vec![Operation { collection, id: name.to_owned(), expect, change }];
         operations.extend(policies.iter_mut().flat_map(|changes| changes.operations.drain(..)));
         let (time, origin) = (self.clock.now(), caller.origin());
-        match self.store.commit(Batch { time, origin, operations, check: None, receipt }).await {
-            Ok(_) => match policies {
-                Some(policies) => policies.adopt().await,
-                None => Ok(()),
-            },
+        let committed = self.store.commit(Batch { time, origin, operations, check: None, receipt }).await;
+        // After a failure too: whether they are on the disk may be unknown.
+        if let Some(policies) = policies {
+            policies.adopt().await?;
+        }
+        match committed {
+            Ok(_) => Ok(()),
             Err(crate::ports::Error::Conflict(Conflict::Missing { .. })) => Err(unknown(name)),
             Err(other) => Err(other.into()),
         }

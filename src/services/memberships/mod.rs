@@ -115,8 +115,10 @@ impl Memberships {
         let check = Some(Arc::new(Scopes(vec![Some(grant.scope)])) as _);
         let id = operation.id.clone();
         let batch = Batch { time, origin, operations: vec![operation], check, receipt };
-        let committed = self.documents.commit(batch).await.map_err(taken)?;
+        let committed = self.documents.commit(batch).await;
+        // After a failure too: whether it is on the disk may be unknown.
         self.cache.forget([person]);
+        let committed = committed.map_err(taken)?;
         let id = committed.outcomes.into_iter().next().map_or(id, |outcome| outcome.id);
         self.shown(&id).await
     }
@@ -172,8 +174,9 @@ impl Memberships {
         let check = Some(Arc::new(Scopes(vec![Some(grant.scope.clone())])) as _);
         let (time, origin) = (self.clock.now(), caller.origin());
         let batch = Batch { time, origin, operations: vec![operation], check, receipt: None };
-        self.documents.commit(batch).await.map_err(|error| refusal(error, || unknown(&id)))?;
+        let committed = self.documents.commit(batch).await;
         self.cache.forget([kept.person.as_str()]);
+        committed.map_err(|error| refusal(error, || unknown(&id)))?;
         self.shown(&id).await
     }
 

@@ -107,8 +107,10 @@ impl Policies {
         let body = policy.body().to_owned();
         self.stays_open(kept.iter().filter(|kept| kept.name != name), Some(policy))?;
         let expect = rev.map_or(Expect::Any, Expect::Revision);
-        self.commit(caller, name, expect, Change::Put(body)).await?;
+        let committed = self.commit(caller, name, expect, Change::Put(body)).await;
+        // After a failure too: whether it is on the disk may be unknown.
         self.load().await?;
+        committed?;
         let kept = self.find(name).await?.ok_or_else(|| unknown(name))?;
         Ok((kept, made))
     }
@@ -122,8 +124,9 @@ impl Policies {
         }
         self.stays_open(kept.iter().filter(|kept| kept.name != name), None)?;
         let expect = rev.map_or(Expect::Present, Expect::Revision);
-        self.commit(caller, name, expect, Change::Delete).await?;
-        self.load().await
+        let committed = self.commit(caller, name, expect, Change::Delete).await;
+        self.load().await?;
+        committed
     }
 
     /// The operations by which a collection comes to have these policies and no others of its own; they are held
@@ -141,19 +144,22 @@ impl Policies {
         let policies = wanted.iter().enumerate().map(|(place, document)| own(collection, place, document));
         let policies = policies.collect::<Result<Vec<_>>>()?;
         let kept = self.kept().await?;
-        let (mut operations, mut others) = (Vec::new(), 0);
+        let (mut operations, mut others) = (Vec::new(), Vec::new());
         for kept in &kept {
-            let is_own = read(kept)?.target == Target::Collection(collection.to_owned());
+            let policy = read(kept)?;
+            let is_own = policy.target == Target::Collection(collection.to_owned());
             let stays = policies.iter().any(|policy| policy.name == kept.name);
             match (is_own, stays) {
                 (true, false) => operations.push(operation(&kept.name, Expect::Any, Change::Delete)),
                 (false, true) => return Err(Error::Conflict(Fault::new("policies.taken").with("name", &kept.name))),
-                _ => others += usize::from(!is_own),
+                (true, true) => {}
+                (false, false) => others.push(policy),
             }
         }
-        if others + policies.len() > MOST {
+        if others.len() + policies.len() > MOST {
             return Err(Error::Conflict(Fault::new("policies.count").with("limit", MOST)));
         }
+        PolicySet::new(others.into_iter().chain(policies.iter().cloned())).check().map_err(Error::Conflict)?;
         let put = |policy: &Policy| operation(&policy.name, Expect::Any, Change::Put(policy.body().to_owned()));
         operations.extend(policies.iter().map(put));
         Ok(Changes { operations, policies: self, _changing: changing })
@@ -167,10 +173,13 @@ impl Policies {
         own.map(|policy| named(&policy.name, policy.body())).collect()
     }
 
-    /// Refuses a change after which no administrator could change it back, in any environment or with little trust.
+    /// Refuses a change after which no administrator could change it back, in any environment or with little trust, or
+    /// after which requests would be too dear.
     fn stays_open<'a>(&self, others: impl Iterator<Item = &'a Kept>, changed: Option<Policy>) -> Result<()> {
         let mut policies = others.map(read).collect::<Result<Vec<_>>>()?;
         policies.extend(changed);
+        let policies = PolicySet::new(policies);
+        policies.check().map_err(Error::Conflict)?;
         let administrator = Facts {
             identity: "",
             roles: &[Role::Admin],
@@ -180,7 +189,7 @@ impl Policies {
             environment: self.environment,
             now: self.clock.now(),
         };
-        let clauses = PolicySet::new(policies).decide(&administrator, Action::Manage, Resource::Module("policies"));
+        let clauses = policies.decide(&administrator, Action::Manage, Resource::Module("policies"));
         match clauses.is_empty() {
             true => Err(Error::Refused(Fault::new("policies.lockout"))),
             false => Ok(()),

@@ -405,3 +405,23 @@ async fn a_change_is_carried_through_when_its_client_leaves() {
     }
     assert!(gone > 0);
 }
+
+#[tokio::test]
+async fn what_everyone_would_pay_for_is_bounded() {
+    let ward = Ward::open(json!([])).await;
+    let parts = |count: usize| (0..count).map(|n| json!({ "f": n })).collect::<Vec<_>>();
+    let dear = |conditions| {
+        let scope = json!({ "$or": parts(conditions) });
+        json!({ "collection": "patients", "action": "VIEW", "roles": ["identity"], "where": scope })
+    };
+    for n in 0..5 {
+        ward.policy(&format!("dear-{n}"), dear(90)).await.ok(201);
+    }
+    ward.policy("one-more", dear(90)).await.refused(409, "CONFLICT", "policies.of_one");
+    ward.policy("dear-4", dear(50)).await.ok(200);
+    let every = json!({ "collection": "*", "action": "VIEW", "roles": ["identity"], "where": { "$or": parts(90) } });
+    ward.policy("every", every).await.refused(409, "CONFLICT", "policies.of_one");
+    let own: Vec<_> = (0..101).map(|_| json!({ "action": "VIEW", "roles": ["identity"] })).collect();
+    let definition = json!({ "name": "others", "policies": own });
+    ward.house.post("/api/v1/collections", definition).await.refused(409, "CONFLICT", "policies.of_one");
+}
