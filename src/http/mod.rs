@@ -36,6 +36,7 @@ pub mod serve;
 mod spec;
 mod subjects;
 mod trust;
+mod verification;
 
 pub use body::Room;
 pub use spec::openapi;
@@ -46,7 +47,7 @@ use crate::{
         access::Access, audit::Audit, backups::Backups, collections::Collections, documents::Documents, health::Health,
         identities::Identities, invitations::Invitations, keys::Keys, limits::Limiter, machines::Machines, mfa::Mfa,
         oidc::Oidc, organizations::Organizations, policies::Policies, recovery::Recoveries, sessions::Sessions,
-        subjects::Subjects, throttle::Throttle, trust::Trust,
+        subjects::Subjects, throttle::Throttle, trust::Trust, verification::Verifications,
     },
 };
 use poem::{Endpoint, Response};
@@ -65,6 +66,7 @@ pub struct State {
     pub keys: Arc<Keys>,
     pub machines: Arc<Machines>,
     pub recoveries: Arc<Recoveries>,
+    pub verifications: Arc<Verifications>,
     pub oidc: Arc<Oidc>,
     pub backups: Arc<Backups>,
     pub access: Arc<Access>,

@@ -2,7 +2,7 @@
 
 use super::{
     audit, auth, backups, collections, documents, identities, invitations, keys, lines, machines, memberships, meta,
-    mfa, oidc, organizations, passkeys, policies, recovery, subjects, trust,
+    mfa, oidc, organizations, passkeys, policies, recovery, subjects, trust, verification,
 };
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
@@ -16,6 +16,7 @@ type Proofs = (
     keys::Routes,
     machines::Routes,
     recovery::Routes,
+    verification::Routes,
     oidc::Routes,
 );
 type Content = (collections::Routes, documents::Routes, lines::Routes);
@@ -62,6 +63,7 @@ pub fn service() -> Service {
         keys::Routes,
         machines::Routes,
         recovery::Routes,
+        verification::Routes,
         oidc::Routes,
     );
     let content = (collections::Routes, documents::Routes, lines::Routes);

@@ -13,6 +13,7 @@ pub mod scrub;
 pub mod sessions;
 pub mod subjects;
 pub mod trust;
+pub mod verification;
 
 pub use scheduler::Scheduler;
 

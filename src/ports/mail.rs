@@ -1,6 +1,10 @@
 //! Mail: one letter to one person, sent or not.
 
 use super::Result;
+use crate::base::{
+    fault::Fault,
+    messages::{Language, render, text},
+};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {
@@ -8,6 +12,15 @@ pub struct Letter {
     pub subject: String,
     /// Plain text.
     pub text: String,
+}
+
+impl Letter {
+    /// In French, then in English: nobody knows the reader's language.
+    pub fn bilingual(to: &str, subject: &'static str, words: &Fault) -> Self {
+        let text = format!("{}\n— — —\n\n{}", render(Language::French, words), render(Language::English, words));
+        let subject = [Language::French, Language::English].map(|language| self::text(language, subject));
+        Self { to: to.to_owned(), subject: subject.join(" / "), text }
+    }
 }
 
 #[async_trait::async_trait]

@@ -43,6 +43,7 @@ use crate::{
         subjects::{Periods, Subjects},
         throttle::Throttle,
         trust::Trust,
+        verification::Verifications,
     },
 };
 use std::{path::PathBuf, sync::Arc};
@@ -64,6 +65,7 @@ pub struct Opened {
     pub keys: Arc<Keys>,
     pub machines: Arc<Machines>,
     pub recoveries: Arc<Recoveries>,
+    pub verifications: Arc<Verifications>,
     pub oidc: Arc<Oidc>,
     pub backups: Arc<Backups>,
     pub access: Arc<Access>,
@@ -223,10 +225,13 @@ pub async fn assemble(
     let keys = Arc::new(Keys::new(store(), time(), rights, open, who, mfa.clone(), audit.clone()));
     let machines = Machines::new(store(), time(), sessions.clone(), keys.clone(), audit.clone(), &stamp);
     let machines = Arc::new(machines);
-    let (mailer, page) = (outgoing::mailer(config, &stamp, &clock)?, outgoing::recovery_page(config));
+    let (mailer, pages) = (outgoing::mailer(config, &stamp, &clock)?, outgoing::pages(config));
     let (rights, who) = (access.clone(), identities.clone());
-    let recoveries = Recoveries::new(store(), time(), rights, who, audit.clone(), mailer, page);
+    let recoveries = Recoveries::new(store(), time(), rights, who, audit.clone(), mailer.clone(), pages.recovery);
     let recoveries = Arc::new(recoveries);
+    let who = identities.clone();
+    let verifications = Verifications::new(store(), time(), who, audit.clone(), mailer, pages.verification);
+    let verifications = Arc::new(verifications);
     let (web, provider) = (outgoing::web(config)?, outgoing::provider(config)?);
     let oidc = Arc::new(Oidc::new(store(), time(), identities.clone(), audit.clone(), web, provider));
     let folder = backup_folder(config);
@@ -268,6 +273,7 @@ pub async fn assemble(
         keys,
         machines,
         recoveries,
+        verifications,
         oidc,
         backups,
         access,

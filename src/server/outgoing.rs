@@ -6,7 +6,13 @@ use crate::{
         mail::{self, folder::Folder, smtp::Smtp},
         web::https::Https,
     },
-    base::{clock::SharedClock, config::Config, environment::Environment, fault::Fault, trust},
+    base::{
+        clock::SharedClock,
+        config::{Config, Identity},
+        environment::Environment,
+        fault::Fault,
+        trust,
+    },
     ports::{
         mail::Mailer,
         web::{Web, is_safe},
@@ -38,12 +44,23 @@ pub fn mailer(config: &Config, stamp: &Stamp, clock: &SharedClock) -> Result<Opt
     }
 }
 
-/// The page a recovery's link opens.
-pub fn recovery_page(config: &Config) -> String {
+/// What the links in letters open.
+pub struct Pages {
+    pub recovery: String,
+    pub verification: String,
+}
+
+/// The application's own pages where it has some, else the console's.
+pub fn pages(config: &Config) -> Pages {
     let host = config.server.hostnames.first().map_or("localhost", String::as_str);
     let port = config.server.https.port();
     let port = if port == 443 { String::new() } else { format!(":{port}") };
-    config.identity.recovery_url.clone().unwrap_or_else(|| format!("https://{host}{port}/console/recover"))
+    let console = |page| format!("https://{host}{port}/console/{page}");
+    let Identity { recovery_url, verification_url, .. } = &config.identity;
+    Pages {
+        recovery: recovery_url.clone().unwrap_or_else(|| console("recover")),
+        verification: verification_url.clone().unwrap_or_else(|| console("verify")),
+    }
 }
 
 /// How an identity provider is reached.

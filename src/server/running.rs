@@ -34,6 +34,7 @@ use crate::{
         sessions::Sessions,
         subjects::Subjects,
         trust::Trust,
+        verification::Verifications,
     },
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -87,6 +88,7 @@ pub struct Parts {
     pub keys: Arc<Keys>,
     pub machines: Arc<Machines>,
     pub recoveries: Arc<Recoveries>,
+    pub verifications: Arc<Verifications>,
     pub issuer: Arc<dyn Issuer>,
     /// Host names and addresses the certificate carries.
     pub names: Vec<String>,
@@ -140,12 +142,14 @@ impl Running {
             keys,
             machines,
             recoveries,
+            verifications,
             trust,
             issuer,
             names,
             app,
         } = parts;
-        let proofs = (jobs::keys::Sweeping { keys, machines }, jobs::recovery::Delivery(recoveries));
+        let letters = (jobs::recovery::Delivery(recoveries), jobs::verification::Delivery(verifications));
+        let proofs = (jobs::keys::Sweeping { keys, machines }, letters);
         let missing = || Problem::new(Kind::Failed, Fault::new("server.port_failed").with("listener", "https"));
         let (https, http) = (doors.address("https").ok_or_else(missing)?, doors.address("http"));
         let shown = Arc::new(Shown::default());
@@ -188,7 +192,10 @@ impl Running {
         backups: Arc<Backups>,
         sessions: Arc<Sessions>,
         subjects: Arc<Subjects>,
-        (keys, letters): (jobs::keys::Sweeping, jobs::recovery::Delivery),
+        (keys, (recoveries, verifications)): (
+            jobs::keys::Sweeping,
+            (jobs::recovery::Delivery, jobs::verification::Delivery),
+        ),
     ) {
         let Senses { clock, metrics, health } = self.senses.clone();
         let observer = Observer {
@@ -217,7 +224,8 @@ impl Running {
         scheduler.start(jobs::sessions::Sweeping(sessions));
         scheduler.start(jobs::trust::Writing(self.trust.clone()));
         scheduler.start(keys);
-        scheduler.start(letters);
+        scheduler.start(recoveries);
+        scheduler.start(verifications);
         scheduler.start(jobs::subjects::Forgetting(subjects));
         scheduler.start(jobs::scrub::Scrubbing { documents: self.documents.clone(), next: 0.into() });
         scheduler.start(jobs::certificates::Renewal(self.certificates.clone()));

@@ -112,6 +112,7 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
         keys: opened.keys.clone(),
         machines: opened.machines.clone(),
         recoveries: opened.recoveries.clone(),
+        verifications: opened.verifications.clone(),
     };
     match Running::start(config, doors, ops, stopper, parts, senses).await {
         Ok(running) => Ok(running),
@@ -167,6 +168,7 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         keys: opened.keys.clone(),
         machines: opened.machines.clone(),
         recoveries: opened.recoveries.clone(),
+        verifications: opened.verifications.clone(),
         oidc: opened.oidc.clone(),
         backups: opened.backups.clone(),
         audit: opened.audit.clone(),

@@ -17,6 +17,7 @@ use super::{
     sessions::{REFRESHES, SESSIONS},
     subjects::CERTIFICATES,
     trust::TRUST,
+    verification::VERIFICATIONS,
 };
 use crate::{
     base::{clock::Timestamp, environment::Environment, files, random},
@@ -164,6 +165,7 @@ fn own_collections() -> Vec<(&'static str, RawDocumentBuf)> {
         (LINKS, rawdoc! { "indexes": ["identity"] }),
         (RECOVERIES, rawdoc! { "indexes": ["hash", "expires"] }),
         (OUTBOX, rawdoc! { "indexes": ["next"] }),
+        (VERIFICATIONS, rawdoc! { "indexes": ["email", "hash", "next", "expires"] }),
         (CERTIFICATES, rawdoc! { "indexes": [] }),
     ]
 }

@@ -21,13 +21,14 @@ use std::{
 
 /// Routes with a limit of their own: what costs a password's hash, or can be guessed at. Whole towns sign in from one
 /// address; each of their clients refreshes every ten minutes.
-const ROUTES: [&str; 8] = [
+const ROUTES: [&str; 9] = [
     "POST /api/v1/auth/login=60",
     "POST /api/v1/auth/refresh=300",
     "POST /api/v1/auth/recover=10",
     "POST /api/v1/auth/register=10",
     "POST /api/v1/invitations/accept=20",
     "POST /api/v1/auth/recover/confirm=20",
+    "POST /api/v1/auth/verify=20",
     "POST /api/v1/admin/backups=10",
     "POST /api/v1/admin/backups/verify=10",
 ];

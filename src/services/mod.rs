@@ -29,5 +29,6 @@ pub mod sessions;
 pub mod subjects;
 pub mod throttle;
 pub mod trust;
+pub mod verification;
 
 pub use error::{Error, Result};

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 const ANOTHER: &str = "une tout autre phrase de passe";
 
 /// The letters so far, decoded as far as these tests read them.
-fn letters(house: &House) -> Vec<String> {
+pub fn letters(house: &House) -> Vec<String> {
     let Ok(folder) = std::fs::read_dir(house.folder.path().join("mail")) else { return Vec::new() };
     let mut paths: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -22,7 +22,7 @@ fn letters(house: &House) -> Vec<String> {
     paths.iter().map(|path| decode(std::fs::read_to_string(path).unwrap())).collect()
 }
 
-fn token(letter: &str) -> String {
+pub fn token(letter: &str) -> String {
     let after = letter.split("#token=").nth(1).unwrap_or_else(|| panic!("{letter}"));
     after.split_whitespace().next().unwrap().to_owned()
 }

@@ -41,6 +41,7 @@ use debrouille_appliance::{
         subjects::{Periods, Subjects},
         throttle::Throttle,
         trust::Trust,
+        verification::Verifications,
     },
 };
 use poem::{
@@ -63,6 +64,7 @@ pub struct House {
     pub health: Arc<Health>,
     pub folder: TempDir,
     pub recoveries: Arc<Recoveries>,
+    pub verifications: Arc<Verifications>,
     /// Of the documents, and of the subjects' keys.
     pub stores: (Arc<dyn Store>, Arc<dyn Store>),
     /// Who opens its backups.
@@ -190,7 +192,9 @@ async fn state_at(
     let mailer = mail::folder::Folder::new(folder.with_file_name("mail"), sender, clock.clone());
     let (held, time, page) = (store.clone(), clock.clone(), "https://example.org/recover".to_owned());
     let (who, mailer) = (identities.clone(), Some(Arc::new(mailer) as Arc<dyn Mailer>));
-    let recoveries = Recoveries::new(held, time, access.clone(), who, audit.clone(), mailer, page);
+    let recoveries = Recoveries::new(held, time, access.clone(), who, audit.clone(), mailer.clone(), page);
+    let (held, time, page) = (store.clone(), clock.clone(), "https://example.org/verify".to_owned());
+    let verifications = Verifications::new(held, time, identities.clone(), audit.clone(), mailer, page);
     let (held, time, web) = (store.clone(), clock.clone(), Https::new(rustls::RootCertStore::empty()).unwrap());
     let oidc = Oidc::new(held, time, identities.clone(), audit.clone(), Arc::new(web), provider());
     let health = Arc::new(Health::default());
@@ -210,6 +214,7 @@ async fn state_at(
         keys: api_keys,
         machines: Arc::new(machines),
         recoveries: Arc::new(recoveries),
+        verifications: Arc::new(verifications),
         oidc: Arc::new(oidc),
         throttle,
         backups,
@@ -335,9 +340,21 @@ impl House {
         let password = Zeroizing::new(PASSWORD.to_owned());
         // There already where a backup brought it back.
         let _ = state.identities.add(&Caller::system(), EMAIL, password, vec![Role::Admin]).await;
-        let (health, subjects, recoveries) = (state.health.clone(), state.subjects.clone(), state.recoveries.clone());
+        let (health, subjects) = (state.health.clone(), state.subjects.clone());
+        let (recoveries, verifications) = (state.recoveries.clone(), state.verifications.clone());
         let router = http::router(state).boxed();
-        Self { router, token: String::new(), health, folder, recoveries, stores, recipient, keys, subjects }
+        Self {
+            router,
+            token: String::new(),
+            health,
+            folder,
+            recoveries,
+            verifications,
+            stores,
+            recipient,
+            keys,
+            subjects,
+        }
     }
 
     pub async fn call(&self, request: Request) -> Answer {

@@ -191,6 +191,8 @@ pub struct Identity {
     pub token_algorithm: TokenAlgorithm,
     /// The page a recovery's link opens. Absent: the console's own.
     pub recovery_url: Option<String>,
+    /// The page opened by the link that proves an address. Absent: the console's own.
+    pub verification_url: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -105,6 +105,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("identity.jwt_secret", Kind::Secret(32), "", &["JWT_SECRET"]),
     setting("identity.token_algorithm", Kind::Choice(&["EdDSA", "HS256"]), "EdDSA", &[]),
     setting("identity.recovery_url", Kind::Text, "", &[]),
+    setting("identity.verification_url", Kind::Text, "", &[]),
     setting("mail.server", Kind::Text, "", &["SMTP_URL"]),
     setting("mail.password", Kind::Secret(1), "", &["SMTP_PASSWORD"]),
     setting("mail.from", Kind::Text, "", &["SMTP_FROM"]),

@@ -45,13 +45,19 @@ impl Routes {
     }
 
     /// Change one's name, language, address or number
+    ///
+    /// Where mail can be sent, another address waits as `pendingEmail` until the letter's link is opened.
     #[oai(path = "/", method = "patch", operation_id = "changeOwnIdentity")]
     async fn change(&self, by: By, sent: Sent<Changed>, request: &Request) -> Result<Answer<Free>> {
         conditions::no_attempt(request)?;
         let rev = conditions::expected_one(request.headers())?;
         let (password, rest) = apart(&sent)?;
-        let identities = &by.exchange.state.identities;
-        let person = identities.change_own(&by.caller, Changes::read(&rest)?, password, rev).await?;
+        let verifications = &by.exchange.state.verifications;
+        let changes = Changes::read(&rest)?;
+        let (mut person, pending) = verifications.change_own(&by.caller, changes, password, rev).await?;
+        if let Some(email) = pending {
+            person.append(bson::cstr!("pendingEmail"), email);
+        }
         Answer::stored(&by.exchange, &with_memberships(person, &by.caller))
     }
 }

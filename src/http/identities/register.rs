@@ -33,7 +33,8 @@ struct Welcomed {
 impl Routes {
     /// Make an account of one's own
     ///
-    /// Closed unless the operator opens it. The answer is the same whether or not the account was there.
+    /// Closed unless the operator opens it. Where mail can be sent, the account begins to be once the letter's link is
+    /// opened (`POST /auth/verify`). The answer is the same whether or not the account was there.
     #[oai(path = "/register", method = "post", operation_id = "register")]
     async fn register(
         &self,
@@ -46,8 +47,15 @@ impl Routes {
         conditions::no_attempt(request)?;
         let Registered { email, phone, password, name, locale } = sent.read()?;
         let password = Some(Zeroizing::new(password));
-        let new = New { email, phone, name, locale, password, roles: Vec::new() };
-        exchange.state.identities.register(&exchange.caller(Subject::Anonymous), new).await?;
+        let caller = exchange.caller(Subject::Anonymous);
+        let account = email.as_deref().or(phone.as_deref()).unwrap_or_default().to_owned();
+        // Never a success: each letter asked for counts, whoever it is for.
+        let _asked = exchange.state.throttle.attempt("registration", &account, exchange.address).await?;
+        exchange
+            .state
+            .verifications
+            .register(&caller, New { email, phone, name, locale, password, roles: Vec::new() })
+            .await?;
         Answer::value(&exchange, &Welcomed { accepted: true })
     }
 }

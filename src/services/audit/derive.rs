@@ -16,12 +16,25 @@ use crate::{
         sessions::{REFRESHES, SESSIONS},
         subjects::CERTIFICATES,
         trust::TRUST,
+        verification::VERIFICATIONS,
     },
 };
 
 /// Collections whose changes tell nothing of their own: what matters of them comes as an event.
-const SILENT: [&str; 11] =
-    [SESSIONS, REFRESHES, RECEIPTS, ENTRIES, TILES, CHECKPOINTS, TRUST, ASSERTIONS, OUTBOX, RECOVERIES, CERTIFICATES];
+const SILENT: [&str; 12] = [
+    SESSIONS,
+    REFRESHES,
+    RECEIPTS,
+    ENTRIES,
+    TILES,
+    CHECKPOINTS,
+    TRUST,
+    ASSERTIONS,
+    OUTBOX,
+    RECOVERIES,
+    CERTIFICATES,
+    VERIFICATIONS,
+];
 
 /// `None`: nothing.
 pub fn entry(record: &Record, pseudonyms: &Pseudonyms) -> Result<Option<Entry>> {

@@ -14,6 +14,7 @@ use crate::{
         mfa::FACTORS,
         oidc::LINKS,
         recovery::{OUTBOX, RECOVERIES},
+        verification::VERIFICATIONS,
     },
 };
 use bson::{DateTime, RawDocument, rawdoc};
@@ -38,6 +39,7 @@ impl Identities {
         for (collection, filter) in [
             (FACTORS, rawdoc! { "_id": id }),
             (RECOVERIES, rawdoc! { "_id": id }),
+            (VERIFICATIONS, rawdoc! { "_id": id, "email": { "$ne": known.email.as_deref().unwrap_or_default() } }),
             (KEYS, rawdoc! { "identity": id }),
             (LINKS, rawdoc! { "identity": id }),
             (INVITATIONS, rawdoc! { "person": id }),
@@ -48,7 +50,9 @@ impl Identities {
             // Made for the person by name as well: deleted above.
             let addressed = rawdoc! { "email": email, "person": { "$ne": id } };
             operations.extend(self.each(INVITATIONS, &addressed, || Ok(Change::Delete)).await?);
-            operations.extend(self.each(OUTBOX, &rawdoc! { "email": email }, || Ok(Change::Delete)).await?);
+            for collection in [OUTBOX, VERIFICATIONS] {
+                operations.extend(self.each(collection, &rawdoc! { "email": email }, || Ok(Change::Delete)).await?);
+            }
         }
         let ended = rawdoc! {
             "$set": { "status": "ended", "ended": DateTime::from_millis(from.0), "endedBy": caller.actor() },

@@ -92,6 +92,17 @@ impl Changes {
         Ok(changes)
     }
 
+    /// Takes out the address that is to be set, in its one spelling.
+    pub(in crate::services) fn take_email(&mut self) -> Result<Option<String>> {
+        let place = self.0.iter().position(|(field, value)| *field == Field::Email && value.is_some());
+        let email = place.and_then(|place| self.0.remove(place).1);
+        email.map(|email| contact::email(&email)).transpose().map_err(Error::Invalid)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether it touches what somebody gets in by.
     pub fn contact(&self) -> bool {
         self.0.iter().any(|(field, _)| matches!(field, Field::Email | Field::Phone))
@@ -190,7 +201,7 @@ impl Identities {
     }
 
     /// A store's refusal of what is unique, told by what somebody else bears already.
-    pub(super) async fn taken(&self, error: ports::Error, identity: &Identity) -> Error {
+    pub(in crate::services) async fn taken(&self, error: ports::Error, identity: &Identity) -> Error {
         if !matches!(error, ports::Error::Conflict(Conflict::Unique { .. })) {
             return refusal(error, || unknown(&identity.id));
         }
@@ -276,18 +287,26 @@ impl Identities {
         let grant = self.access.decide(caller, Action::Update, MODULE)?;
         let document = self.person(&grant, own(caller)?).await?;
         if changes.contact() {
-            let right = match password {
-                Some(password) => match self.prove_again(caller, own(caller)?, password).await {
-                    Err(Error::Unauthorized) => false,
-                    proven => proven.map(|_| true)?,
-                },
-                None => false,
-            };
-            if !right {
-                return Err(Error::Barred(Fault::new("identities.password_wanted").at("password")));
-            }
+            self.prove_contact(caller, password).await?;
         }
         self.apply(caller, &grant, &document, changes, rev).await
+    }
+
+    /// The caller, who gave their password with another way in.
+    pub(in crate::services) async fn prove_contact(
+        &self,
+        caller: &Caller,
+        password: Option<Zeroizing<String>>,
+    ) -> Result<String> {
+        let id = own(caller)?;
+        let proven = match password {
+            Some(password) => self.prove_again(caller, id, password).await,
+            None => Err(Error::Unauthorized),
+        };
+        match proven {
+            Err(Error::Unauthorized) => Err(Error::Barred(Fault::new("identities.password_wanted").at("password"))),
+            proven => proven.map(|identity| identity.id),
+        }
     }
 
     async fn apply(

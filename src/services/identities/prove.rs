@@ -54,6 +54,15 @@ impl Identities {
         proven
     }
 
+    /// Whether a password is the one somebody not yet kept gave.
+    pub(in crate::services) async fn has_proven(
+        &self,
+        candidate: &Identity,
+        password: Zeroizing<String>,
+    ) -> Result<bool> {
+        Ok(self.passwords.verify(password, candidate.password.clone()).await?.right)
+    }
+
     async fn prove_found(&self, found: Option<RawDocumentBuf>, password: Zeroizing<String>) -> Result<Identity> {
         let begun = Stopwatch::start();
         let identity = found.as_ref().map(|document| read(document)).transpose()?;

@@ -13,19 +13,24 @@ use crate::{
 impl Identities {
     /// Makes an account whose address nobody has verified. The answer is the same when there is one already: it does
     /// not tell who has an account.
-    pub async fn register(&self, caller: &Caller, mut new: New) -> Result<()> {
-        self.registers()?;
-        if new.password.is_none() {
-            return Err(Error::Invalid(Fault::new("identities.password").at("password")));
-        }
-        new.roles.clear();
-        let identity = self.prepare(new, false).await?;
+    pub async fn register(&self, caller: &Caller, new: New) -> Result<()> {
+        let identity = self.candidate(new).await?;
         let (time, origin) = (self.clock.now(), caller.origin());
         let batch = Batch { time, origin, operations: vec![put(&identity)], check: None, receipt: None };
         match self.documents.commit(batch).await {
             Ok(_) | Err(ports::Error::Conflict(Conflict::Unique { .. })) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Who registers, not yet kept.
+    pub(in crate::services) async fn candidate(&self, mut new: New) -> Result<Identity> {
+        self.registers()?;
+        if new.password.is_none() {
+            return Err(Error::Invalid(Fault::new("identities.password").at("password")));
+        }
+        new.roles.clear();
+        self.prepare(new, false).await
     }
 
     /// A person not yet kept, with the hash of their password.

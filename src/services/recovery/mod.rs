@@ -11,7 +11,6 @@ use crate::{
     base::{
         clock::{SharedClock, Timestamp},
         fault::Fault,
-        messages::{Language, render, text},
         random,
     },
     domain::{contact, document::revision, filter::Filter, sort::Sort, update::Update},
@@ -219,10 +218,7 @@ impl Recoveries {
         let (token, _) = self.open(&Caller::system(), &identity, Some(&asked.email)).await?;
         let link = self.link(&token);
         let words = Fault::new("recovery.text").with("email", identity.label()).with("link", &*link);
-        // Nobody knows the reader's language.
-        let text = format!("{}\n— — —\n\n{}", render(Language::French, &words), render(Language::English, &words));
-        let subject = [Language::French, Language::English].map(|language| self::text(language, "recovery.subject"));
-        Ok(Some(Letter { to: asked.email.clone(), subject: subject.join(" / "), text }))
+        Ok(Some(Letter::bilingual(&asked.email, "recovery.subject", &words)))
     }
 
     async fn settle(&self, document: &RawDocument, asked: Asked, done: ports::Result<()>) -> Result<()> {

@@ -1,4 +1,6 @@
-//! Pages and what has no envelope: the front door, the browsable reference, readiness.
+//! Pages and what has no envelope: the front door, the pages that letters lead to, the browsable reference, readiness.
+
+mod link;
 
 use super::{
     exchange::{self},
@@ -26,7 +28,9 @@ pub fn holds(path: &str) -> bool {
 }
 
 pub fn routes(service: &Service, health: &Arc<Health>) -> Route {
-    Route::new()
+    let pages = Route::new();
+    let pages = link::LINKS.into_iter().fold(pages, |pages, link| pages.at(link.path, get(link.page())));
+    pages
         .at("/", get(make(front)))
         .at("/docs", get(reference(service.swagger_ui_html())))
         .at(SPECIFICATION, get(service.spec_endpoint()))
