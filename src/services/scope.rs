@@ -15,22 +15,29 @@ const OUTSIDE: &str = "documents.outside";
 /// The scope of each operation of a batch; `None`: the appliance's own part of it.
 pub(super) struct Scopes(pub Vec<Option<Arc<Filter>>>);
 
+impl Scopes {
+    fn hold(&self, operation: usize, state: &RawDocument, fault: &'static str) -> std::result::Result<(), Fault> {
+        let Some(scope) = self.0.get(operation) else { return Err(Fault::new(OUTSIDE)) };
+        match scope.as_ref().is_none_or(|scope| scope.matches(state)) {
+            true => Ok(()),
+            false => Err(Fault::new(fault)),
+        }
+    }
+}
+
 impl Check for Scopes {
+    fn admit(&self, operation: usize, stored: &RawDocument) -> std::result::Result<(), Fault> {
+        self.hold(operation, stored, HIDDEN)
+    }
+
     fn judge(
         &self,
         operation: usize,
         before: Option<&RawDocument>,
         after: Option<&RawDocument>,
     ) -> std::result::Result<(), Fault> {
-        let Some(scope) = self.0.get(operation) else { return Err(Fault::new(OUTSIDE)) };
-        let within = |state: Option<&RawDocument>| {
-            scope.as_ref().is_none_or(|scope| state.is_none_or(|document| scope.matches(document)))
-        };
-        match (within(before), within(after)) {
-            (true, true) => Ok(()),
-            (false, _) => Err(Fault::new(HIDDEN)),
-            (true, false) => Err(Fault::new(OUTSIDE)),
-        }
+        before.map_or(Ok(()), |before| self.hold(operation, before, HIDDEN))?;
+        after.map_or(Ok(()), |after| self.hold(operation, after, OUTSIDE))
     }
 }
 
@@ -63,5 +70,8 @@ mod tests {
         assert_eq!(judge(0, Some(&theirs), None), Err(HIDDEN));
         assert_eq!(judge(1, Some(&theirs), Some(&theirs)), Ok(()));
         assert_eq!(judge(2, None, Some(&ours)), Err(OUTSIDE), "an operation nobody judged");
+        // Before a precondition or a change could fail and tell of it.
+        assert_eq!(scopes.admit(0, &theirs).map_err(|fault| fault.key), Err(HIDDEN));
+        assert_eq!(scopes.admit(0, &ours), Ok(()));
     }
 }
