@@ -73,7 +73,7 @@ impl Routes {
     #[oai(path = "/subjects/:who/export", method = "get", operation_id = "exportSubject")]
     async fn export(&self, by: By, who: Path<String>) -> Result<Exported> {
         let lines = by.exchange.state.subjects.export(&by.caller, &who).await?;
-        Ok(Exported(ndjson(download(&by.exchange, lines))))
+        Ok(Exported(ndjson(download(by, lines))))
     }
 
     /// Forget someone: deactivate, pseudonymise, destroy the key of the sealed fields; answers a certificate

@@ -1,5 +1,6 @@
 //! Citizens' rights: everything that is held about one person handed over, or destroyed, with a signed certificate.
 
+mod about;
 mod certificate;
 mod erase;
 mod export;
@@ -93,11 +94,7 @@ impl Subjects {
     }
 
     fn may(&self, caller: &Caller) -> Result<()> {
-        // What is held about someone lies in every collection: a right over some people does not reach there.
-        let grant = self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
-        let narrow = matches!(&caller.subject, access::Subject::Identity(proven)
-            if proven.restriction.as_ref().is_some_and(|restriction| restriction.collections.is_some()));
-        if grant.is_everything() && !narrow { Ok(()) } else { Err(Error::Forbidden) }
+        may(&self.access, caller)
     }
 
     /// By id, address or number; or by the id that documents bear and a key or a document knows.
@@ -145,6 +142,14 @@ impl Subjects {
         }
         Ok(rooms)
     }
+}
+
+fn may(access: &Access, caller: &Caller) -> Result<()> {
+    // What is held about someone lies in every collection: a right over some people does not reach there.
+    let grant = access.decide(caller, Action::Manage, Resource::Module("identities"))?;
+    let narrow = matches!(&caller.subject, access::Subject::Identity(proven)
+        if proven.restriction.as_ref().is_some_and(|restriction| restriction.collections.is_some()));
+    if grant.is_everything() && !narrow { Ok(()) } else { Err(Error::Forbidden) }
 }
 
 /// Documents that name someone in a field.
