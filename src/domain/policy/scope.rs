@@ -29,6 +29,9 @@ pub struct Bindings<'a> {
     pub now: Timestamp,
 }
 
+/// To look at what is asked, whoever asks.
+const SAMPLE: Bindings<'_> = Bindings { identity: "x", organizations: &["x"], now: Timestamp(0) };
+
 impl Scope {
     pub fn everything() -> Self {
         Self { template: RawDocumentBuf::new(), fixed: Some(Arc::new(Filter::all())) }
@@ -39,8 +42,7 @@ impl Scope {
         limits::nesting(template)?;
         let mut variables = 0;
         check(template, &mut variables)?;
-        let sample = Bindings { identity: "x", organizations: &["x"], now: Timestamp(0) };
-        let filter = Filter::parse(&document(template, &sample))?;
+        let filter = Filter::parse(&document(template, &SAMPLE))?;
         if filter.size() > MAX_CONDITIONS {
             return Err(Fault::new("policies.where_size").with("limit", MAX_CONDITIONS));
         }
@@ -56,6 +58,11 @@ impl Scope {
 
     pub fn template(&self) -> &RawDocument {
         &self.template
+    }
+
+    /// The filter as it is for somebody.
+    pub fn sample(&self) -> Result<Arc<Filter>, Fault> {
+        self.bind(&SAMPLE)
     }
 
     /// The filter for one caller.

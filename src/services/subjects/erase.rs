@@ -20,7 +20,7 @@ use crate::{
 };
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 const DAY: i64 = 86_400;
 /// Documents changed in one commit, and bytes of them.
@@ -55,6 +55,9 @@ struct Note {
     identity: bool,
     delete_owned: bool,
     holdings: Vec<Holding>,
+    /// Of the appliance's own collections, what there was of an identity.
+    #[serde(default)]
+    traces: BTreeMap<String, u64>,
     requested_by: String,
     requested_at: Timestamp,
     #[serde(default)]
@@ -67,6 +70,10 @@ impl Subjects {
         self.may(caller)?;
         let _erasing = self.erasing.lock().await;
         let (Subject { id: subject, identity }, holdings) = self.survey(who).await?;
+        let traces = match &identity {
+            Some(identity) => self.identities.traces(identity).await?,
+            None => BTreeMap::new(),
+        };
         // First what may be refused: the last administrator stays.
         if identity.is_some() {
             self.identities.set_status(caller, &subject, Status::Disabled).await?;
@@ -79,6 +86,7 @@ impl Subjects {
             identity: identity.is_some(),
             delete_owned: erasing.delete_owned,
             holdings,
+            traces,
             requested_by: caller.actor(),
             requested_at: now,
             erased_at: None,
@@ -258,7 +266,14 @@ impl Subjects {
             remains.push(json!({ "what": "identity-id", "id": note.subject }));
             remains.push(json!({ "what": "identity-in-journal", "until": days(self.periods.journal) }));
             remains.push(json!({ "what": "identity-in-older-backups" }));
+            remains.push(json!({ "what": "audit-under-pseudonym" }));
         }
+        let (ended, removed): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            note.traces.iter().partition(|(name, _)| *name == "memberships");
+        if !ended.is_empty() {
+            remains.push(json!({ "what": "memberships-ended" }));
+        }
+        remains.push(json!({ "what": "note-of-erasure" }));
         if !note.delete_owned {
             remains.push(json!({ "what": "unsealed-fields" }));
         }
@@ -276,6 +291,8 @@ impl Subjects {
             "keyDestroyed": true,
             "documentsDeleted": note.delete_owned,
             "holdings": note.holdings,
+            "removed": removed,
+            "ended": ended,
             // A day for the hour at which old backups are let go.
             "unreadableEverywhereFrom": days(self.periods.subjects + 1),
             "remains": remains,
