@@ -265,7 +265,7 @@ async fn an_export_reads_back_the_same() {
 
 /// An export under way into which something happens once its first chunk is read: whether it came to its end, and the
 /// lines there were.
-async fn cut(house: &House, token: &str, path: &str, happens: impl Future<Output = ()>) -> (bool, usize) {
+pub async fn cut(house: &House, token: &str, path: &str, happens: impl Future<Output = ()>) -> (bool, usize) {
     let response = house.stream(token, path).await;
     assert_eq!(response.status().as_u16(), 200);
     let mut body = response.into_body().into_bytes_stream();
