@@ -1,7 +1,7 @@
 //! Forgetting someone: deactivated, under another name, without the key of their fields, certified. What is cut short is
 //! gone on with; what an older backup brings back is done again.
 
-use super::{CERTIFICATES, Holding, Room, Signed, Subject, Subjects, named};
+use super::{CERTIFICATES, Holding, Room, Signed, Subject, Subjects, Traces, named};
 use crate::{
     base::{clock::Timestamp, fault::Fault, random},
     domain::{document::revision, filter::Filter, path::Path, sealing::OWNER, sort::Sort},
@@ -20,7 +20,7 @@ use crate::{
 };
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 const DAY: i64 = 86_400;
 /// Documents changed in one commit, and bytes of them.
@@ -57,7 +57,7 @@ struct Note {
     holdings: Vec<Holding>,
     /// Of the appliance's own collections, what there was of an identity.
     #[serde(default)]
-    traces: BTreeMap<String, u64>,
+    traces: Traces,
     requested_by: String,
     requested_at: Timestamp,
     #[serde(default)]
@@ -69,11 +69,9 @@ impl Subjects {
     pub async fn erase(&self, caller: &Caller, who: &str, erasing: Erasing) -> Result<Summary> {
         self.may(caller)?;
         let _erasing = self.erasing.lock().await;
-        let (Subject { id: subject, identity }, holdings) = self.survey(who).await?;
-        let traces = match &identity {
-            Some(identity) => self.identities.traces(identity).await?,
-            None => BTreeMap::new(),
-        };
+        let (subject, holdings) = self.survey(who).await?;
+        let traces = self.traces(&subject).await?;
+        let Subject { id: subject, identity } = subject;
         // First what may be refused: the last administrator stays.
         if identity.is_some() {
             self.identities.set_status(caller, &subject, Status::Disabled).await?;
@@ -268,8 +266,8 @@ impl Subjects {
             remains.push(json!({ "what": "identity-in-older-backups" }));
             remains.push(json!({ "what": "audit-under-pseudonym" }));
         }
-        let (ended, removed): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            note.traces.iter().partition(|(name, _)| *name == "memberships");
+        let (ended, removed): (Traces, Traces) =
+            note.traces.clone().into_iter().partition(|(name, _)| *name == "memberships");
         if !ended.is_empty() {
             remains.push(json!({ "what": "memberships-ended" }));
         }

@@ -32,7 +32,7 @@ use crate::{
     ports::documents::{COLLECTIONS, Documents},
 };
 use bson::RawBson;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What each erasure was certified with.
 pub const CERTIFICATES: &str = "system.certificates";
@@ -80,6 +80,9 @@ pub struct Holding {
     pub sealed: Vec<String>,
 }
 
+/// Documents by the name of the appliance's own collection that holds them.
+pub type Traces = BTreeMap<String, u64>;
+
 /// A collection and how its documents are sealed.
 struct Room {
     name: String,
@@ -87,10 +90,19 @@ struct Room {
 }
 
 impl Subjects {
-    /// What is held about someone.
-    pub async fn describe(&self, caller: &Caller, who: &str) -> Result<(Subject, Vec<Holding>)> {
+    /// What is held about someone: documents, and what an erasure would remove or end of the appliance's own.
+    pub async fn describe(&self, caller: &Caller, who: &str) -> Result<(Subject, Vec<Holding>, Traces)> {
         self.may(caller)?;
-        self.survey(who).await
+        let (subject, holdings) = self.survey(who).await?;
+        let traces = self.traces(&subject).await?;
+        Ok((subject, holdings, traces))
+    }
+
+    async fn traces(&self, subject: &Subject) -> Result<Traces> {
+        match &subject.identity {
+            Some(identity) => self.identities.traces(identity).await,
+            None => Ok(Traces::new()),
+        }
     }
 
     fn may(&self, caller: &Caller) -> Result<()> {

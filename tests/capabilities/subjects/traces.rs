@@ -24,6 +24,8 @@ struct Traced {
     id: String,
     organization: String,
     waiting: Value,
+    /// Of a session, and of a key.
+    proofs: [String; 2],
 }
 
 async fn traced() -> Traced {
@@ -38,7 +40,11 @@ async fn traced() -> Traced {
     let granted = house.anyone("/api/v1/auth/login", login.clone()).await.ok(200).data();
     let token = granted["accessToken"].as_str().unwrap();
     let named = json!({ "name": format!("Key of {NAME}") });
-    house.by(token, Method::POST, "/api/v1/auth/keys", named).await.ok(201);
+    let key = house.by(token, Method::POST, "/api/v1/auth/keys", named).await.ok(201).data();
+    let proofs = [token.to_owned(), key["token"].as_str().unwrap().to_owned()];
+    for proof in &proofs {
+        house.by(proof, Method::GET, "/api/v1/collections", json!({})).await.ok(403);
+    }
     house.post("/api/v1/auth/recover", json!({ "email": EMAIL })).await.ok(202);
     let trust = json!({ "level": 40, "reason": format!("{NAME} called") });
     house.put(&format!("/api/v1/admin/identities/{id}/trust"), trust).await.ok(200);
@@ -82,7 +88,7 @@ async fn traced() -> Traced {
     assert!(waiting.is_string(), "{}", owed.text);
     // Everything told until here is in the log.
     house.get("/api/v1/audit/export").await.ok(200);
-    Traced { house, id, organization, waiting }
+    Traced { house, id, organization, waiting, proofs }
 }
 
 fn lines(text: &str) -> Vec<Value> {
@@ -137,8 +143,10 @@ async fn everything_kept_of_a_person_is_handed_over() {
         let found: Vec<_> = text.lines().filter(|line| line.contains(secret)).collect();
         assert!(found.is_empty(), "{secret}: {found:?}");
     }
-    // Of other people nothing but their pseudonyms: neither who made the invitation nor the key's restriction.
-    let own = |line: &&Value| ["membership", "invitation", "trust", "key"].contains(&line["type"].as_str().unwrap());
+    // Other people are named nowhere: neither who invited them nor who moved their trust.
+    let own = |line: &&Value| {
+        ["membership", "invitation", "trust", "key"].contains(&line["type"].as_str().unwrap_or_default())
+    };
     let people = house.get("/api/v1/admin/identities").await.data();
     for other in people.as_array().unwrap().iter().filter(|person| person["_id"] != id.as_str()) {
         let other = other["_id"].as_str().unwrap();
@@ -178,15 +186,19 @@ async fn shown(house: &House) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn an_erased_person_shows_in_clear_nowhere_in_the_appliances_own_collections() {
-    let Traced { house, id, waiting, .. } = traced().await;
+    let Traced { house, id, waiting, proofs, .. } = traced().await;
     let before = ["identities", "invitations", "keys", "links", "outbox", "sessions", "trust"];
     assert_eq!(shown(&house).await, before.map(|name| format!("system.{name}")).into());
+    let told = house.get(&subject(EMAIL)).await.ok(200).data()["traces"].clone();
     let session = house.stores.0.snapshot().await.unwrap().documents("system.sessions", None, 1000).unwrap();
     let erased = house.post(&format!("{}/erase", subject(EMAIL)), json!({})).await.ok(201).data();
 
     // A login that waited for its second factor opens nothing and leaves nothing.
     let verify = json!({ "challenge": waiting, "recoveryCode": CODE });
     house.anyone("/api/v1/auth/mfa/verify", verify).await.ok(401);
+    for proof in &proofs {
+        house.by(proof, Method::GET, "/api/v1/collections", json!({})).await.ok(401);
+    }
     house.get("/api/v1/audit/export").await.ok(200);
     assert_eq!(shown(&house).await, BTreeSet::new());
 
@@ -215,6 +227,9 @@ async fn an_erased_person_shows_in_clear_nowhere_in_the_appliances_own_collectio
         "factors": 1, "invitations": 2, "keys": 1, "links": 1, "outbox": 1, "recoveries": 1, "sessions": 1, "trust": 1,
     });
     assert_eq!((&certificate["removed"], &certificate["ended"]), (&removed, &json!({ "memberships": 1 })));
+    let mut whole = removed;
+    whole["memberships"] = json!(1);
+    assert_eq!(told, whole, "as it was told before");
     let remains: Vec<_> =
         certificate["remains"].as_array().unwrap().iter().map(|one| one["what"].as_str().unwrap()).collect();
     let book = include_str!("../../../docs/subjects.md");
