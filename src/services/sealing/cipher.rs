@@ -37,10 +37,6 @@ impl Key {
         Self { id, secret, cipher: LessSafeKey::new(key) }
     }
 
-    pub fn is(&self, other: &Self) -> bool {
-        self.id == other.id
-    }
-
     /// As the subjects' store keeps it.
     pub fn document(&self) -> RawDocumentBuf {
         rawdoc! { "keyId": binary(&self.id), "key": binary(&self.secret[..]) }
@@ -115,11 +111,6 @@ pub struct Keys {
 impl Keys {
     pub(super) fn new(keys: HashMap<String, Option<Arc<Key>>>, hashing: Arc<Hashing>) -> Self {
         Self { keys, hashing }
-    }
-
-    /// Those there are, by subject.
-    pub(super) fn there(&self) -> impl Iterator<Item = (&String, &Arc<Key>)> {
-        self.keys.iter().filter_map(|(subject, key)| Some((subject, key.as_ref()?)))
     }
 }
 

@@ -63,8 +63,9 @@ pub struct Seals {
 #[derive(Default)]
 struct Memory {
     held: HashMap<String, Held>,
-    /// How many erasures came to their end: what was read or made before the last may be of a key destroyed since.
-    erasures: u64,
+    /// By subject, how often an erasure began or came to its end: what was read or made before the last time may be of
+    /// a key destroyed since.
+    erasures: HashMap<String, u64>,
 }
 
 impl Seals {
@@ -114,16 +115,6 @@ impl Seals {
             keys.insert(subject, key);
         }
         Ok(Keys::new(keys, self.hashing.clone()))
-    }
-
-    /// Whether keys taken out are still what they were.
-    pub async fn stand(&self, keys: &Keys) -> Result<bool> {
-        for (subject, taken) in keys.there() {
-            if !matches!(self.fetch(subject).await?, Held::Key(key) if key.is(taken)) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// What hashes, and opens nothing.
@@ -188,7 +179,7 @@ impl Seals {
     /// From memory or from the store.
     async fn fetch(&self, subject: &str) -> ports::Result<Held> {
         loop {
-            let erasures = self.erasures();
+            let erasures = self.erasures(subject);
             if let Some(held) = self.known(subject) {
                 return Ok(held);
             }
@@ -204,27 +195,28 @@ impl Seals {
 
     /// Durable on return.
     async fn make(&self, subjects: HashSet<String>) -> ports::Result<()> {
-        let (erasures, mut missing) = (self.erasures(), Vec::new());
+        let mut missing = Vec::new();
         for subject in subjects {
+            let erasures = self.erasures(&subject);
             if let Held::None = self.fetch(&subject).await? {
-                missing.push(subject);
+                missing.push((subject, erasures));
             }
         }
         for subjects in missing.chunks(AT_ONCE) {
             let keys: Vec<_> = subjects.iter().map(|subject| (subject, Key::random())).collect();
-            let operation = |(subject, key): &(&String, Key)| Operation {
+            let operation = |((subject, _), key): &(&(String, u64), Key)| Operation {
                 expect: Expect::Absent,
                 ..put(SUBJECTS, subject, key.document())
             };
             match commit(&*self.store, self.clock.now(), keys.iter().map(operation).collect()).await {
                 Ok(()) => {
-                    for (subject, key) in keys {
-                        self.found(subject, key, erasures);
+                    for ((subject, erasures), key) in keys {
+                        self.found(subject, key, *erasures);
                     }
                 }
                 // Another writer made one of them first: each on its own.
                 Err(ports::Error::Conflict(Conflict::Exists { .. })) => {
-                    for subject in subjects {
+                    for (subject, _) in subjects {
                         self.make_one(subject).await?;
                     }
                 }
@@ -235,7 +227,7 @@ impl Seals {
     }
 
     async fn make_one(&self, subject: &str) -> ports::Result<()> {
-        let (key, erasures) = (Key::random(), self.erasures());
+        let (key, erasures) = (Key::random(), self.erasures(subject));
         let operation = Operation { expect: Expect::Absent, ..put(SUBJECTS, subject, key.document()) };
         match commit(&*self.store, self.clock.now(), vec![operation]).await {
             Ok(()) => self.found(subject, key, erasures),
@@ -256,14 +248,16 @@ impl Seals {
 
     /// From here on nothing more is sealed for this subject, and nothing of it opened.
     pub(super) fn bar(&self, subject: &str) {
-        self.memory().held.insert(subject.to_owned(), Held::Ending);
+        let mut memory = self.memory();
+        memory.held.insert(subject.to_owned(), Held::Ending);
+        memory.count(subject);
     }
 
     /// The subject may have another key again.
     pub(super) fn unbar(&self, subject: &str) {
         let mut memory = self.memory();
         memory.held.remove(subject);
-        memory.erasures += 1;
+        memory.count(subject);
     }
 
     /// Destroys the key of a barred subject, and every image of it in the journal.
@@ -293,10 +287,10 @@ impl Seals {
         super::documents::all(&*self.store, ERASURES, crate::domain::filter::Filter::all()).await
     }
 
-    /// Unless an erasure ended since: then the store is asked.
+    /// Unless it may be gone by now: then the store is asked.
     fn found(&self, subject: &str, key: Key, erasures: u64) {
         let mut memory = self.memory();
-        if memory.erasures == erasures && !matches!(memory.held.get(subject), Some(Held::Ending)) {
+        if memory.erasures(subject) == erasures && !matches!(memory.held.get(subject), Some(Held::Ending)) {
             memory.held.insert(subject.to_owned(), Held::Key(Arc::new(key)));
         }
     }
@@ -305,14 +299,15 @@ impl Seals {
         self.memory.read().unwrap_or_else(PoisonError::into_inner).held.get(subject).cloned()
     }
 
-    fn erasures(&self) -> u64 {
-        self.memory.read().unwrap_or_else(PoisonError::into_inner).erasures
+    /// Changes when an erasure of this subject begins and when it ends.
+    pub(super) fn erasures(&self, subject: &str) -> u64 {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner).erasures(subject)
     }
 
     /// What was read does not undo what came to be known meanwhile; `None`: it may be of a key that is gone.
     fn remember(&self, subject: &str, read: Held, erasures: u64) -> Option<Held> {
         let mut memory = self.memory();
-        if memory.erasures != erasures {
+        if memory.erasures(subject) != erasures {
             return None;
         }
         if memory.held.len() >= MOST_HELD {
@@ -323,6 +318,16 @@ impl Seals {
 
     fn memory(&self) -> std::sync::RwLockWriteGuard<'_, Memory> {
         self.memory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Memory {
+    fn erasures(&self, subject: &str) -> u64 {
+        self.erasures.get(subject).copied().unwrap_or_default()
+    }
+
+    fn count(&mut self, subject: &str) {
+        *self.erasures.entry(subject.to_owned()).or_default() += 1;
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Part {
     told: &'static [&'static str],
 }
 
-pub const PARTS: [Part; 8] = [
+pub static PARTS: [Part; 8] = [
     Part {
         kind: "session",
         collection: SESSIONS,

@@ -3,7 +3,7 @@
 
 use super::{
     Room, Signed, Subject, Subjects,
-    about::{PARTS, Part, told},
+    about::{PARTS, told},
     may,
 };
 use crate::{
@@ -32,7 +32,6 @@ use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
 };
-use tokio::runtime::Handle;
 
 /// Documents or records read at once.
 const CHUNK: usize = 500;
@@ -61,7 +60,8 @@ pub struct Lines {
     snapshot: Arc<dyn Snapshot>,
     access: Arc<Access>,
     seals: Arc<Seals>,
-    runtime: Handle,
+    /// Of the subject, as it began.
+    erasures: u64,
     subject: Subject,
     identity: Option<RawDocumentBuf>,
     trust: Option<RawDocumentBuf>,
@@ -93,6 +93,7 @@ impl Subjects {
     pub async fn export(&self, caller: &Caller, who: &str) -> Result<Lines> {
         self.may(caller)?;
         let (subject, _) = self.survey(who).await?;
+        let erasures = self.seals.erasures(&subject.id);
         let event = Event::new("subjects.export");
         let event = match &subject.identity {
             Some(identity) => event.about(identity.id.as_str()),
@@ -113,7 +114,7 @@ impl Subjects {
             at: self.clock.now().rfc3339(),
             access: self.access.clone(),
             seals: self.seals.clone(),
-            runtime: Handle::current(),
+            erasures,
             snapshot,
             subject,
             hash: Sha256::new(),
@@ -137,7 +138,7 @@ impl Lines {
     fn chunk(&mut self, caller: &Caller) -> Result<Vec<u8>> {
         may(&self.access, caller)?;
         // An erasure that begins meanwhile ends it: what was read before is nobody's any more.
-        if !self.runtime.block_on(self.seals.stand(&self.keys))? {
+        if self.seals.erasures(&self.subject.id) != self.erasures {
             return Err(Error::Conflict(Fault::new("sealing.erasing").with("subject", &self.subject.id)));
         }
         let mut text = Vec::new();
@@ -183,16 +184,17 @@ impl Lines {
         Ok(Stage::Own(0, None))
     }
 
-    fn own(&mut self, part: usize, after: Option<String>, text: &mut Vec<u8>) -> Result<Stage> {
-        let Some(Part { kind, collection, .. }) = PARTS.get(part) else { return Ok(Stage::Documents(0, None)) };
-        let documents = self.snapshot.documents(collection, after.as_deref(), CHUNK)?;
-        for told in documents.iter().flat_map(|document| PARTS[part].tell(document, &self.subject)).collect::<Vec<_>>()
-        {
-            self.tell(kind, told, text)?;
+    fn own(&mut self, place: usize, after: Option<String>, text: &mut Vec<u8>) -> Result<Stage> {
+        let Some(part) = PARTS.get(place) else { return Ok(Stage::Documents(0, None)) };
+        let documents = self.snapshot.documents(part.collection, after.as_deref(), CHUNK)?;
+        for document in &documents {
+            for told in part.tell(document, &self.subject) {
+                self.tell(part.kind, told, text)?;
+            }
         }
         Ok(match last(&documents)? {
-            Some(last) => Stage::Own(part, Some(last)),
-            None => Stage::Own(part + 1, None),
+            Some(last) => Stage::Own(place, Some(last)),
+            None => Stage::Own(place + 1, None),
         })
     }
 
