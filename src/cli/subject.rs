@@ -109,7 +109,7 @@ async fn describe(context: &Context, config: Config, who: &str) -> Result<Value,
 }
 
 fn holdings(context: &Context, found: &Value) -> String {
-    let rows: Vec<[String; 4]> = found["holdings"]
+    let mut rows: Vec<[String; 4]> = found["holdings"]
         .as_array()
         .into_iter()
         .flatten()
@@ -118,6 +118,8 @@ fn holdings(context: &Context, found: &Value) -> String {
             [word(&held["collection"]), word(&held["about"]), word(&held["owned"]), sealed]
         })
         .collect();
+    let own = |(name, count): (&String, &Value)| [format!("system.{name}"), word(count), String::new(), String::new()];
+    rows.extend(found["traces"].as_object().into_iter().flatten().map(own));
     let header = ["cli.subject.collection", "cli.subject.about", "cli.subject.owned", "cli.subject.sealed"];
     output::table(header.map(|key| text(context.language, key)), &rows)
 }

@@ -124,7 +124,7 @@ impl Routes {
     #[oai(path = "/export", method = "get", operation_id = "exportAudit")]
     async fn export(&self, by: By) -> Result<Exported> {
         let lines = by.exchange.state.audit.export(&by.caller).await?;
-        Ok(Exported(ndjson(download(&by.exchange, lines))))
+        Ok(Exported(ndjson(download(by, lines))))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
         Error, Result,
         access::Caller,
         documents::{Import, LineFault, Progress, Search},
+        export::Export,
     },
 };
 use bytes::Bytes;
@@ -103,7 +104,7 @@ impl Routes {
         let search = Search::of_url(filter.0.as_deref(), None, None)?;
         let state = &by.exchange.state;
         let lines = state.documents.export(&by.caller, &collection, &search, by.exchange.canonical).await?;
-        Ok(Exported(ndjson(download(&by.exchange, lines))))
+        Ok(Exported(ndjson(download(by, lines))))
     }
 }
 
@@ -116,16 +117,18 @@ fn received(receiver: mpsc::Receiver<io::Result<Bytes>>) -> impl Stream<Item = i
 }
 
 /// Reads the snapshot on a blocking thread, no faster than the reader takes it; given up when the reader stands still,
-/// for a snapshot pins pages. An error cuts the stream, so that a part is never taken for the whole.
-pub(super) fn download<L>(exchange: &Arc<Exchange>, lines: L) -> impl Stream<Item = io::Result<Bytes>> + use<L>
-where
-    L: Iterator<Item = Result<Vec<u8>>> + Send + 'static,
-{
+/// for a snapshot pins pages. An error cuts the stream, so that a part is never taken for the whole: so does the end
+/// of the caller's session, key or right.
+pub(super) fn download<E: Export>(by: By, mut export: E) -> impl Stream<Item = io::Result<Bytes>> + use<E> {
     let (sender, receiver) = mpsc::channel(QUEUED);
-    let exchange = exchange.clone();
+    let By { caller, exchange } = by;
     let runtime = Handle::current();
     exchange.state.tasks.clone().spawn_blocking(move || {
-        for chunk in lines {
+        let mut pull = || match runtime.block_on(exchange.state.identities.renew(&caller)) {
+            Ok(caller) => export.pull(&caller),
+            Err(error) => Some(Err(error)),
+        };
+        while let Some(chunk) = pull() {
             let failed = chunk.is_err();
             let chunk = chunk.map(Bytes::from).map_err(|error| {
                 tracing::error!(trace = %exchange.trace, request = %exchange.request, %error, "export cut");

@@ -10,12 +10,13 @@ use super::{
 };
 use crate::services::{
     Result,
-    subjects::{Erasing, Holding, Subject, Summary},
+    subjects::{Erasing, Holding, Subject, Summary, Traces},
 };
 use poem::Request;
 use poem_openapi::{Object, OpenApi, param::Path};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 pub struct Routes;
 
@@ -36,6 +37,8 @@ struct KnownSubject {
     #[serde(skip_serializing_if = "Option::is_none")]
     email: Option<String>,
     holdings: Vec<SubjectHolding>,
+    /// What an erasure removes of the appliance's own collections, or, of memberships, ends
+    traces: BTreeMap<String, u64>,
 }
 
 /// What a collection holds of someone.
@@ -65,15 +68,15 @@ impl Routes {
     /// What is held about someone; `who` is an id or an email
     #[oai(path = "/subjects/:who", method = "get", operation_id = "describeSubject")]
     async fn describe(&self, by: By, who: Path<String>) -> Result<Answer<KnownSubject>> {
-        let (subject, holdings) = by.exchange.state.subjects.describe(&by.caller, &who).await?;
-        Answer::value(&by.exchange, &KnownSubject::of(subject, holdings))
+        let (subject, holdings, traces) = by.exchange.state.subjects.describe(&by.caller, &who).await?;
+        Answer::value(&by.exchange, &KnownSubject::of(subject, holdings, traces))
     }
 
     /// Everything about someone as it stands at one moment, its last line a signature over the others
     #[oai(path = "/subjects/:who/export", method = "get", operation_id = "exportSubject")]
     async fn export(&self, by: By, who: Path<String>) -> Result<Exported> {
         let lines = by.exchange.state.subjects.export(&by.caller, &who).await?;
-        Ok(Exported(ndjson(download(&by.exchange, lines))))
+        Ok(Exported(ndjson(download(by, lines))))
     }
 
     /// Forget someone: deactivate, pseudonymise, destroy the key of the sealed fields; answers a certificate
@@ -107,10 +110,10 @@ impl Routes {
 }
 
 impl KnownSubject {
-    fn of(subject: Subject, holdings: Vec<Holding>) -> Self {
+    fn of(subject: Subject, holdings: Vec<Holding>, traces: Traces) -> Self {
         let held = |Holding { collection, about, owned, sealed }| SubjectHolding { collection, about, owned, sealed };
         let email = subject.identity.and_then(|identity| identity.email);
-        Self { subject: subject.id, email, holdings: holdings.into_iter().map(held).collect() }
+        Self { subject: subject.id, email, holdings: holdings.into_iter().map(held).collect(), traces }
     }
 }
 

@@ -104,6 +104,11 @@ pub trait Check: Send + Sync {
         before: Option<&RawDocument>,
         after: Option<&RawDocument>,
     ) -> std::result::Result<(), Fault>;
+
+    /// The last word, once every operation holds and before anything is written.
+    fn conclude(&self) -> std::result::Result<(), Fault> {
+        Ok(())
+    }
 }
 
 /// `key` names the attempt (identity, route, client key); `fingerprint` its body. The same key with another

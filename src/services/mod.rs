@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod collections;
 pub mod documents;
 pub mod error;
+pub mod export;
 pub mod health;
 pub mod identities;
 pub mod instance;

@@ -200,6 +200,20 @@ impl Trust {
         Ok((level, held.record.clone()))
     }
 
+    /// Keeps nothing of an identity: why an administrator moved its level may name it.
+    pub(super) async fn forget(&self, caller: &Caller, identity: &str) -> Result<()> {
+        let _writing = self.writing.lock().await;
+        self.write().remove(identity);
+        if self.documents.get(TRUST, identity).await?.is_none() {
+            return Ok(());
+        }
+        let (collection, id) = (TRUST.to_owned(), identity.to_owned());
+        let operations = vec![Operation { collection, id, expect: Expect::Any, change: Change::Delete }];
+        let (time, origin) = (self.clock.now(), caller.origin());
+        self.documents.commit(Batch { time, origin, operations, check: None, receipt: None }).await?;
+        Ok(())
+    }
+
     async fn commit(&self, caller: &Caller, records: &[Record]) -> Result<()> {
         let put = |record: &Record| -> Result<Operation> {
             let document =

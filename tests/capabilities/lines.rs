@@ -2,6 +2,7 @@
 
 use crate::house::{Answer, House, PASSWORD};
 use debrouille_appliance::http::Limits;
+use futures_util::StreamExt;
 use poem::{Body, Request, http::Method};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -260,6 +261,78 @@ async fn an_export_reads_back_the_same() {
         rows.into_iter().map(|row| json!([row["_id"], row["n"], row["half"]])).collect()
     };
     assert_eq!(strip(rows(&house.get(EXPORT).await.text)), strip(exported));
+}
+
+/// An export under way into which something happens once its first chunk is read: whether it came to its end, and the
+/// lines there were.
+pub async fn cut(house: &House, token: &str, path: &str, happens: impl Future<Output = ()>) -> (bool, usize) {
+    let response = house.stream(token, path).await;
+    assert_eq!(response.status().as_u16(), 200);
+    let mut body = response.into_body().into_bytes_stream();
+    let mut lines = 0;
+    let mut count = |chunk: &[u8]| lines += chunk.iter().filter(|byte| **byte == b'\n').count();
+    count(&body.next().await.unwrap().unwrap());
+    happens.await;
+    let mut whole = true;
+    while let Some(chunk) = body.next().await {
+        match chunk {
+            Ok(chunk) => count(&chunk),
+            Err(_) => whole = false,
+        }
+    }
+    (whole, lines)
+}
+
+#[tokio::test]
+async fn an_export_ends_with_the_right_it_began_with() {
+    const MANY: usize = 12_000;
+    let house = House::open().await;
+    house.collection(json!({ "name": "places" })).await;
+    let lines: String = (0..MANY).map(|n| format!("{}\n", json!({ "n": n }))).collect();
+    import(&house, "", &lines).await;
+    let person = |email: &str| json!({ "email": email, "password": PASSWORD, "roles": ["admin"] });
+    let mut tokens = Vec::new();
+    for email in ["a@example.org", "b@example.org", "c@example.org"] {
+        house.post("/api/v1/admin/identities", person(email)).await.ok(201);
+        tokens.push(house.login(email, PASSWORD).await.data()["accessToken"].as_str().unwrap().to_owned());
+    }
+    let paths = [EXPORT, "/api/v1/admin/subjects/admin@example.org/export", "/api/v1/audit/export"];
+    for path in paths {
+        let (whole, lines) = cut(&house, &house.token, path, async {}).await;
+        assert!(whole && lines >= MANY, "{path}: {lines}");
+    }
+    let disable = async |email: &str| {
+        let path = format!("/api/v1/admin/identities/{email}/status");
+        house.put(&path, json!({ "status": "disabled" })).await.ok(200);
+    };
+    for ((path, token), email) in paths.iter().zip(&tokens).zip(["a@example.org", "b@example.org", "c@example.org"]) {
+        let (whole, lines) = cut(&house, token, path, disable(email)).await;
+        assert!(!whole && lines < MANY, "{path} went on for who is disabled: {lines}");
+    }
+
+    // The session, the key, the policy.
+    house.post("/api/v1/admin/identities", json!({ "email": "d@example.org", "password": PASSWORD })).await.ok(201);
+    let policy = json!({ "collection": "places", "action": ["VIEW"], "roles": ["identity"] });
+    house.put("/api/v1/policies/places", policy).await.ok(201);
+    let login =
+        async || house.login("d@example.org", PASSWORD).await.data()["accessToken"].as_str().unwrap().to_owned();
+    let token = login().await;
+    let logout = async {
+        house.by(&token, Method::POST, "/api/v1/auth/logout", json!({})).await.ok(200);
+    };
+    assert!(!cut(&house, &token, EXPORT, logout).await.0, "its session is over");
+    let token = login().await;
+    let key = json!({ "name": "k", "password": PASSWORD });
+    let key = house.by(&token, Method::POST, "/api/v1/auth/keys", key).await.ok(201).data();
+    let revoke = async {
+        let path = format!("/api/v1/auth/keys/{}", key["_id"].as_str().unwrap());
+        house.by(&token, Method::DELETE, &path, json!({})).await.ok(200);
+    };
+    assert!(!cut(&house, key["token"].as_str().unwrap(), EXPORT, revoke).await.0, "its key is over");
+    let withdraw = async {
+        house.delete("/api/v1/policies/places").await.ok(200);
+    };
+    assert!(!cut(&house, &token, EXPORT, withdraw).await.0, "its policy is gone");
 }
 
 #[tokio::test]

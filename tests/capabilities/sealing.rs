@@ -220,6 +220,113 @@ async fn a_policy_covers_by_what_is_sealed() {
 }
 
 #[tokio::test]
+async fn a_condition_the_store_cannot_ask_is_refused_when_it_is_written() {
+    let house = House::open().await;
+    patients(&house).await;
+    let policy = |collection: &str, action: &str, asked: &Value| json!({ "collection": collection, "action": [action], "roles": ["identity"], "where": asked });
+    let refused = [
+        (json!({ "diagnosis": { "$gt": "a" } }), "diagnosis"),
+        (json!({ "phone": { "$regex": "^x" } }), "phone"),
+        (json!({ "$or": [{ "ward": "B" }, { "visits": { "$elemMatch": { "note": "x" } } }] }), "visits.note"),
+        (json!({ "address.street": "x" }), "address.street"),
+        (json!({ "phone": null }), "phone"),
+    ];
+    for (asked, field) in &refused {
+        for collection in ["patients", "*"] {
+            let answer = house.put("/api/v1/policies/p", policy(collection, "VIEW", asked)).await;
+            answer.refused(422, "VALIDATION_ERROR", "policies.sealed");
+            let error = &answer.json()["error"]["details"];
+            let said = [&error["params"]["field"], &error["params"]["collection"], &error["path"]];
+            assert_eq!(said, [&json!(field), &json!("patients"), &json!(format!("where.{field}"))], "{error}");
+        }
+        house.put("/api/v1/policies/elsewhere", policy("letters", "VIEW", asked)).await;
+        // What is written is judged opened.
+        house.put("/api/v1/policies/writes", policy("patients", "CREATE", asked)).await;
+        house.delete("/api/v1/policies/writes").await.ok(200);
+        house.delete("/api/v1/policies/elsewhere").await.ok(200);
+    }
+    for asked in [json!({ "diagnosis": { "$in": ["a", "b"] } }), json!({ "phone": { "$ne": "$identity.id" } })] {
+        house.put("/api/v1/policies/p", policy("patients", "VIEW", &asked)).await.ok(201);
+        house.delete("/api/v1/policies/p").await.ok(200);
+    }
+
+    // Nor does a field come to be sealed under a condition that is there.
+    let asked = json!({ "age": { "$gte": 18 } });
+    let sealed = json!({ "age": "restricted" });
+    let own = json!([{ "action": ["VIEW"], "roles": ["identity"], "where": asked }]);
+    let definition = json!({ "name": "letters", "classes": sealed, "policies": own });
+    house.post("/api/v1/collections", definition).await.refused(422, "VALIDATION_ERROR", "policies.sealed");
+    house.collection(json!({ "name": "letters", "policies": own })).await;
+    let path = "/api/v1/collections/letters";
+    house.patch(path, json!({ "classes": sealed })).await.refused(422, "VALIDATION_ERROR", "policies.sealed");
+    house.patch(path, json!({ "classes": sealed, "policies": [] })).await.ok(200);
+    house.patch(path, json!({ "policies": own })).await.refused(422, "VALIDATION_ERROR", "policies.sealed");
+}
+
+#[tokio::test]
+async fn a_write_that_is_refused_makes_no_key() {
+    let house = House::open().await;
+    patients(&house).await;
+    house
+        .patch("/api/v1/collections/patients", json!({ "schema": { "properties": { "ward": { "maxLength": 3 } } } }))
+        .await
+        .ok(200);
+    let keys = async || {
+        let snapshot = house.stores.1.snapshot().await.unwrap();
+        let keys = snapshot.documents("system.subjects", None, 100).unwrap();
+        keys.iter().map(|key| key.get_str("_id").unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let long = |person: &str| {
+        let mut document = patient(person);
+        document["ward"] = json!("too long");
+        document
+    };
+    house.post(PATIENTS, long("p1")).await.ok(422);
+    let create = |document: Value| json!({ "action": "create", "collection": "patients", "document": document });
+    let batch = json!({ "operations": [create(patient("p2")), create(patient("p3")), create(long("p4"))] });
+    house.post("/api/v1/batch", batch).await.ok(422);
+    assert_eq!(keys().await, [""; 0], "made for nothing");
+    // Opened again within its own batch, where its key is not made yet.
+    let patch = json!({ "action": "patch", "collection": "patients", "id": "d-p2", "patch": { "$push": { "visits": { "note": "b" } } } });
+    let batch = json!({ "operations": [create(patient("p2")), create(patient("p3")), patch] });
+    house.post("/api/v1/batch", batch).await.ok(200);
+    assert_eq!(keys().await, ["p2", "p3"]);
+    let shown = house.get(&format!("{PATIENTS}/d-p2")).await.ok(200).data();
+    assert_eq!((&shown["diagnosis"], &shown["visits"][2]["note"]), (&json!(SECRETS[0]), &json!("b")));
+    hidden(&*house.stores.0).await;
+    let mut taken = patient("p5");
+    taken["phone"] = patient("p2")["phone"].clone();
+    house.post(PATIENTS, taken).await.refused(409, "CONFLICT", "documents.unique");
+    assert_eq!(keys().await, ["p2", "p3"]);
+}
+
+#[tokio::test]
+async fn a_retry_shows_nothing_of_what_was_sealed_elsewhere() {
+    let house = House::open().await;
+    patients(&house).await;
+    let attempt = async || {
+        let body = Some(json!({ "data": patient("p1") }));
+        house.ask(Method::POST, PATIENTS, &[("idempotency-key", "k")], body).await
+    };
+    let first = attempt().await.ok(201).data();
+    assert_eq!(first["diagnosis"], SECRETS[0]);
+    assert_eq!(attempt().await.ok(201).data(), first);
+    house.delete("/api/v1/collections/patients").await.ok(200);
+    attempt().await.refused(404, "RESOURCE_NOT_FOUND", "collections.unknown");
+    // Of the same name, with nothing sealed; with other fields sealed; by another subject.
+    for definition in [
+        json!({ "name": "patients" }),
+        json!({ "name": "patients", "subject": "person", "classes": { "phone": "restricted" } }),
+        json!({ "name": "patients", "subject": "ward", "classes": { "diagnosis": "restricted" } }),
+    ] {
+        house.post("/api/v1/collections", definition.clone()).await.ok(201);
+        let again = attempt().await.ok(201);
+        assert!(plain(&again.text) && !again.text.contains("_hashes"), "{definition}: {}", again.text);
+        house.delete("/api/v1/collections/patients").await.ok(200);
+    }
+}
+
+#[tokio::test]
 async fn no_copy_holds_a_value() {
     let house = House::open().await;
     patients(&house).await;

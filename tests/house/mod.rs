@@ -364,6 +364,12 @@ impl House {
         Answer { status, headers, text: String::from_utf8(body).unwrap() }
     }
 
+    /// An answer whose body is still to be read.
+    pub async fn stream(&self, token: &str, path: &str) -> Response {
+        let request = Request::builder().uri_str(encode(path)).header("authorization", format!("Bearer {token}"));
+        self.router.get_response(request.finish()).await
+    }
+
     /// A request of the administrator, unless a header says whose; headers as `name: value`.
     pub async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
         let own = (!headers.iter().any(|(name, _)| *name == "authorization")).then_some(self.token.as_str());

@@ -45,6 +45,9 @@ pub struct Bindings<'a> {
     pub now: Timestamp,
 }
 
+/// To look at what is asked, whoever asks.
+const SAMPLE: Bindings<'_> = Bindings { identity: "x", organizations: &["x"], now: Timestamp(0) };
+
 impl Scope {
     pub fn everything() -> Self {
         let bound = Bound::Once(Arc::new(Filter::all()));
@@ -56,8 +59,7 @@ impl Scope {
         limits::nesting(template)?;
         let mut variables = Variables::default();
         check(template, &mut variables)?;
-        let sample = Bindings { identity: "x", organizations: &["x"], now: Timestamp(0) };
-        let filter = Filter::parse(&document(template, &sample))?;
+        let filter = Filter::parse(&document(template, &SAMPLE))?;
         let conditions = filter.size();
         if conditions > MAX_CONDITIONS {
             return Err(Fault::new("policies.where_size").with("limit", MAX_CONDITIONS));
@@ -84,6 +86,11 @@ impl Scope {
     /// Asked of every document looked at.
     pub fn conditions(&self) -> usize {
         self.conditions
+    }
+
+    /// The filter as it is for somebody.
+    pub fn sample(&self) -> Result<Arc<Filter>, Fault> {
+        self.bind(&SAMPLE)
     }
 
     /// The filter for one caller.

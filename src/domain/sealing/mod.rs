@@ -12,7 +12,6 @@ use super::{
     key,
     path::{self, Leaf, Path},
     sort::Sort,
-    update::Update,
     value,
 };
 use crate::base::fault::Fault;
@@ -106,13 +105,6 @@ impl Sealing {
     /// Whether a document as people read it has a value to be sealed.
     pub fn concerns(&self, document: &RawDocument) -> bool {
         self.fields.iter().any(|field| walk::reaches(document, field.parts()))
-    }
-
-    /// Whether a change may bring a value to be sealed.
-    pub fn may_seal(&self, update: &Update) -> bool {
-        update
-            .roots()
-            .any(|root| self.fields.iter().any(|field| field.parts().first().is_some_and(|name| name == root)))
     }
 
     /// Whether a document is its owner's, who stays.
@@ -318,6 +310,19 @@ impl Class {
     pub fn sealed(self) -> bool {
         matches!(self, Self::Restricted | Self::Confidential)
     }
+}
+
+/// Whether a document shows sealed bytes, or what they are found by: it was opened under another definition than the
+/// one it was sealed under.
+pub fn shows(document: &RawDocument) -> bool {
+    fn any(value: RawBsonRef<'_>) -> bool {
+        match value {
+            RawBsonRef::Document(inner) => inner.iter().map_while(Result::ok).any(|(_, value)| any(value)),
+            RawBsonRef::Array(inner) => path::elements(inner).any(any),
+            other => sealed(other).is_some(),
+        }
+    }
+    path::field(document, HASHES).is_some() || any(RawBsonRef::Document(document))
 }
 
 fn without_hashes(document: &RawDocument) -> RawDocumentBuf {

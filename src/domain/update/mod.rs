@@ -52,16 +52,6 @@ impl Update {
         }
         paths
     }
-
-    /// The fields at the top of a document it may change.
-    pub fn roots(&self) -> impl Iterator<Item = &str> {
-        let (fields, merged) = match &self.0 {
-            Kind::Operators { fields, .. } => (Some(fields), None),
-            Kind::Merge(document) => (None, Some(document)),
-        };
-        let fields = fields.into_iter().flat_map(|fields| fields.keys().map(|name| name.0.as_str()));
-        fields.chain(merged.into_iter().flat_map(|document| document.keys().map(String::as_str)))
-    }
 }
 
 fn touched(fields: &Fields, outer: Option<&Path>, paths: &mut Vec<Path>) {

@@ -9,7 +9,11 @@ use super::{
 use crate::{
     domain::merkle::{Hash, Place, TILE},
     ports::documents::Snapshot,
-    services::{Error, Result, access::Caller},
+    services::{
+        Error, Result,
+        access::{Access, Action, Caller, Resource},
+        export::Export,
+    },
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
@@ -18,9 +22,9 @@ use std::{collections::VecDeque, sync::Arc};
 /// The format's number.
 pub const FORMAT: u64 = 1;
 
-/// The lines, a tile with its entries at a time. Blocking: pull it from a blocking thread, through to the end, for it
-/// holds a snapshot.
+/// The lines, a tile with its entries at a time.
 pub struct Lines {
+    access: Arc<Access>,
     snapshot: Arc<dyn Snapshot>,
     header: String,
     size: u64,
@@ -57,6 +61,7 @@ impl Audit {
             "checkpoint": head.note,
         });
         Ok(Lines {
+            access: self.access.clone(),
             header: header.to_string(),
             size: head.size,
             tile: None,
@@ -80,7 +85,8 @@ impl Lines {
         self.size
     }
 
-    fn chunk(&mut self) -> Result<Vec<u8>> {
+    fn chunk(&mut self, caller: &Caller) -> Result<Vec<u8>> {
+        self.access.decide(caller, Action::View, Resource::Module("audit"))?;
         let mut text = Vec::new();
         let Some(tile) = self.tile else {
             self.tile = Some(0);
@@ -164,14 +170,12 @@ fn line(text: &mut Vec<u8>, line: &str) {
     text.push(b'\n');
 }
 
-impl Iterator for Lines {
-    type Item = Result<Vec<u8>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl Export for Lines {
+    fn pull(&mut self, caller: &Caller) -> Option<Result<Vec<u8>>> {
         if self.ended {
             return None;
         }
-        let chunk = self.chunk();
+        let chunk = self.chunk(caller);
         self.ended |= chunk.is_err();
         Some(chunk)
     }

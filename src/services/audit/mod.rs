@@ -173,6 +173,11 @@ impl Audit {
         self.pseudonyms.word(word)
     }
 
+    /// What an identity stands as.
+    pub fn pseudonym_of(&self, identity: &str) -> String {
+        self.pseudonyms.of(identity)
+    }
+
     /// Every key that has signed checkpoints, the one in use last.
     pub fn signers(&self) -> Vec<Signer> {
         let name = self.name();

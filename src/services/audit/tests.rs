@@ -7,6 +7,7 @@ use crate::{
     domain::checkpoint::{Checkpoint, Note},
     services::{
         access::{self, Proven, Subject},
+        export::Export,
         instance,
     },
 };
@@ -56,8 +57,9 @@ impl Log {
     }
 
     async fn export(&self) -> Vec<String> {
-        let text = self.audit.export(&Caller::system()).await.unwrap();
-        let text: Vec<u8> = text.flat_map(|chunk| chunk.unwrap()).collect();
+        let mut lines = self.audit.export(&Caller::system()).await.unwrap();
+        let chunks = std::iter::from_fn(|| lines.pull(&Caller::system()));
+        let text: Vec<u8> = chunks.flat_map(|chunk| chunk.unwrap()).collect();
         String::from_utf8(text).unwrap().lines().map(str::to_owned).collect()
     }
 

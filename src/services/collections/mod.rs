@@ -63,10 +63,10 @@ impl Collections {
         };
         check_name(&name).map_err(Error::Invalid)?;
         let definition = checked(&name, definition)?;
-        let change = Change::Put(kept(&definition)?);
+        let stored = kept(&definition)?;
         let receipt = attempt.map(|attempt| attempt.receipt(caller, self.clock.now()));
-        let policies = self.policies.changes(caller, &name, &definition.policies).await?;
-        self.commit(caller, &name, Expect::Absent, change, receipt, Some(policies))
+        let policies = self.policies.changes(caller, &stored, Some(&definition.policies)).await?;
+        self.commit(caller, &name, Expect::Absent, Change::Put(stored.document()), receipt, policies)
             .await
             .map_err(|error| exists(error, &name))?;
         self.describe(caller, &name).await
@@ -99,11 +99,10 @@ impl Collections {
         // Altering what was read: another change in between must not be lost.
         let expect = Expect::Revision(rev.unwrap_or(now.revision));
         let receipt = attempt.map(|attempt| attempt.receipt(caller, self.clock.now()));
-        let policies = match change.get("policies") {
-            Ok(Some(_)) => Some(self.policies.changes(caller, name, &altered.policies).await?),
-            _ => None,
-        };
-        self.commit(caller, name, expect, Change::Put(kept(&altered)?), receipt, policies).await?;
+        let stored = kept(&altered)?;
+        let own = matches!(change.get("policies"), Ok(Some(_))).then_some(altered.policies.as_slice());
+        let policies = self.policies.changes(caller, &stored, own).await?;
+        self.commit(caller, name, expect, Change::Put(stored.document()), receipt, policies).await?;
         self.describe(caller, name).await
     }
 
@@ -112,8 +111,9 @@ impl Collections {
         self.may(caller, Action::Manage)?;
         check_name(name).map_err(|_| unknown(name))?;
         let expect = rev.map_or(Expect::Present, Expect::Revision);
-        let policies = self.policies.changes(caller, name, &[]).await?;
-        self.commit(caller, name, expect, Change::Delete, None, Some(policies)).await
+        let nothing = checked(name, &RawDocumentBuf::new())?;
+        let policies = self.policies.changes(caller, &nothing, Some(&[])).await?;
+        self.commit(caller, name, expect, Change::Delete, None, policies).await
     }
 
     fn may(&self, caller: &Caller, action: Action) -> Result<()> {
@@ -139,17 +139,15 @@ impl Collections {
         expect: Expect,
         change: Change,
         receipt: Option<Receipt>,
-        mut policies: Option<Changes<'_>>,
+        mut policies: Changes<'_>,
     ) -> Result<()> {
         let collection = COLLECTIONS.to_owned();
         let mut operations = vec![Operation { collection, id: name.to_owned(), expect, change }];
-        operations.extend(policies.iter_mut().flat_map(|changes| changes.operations.drain(..)));
+        operations.append(&mut policies.operations);
         let (time, origin) = (self.clock.now(), caller.origin());
         let committed = self.store.commit(Batch { time, origin, operations, check: None, receipt }).await;
         // After a failure too: whether they are on the disk may be unknown.
-        if let Some(policies) = policies {
-            policies.adopt().await?;
-        }
+        policies.adopt().await?;
         match committed {
             Ok(_) => Ok(()),
             Err(crate::ports::Error::Conflict(Conflict::Missing { .. })) => Err(unknown(name)),
@@ -181,8 +179,8 @@ fn checked(name: &str, document: &RawDocument) -> Result<Definition> {
 }
 
 /// As the catalogue keeps it.
-fn kept(definition: &Definition) -> Result<RawDocumentBuf> {
-    sealing::stored(definition.clone()).map(|stored| stored.document()).map_err(Error::Invalid)
+fn kept(definition: &Definition) -> Result<Definition> {
+    sealing::stored(definition.clone()).map_err(Error::Invalid)
 }
 
 fn merged(definition: &Definition, change: &RawDocument) -> Result<RawDocumentBuf> {

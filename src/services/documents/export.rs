@@ -7,6 +7,7 @@ use crate::{
     services::{
         Error, Result,
         access::{Access, Action, Caller, Resource},
+        export::Export,
         sealing::Seals,
     },
 };
@@ -16,15 +17,12 @@ use tokio::runtime::Handle;
 /// Documents read at once.
 const CHUNK: usize = 500;
 
-/// The lines of an export, chunk by chunk. Blocking: pull it from a blocking thread, through to the end, for it
-/// holds a snapshot.
+/// The lines of an export, chunk by chunk.
 pub struct Lines {
     snapshot: Arc<dyn Snapshot>,
     collection: String,
     filter: Filter,
-    /// Asked again for each chunk: a right that ends, ends an export.
     access: Arc<Access>,
-    caller: Caller,
     rules: Arc<Rules>,
     seals: Arc<Seals>,
     runtime: Handle,
@@ -40,19 +38,19 @@ impl Documents {
         self.asked(&grant, &rules, filter.clone(), &Sort::default())?;
         self.tell(caller, "documents.export", collection, &search.filter).await?;
         let snapshot = self.store.snapshot().await?;
-        let (access, caller, collection) = (self.access.clone(), caller.clone(), collection.to_owned());
+        let (access, collection) = (self.access.clone(), collection.to_owned());
         let (seals, runtime) = (self.seals.clone(), Handle::current());
         let (after, ended) = (None, false);
-        Ok(Lines { snapshot, collection, filter, access, caller, rules, seals, runtime, canonical, after, ended })
+        Ok(Lines { snapshot, collection, filter, access, rules, seals, runtime, canonical, after, ended })
     }
 }
 
 impl Lines {
-    fn chunk(&mut self) -> Result<Vec<u8>> {
+    fn chunk(&mut self, caller: &Caller) -> Result<Vec<u8>> {
+        let grant = self.access.decide(caller, Action::View, Resource::Collection(&self.collection))?;
         let documents = self.snapshot.documents(&self.collection, self.after.as_deref(), CHUNK)?;
         self.ended = documents.len() < CHUNK;
         let mut text = Vec::new();
-        let grant = self.access.decide(&self.caller, Action::View, Resource::Collection(&self.collection))?;
         let filter = grant.narrow(self.filter.clone(), &Sort::default())?;
         if let Some(last) = documents.last() {
             let id = last.get_str("_id").map_err(|error| Error::Internal(Box::new(error)))?;
@@ -70,14 +68,12 @@ impl Lines {
     }
 }
 
-impl Iterator for Lines {
-    type Item = Result<Vec<u8>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl Export for Lines {
+    fn pull(&mut self, caller: &Caller) -> Option<Result<Vec<u8>>> {
         if self.ended {
             return None;
         }
-        let chunk = self.chunk();
+        let chunk = self.chunk(caller);
         self.ended |= chunk.is_err();
         Some(chunk)
     }

@@ -8,7 +8,7 @@ use crate::{
         self,
         documents::{COLLECTIONS, Check, Documents},
     },
-    services::{Error, Result, access::Grant, sealing::Seals},
+    services::{Error, Result, access::Grant, sealing::Sealer},
 };
 use bson::{RawDocument, RawDocumentBuf};
 use std::{
@@ -75,7 +75,7 @@ pub(super) struct Judged {
 
 pub(super) struct Judge {
     pub judged: Vec<Judged>,
-    pub seals: Arc<Seals>,
+    pub sealer: Arc<Sealer>,
 }
 
 impl Judge {
@@ -117,7 +117,7 @@ impl Check for Judge {
 
     fn open(&self, operation: usize, stored: &RawDocument) -> std::result::Result<Option<RawDocumentBuf>, Fault> {
         let Some(sealing) = self.sealing(operation)? else { return Ok(None) };
-        sealing.open(stored, &*self.seals).map(Some).map_err(|fault| fault.with("operation", operation))
+        sealing.open(stored, &*self.sealer).map(Some).map_err(|fault| fault.with("operation", operation))
     }
 
     fn seal(
@@ -127,7 +127,7 @@ impl Check for Judge {
         after: &RawDocument,
     ) -> std::result::Result<Option<RawDocumentBuf>, Fault> {
         let Some(sealing) = self.sealing(operation)? else { return Ok(None) };
-        sealing.seal(after, stored, &*self.seals).map(Some).map_err(|fault| fault.with("operation", operation))
+        sealing.seal(after, stored, &*self.sealer).map(Some).map_err(|fault| fault.with("operation", operation))
     }
 
     fn judge(
@@ -137,6 +137,10 @@ impl Check for Judge {
         after: Option<&RawDocument>,
     ) -> std::result::Result<(), Fault> {
         self.of(operation)?.judge(before, after).map_err(|fault| fault.with("operation", operation))
+    }
+
+    fn conclude(&self) -> std::result::Result<(), Fault> {
+        self.sealer.conclude()
     }
 }
 
@@ -189,7 +193,7 @@ pub(super) fn refusal(error: ports::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::access::grant;
+    use crate::services::{access::grant, sealing::Seals};
     use bson::rawdoc;
 
     fn judged(creates: bool) -> Judged {
@@ -262,7 +266,7 @@ mod tests {
         let store =
             crate::backends::documents::embedded::Embedded::open_over(backend, Default::default(), clock.clone());
         let seals = Arc::new(Seals::open(Arc::new(store.unwrap()), clock).await.unwrap());
-        let judge = Judge { judged: vec![judged], seals };
+        let judge = Judge { judged: vec![judged], sealer: Arc::new(Sealer::new(seals)) };
         let drafted = |document: RawDocumentBuf| judge.drafted(0, &document).map_err(|fault| fault.key);
         assert_eq!(drafted(sealed), Ok(()));
         let schema = rawdoc! { "classes": { "a": "confidential", "b": "internal" }, "schema": {}, "indexes": ["b"] };

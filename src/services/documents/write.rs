@@ -9,6 +9,7 @@ use crate::{
     domain::{
         document::{Content, SystemFields, check_id, check_name, malformed, revision},
         path::Path,
+        sealing,
         update::Update,
     },
     ports::{
@@ -18,6 +19,7 @@ use crate::{
     services::{
         Error, Result,
         access::{Action, Caller, Grant, Resource},
+        sealing::Sealer,
     },
 };
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
@@ -162,6 +164,8 @@ impl Documents {
         let written =
             outcome.map(Written::from).ok_or_else(|| Error::Internal("a commit without an outcome".into()))?;
         let mut written = self.opened(&rules, written).await?;
+        // A retry may find another collection of the same name, with other fields sealed.
+        written.document = written.document.filter(|document| !committed.replayed || !sealing::shows(document));
         // As the caller may see it now: a retry is answered long after, and who writes does not always read.
         if let Some(document) = written.document.take() {
             let views = self.access.decide(caller, Action::View, Resource::Collection(&collection));
@@ -179,22 +183,23 @@ impl Documents {
         let time = self.clock.now();
         let receipt = attempt.map(|attempt| attempt.receipt(caller, time));
         let sealed = drafts.iter().any(|draft| !draft.judged.rules.sealing.is_nothing());
-        let (subjects, new) = if sealed { self.subjects(&drafts).await? } else { Default::default() };
+        let subjects = if sealed { self.subjects(&drafts).await? } else { HashSet::new() };
         let (operations, judged): (Vec<_>, Vec<_>) =
             drafts.into_iter().map(|draft| (draft.operation, draft.judged)).unzip();
-        let judge = Judge { judged, seals: self.seals.clone() };
+        let sealer = Arc::new(Sealer::new(self.seals.clone()));
+        let judge = Judge { judged, sealer: sealer.clone() };
         let origin = Origin { grounds: judge.grounds(), ..caller.origin() };
         let check: Arc<dyn Check> = Arc::new(judge);
         let batch = Batch { time, origin, operations, check: Some(check), receipt };
         if !sealed {
             return self.store.commit(batch).await;
         }
-        self.seals.commit(&*self.store, subjects, new, batch).await
+        self.seals.commit(&*self.store, subjects, batch, &sealer).await
     }
 
-    /// Whose the documents are and will be, as far as can be told before; and those of them a key may be made for.
-    async fn subjects(&self, drafts: &[Draft]) -> ports::Result<(HashSet<String>, HashSet<String>)> {
-        let (mut subjects, mut new) = (HashSet::new(), HashSet::new());
+    /// Whose the documents are and will be, as far as can be told before.
+    async fn subjects(&self, drafts: &[Draft]) -> ports::Result<HashSet<String>> {
+        let mut subjects = HashSet::new();
         for Draft { operation, judged } in drafts {
             let sealing = &judged.rules.sealing;
             if sealing.is_nothing() {
@@ -207,14 +212,11 @@ impl Documents {
                 Change::Put(document) if before.is_none() || !sealing.is_owner() => {
                     sealing.subject_of(document).filter(|_| sealing.concerns(document))
                 }
-                Change::Put(document) => before.filter(|_| sealing.concerns(document)),
-                Change::Update(update) => before.filter(|_| sealing.may_seal(update)),
-                Change::Delete => None,
+                Change::Put(_) | Change::Update(_) | Change::Delete => None,
             };
-            new.extend(after.map(str::to_owned));
-            subjects.extend(before.map(str::to_owned));
+            subjects.extend(before.into_iter().chain(after).map(str::to_owned));
         }
-        Ok((subjects, new))
+        Ok(subjects)
     }
 
     /// What a commit answers, as people read it.

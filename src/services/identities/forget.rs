@@ -1,6 +1,6 @@
 //! Leaving of someone nothing but the id and a name that says nothing.
 
-use super::{IDENTITIES, Identities, Identity, Status};
+use super::{IDENTITIES, Identities, Identity, Kind, Status};
 use crate::{
     domain::{filter::Filter, update::Update},
     ports::documents::{Batch, Change, Expect, Operation},
@@ -14,14 +14,17 @@ use crate::{
         mfa::FACTORS,
         oidc::LINKS,
         recovery::{OUTBOX, RECOVERIES},
+        sessions::SESSIONS,
+        trust::TRUST,
         verification::VERIFICATIONS,
     },
 };
-use bson::{DateTime, RawDocument, rawdoc};
+use bson::{DateTime, RawDocument, RawDocumentBuf, rawdoc};
+use std::{collections::BTreeMap, sync::Arc};
 
 impl Identities {
-    /// In one commit: the person, what proves them and what is addressed to them. Memberships end and stay in the
-    /// history. Nobody gets in under this identity any more.
+    /// In one commit: the person, what proves them and what is addressed to them; then sessions and trust. Memberships
+    /// end and stay in the history. Nobody gets in under this identity any more.
     pub(in crate::services) async fn forget(&self, caller: &Caller, id: &str, pseudonym: &str) -> Result<()> {
         let _deciding = self.memberships.deciding.lock().await;
         let known = self.require(id).await?;
@@ -35,36 +38,43 @@ impl Identities {
         };
         let document = bson::serialize_to_raw_document_buf(&identity).map_err(|error| Error::Internal(error.into()))?;
         let mut operations = vec![operation(IDENTITIES, id, Change::Put(document))];
-        let email = known.email.as_deref();
-        for (collection, filter) in [
-            (FACTORS, rawdoc! { "_id": id }),
-            (RECOVERIES, rawdoc! { "_id": id }),
-            (VERIFICATIONS, rawdoc! { "_id": id, "email": { "$ne": known.email.as_deref().unwrap_or_default() } }),
-            (KEYS, rawdoc! { "identity": id }),
-            (LINKS, rawdoc! { "identity": id }),
-            (INVITATIONS, rawdoc! { "person": id }),
-        ] {
+        for (collection, filter) in removed(&known) {
             operations.extend(self.each(collection, &filter, || Ok(Change::Delete)).await?);
-        }
-        if let Some(email) = email {
-            // Made for the person by name as well: deleted above.
-            let addressed = rawdoc! { "email": email, "person": { "$ne": id } };
-            operations.extend(self.each(INVITATIONS, &addressed, || Ok(Change::Delete)).await?);
-            for collection in [OUTBOX, VERIFICATIONS] {
-                operations.extend(self.each(collection, &rawdoc! { "email": email }, || Ok(Change::Delete)).await?);
-            }
         }
         let ended = rawdoc! {
             "$set": { "status": "ended", "ended": DateTime::from_millis(from.0), "endedBy": caller.actor() },
         };
         let end = || Update::parse(&ended).map(Change::Update).map_err(Error::Invalid);
-        operations.extend(self.each(MEMBERSHIPS, &rawdoc! { "person": id, "status": "active" }, end).await?);
+        operations.extend(self.each(MEMBERSHIPS, &active(id), end).await?);
         let batch = Batch { time: from, origin: caller.origin(), operations, check: None, receipt: None };
         self.documents.commit(batch).await?;
-        self.memberships.forget([id]);
+        match known.kind {
+            Kind::Organization => self.memberships.forget_all(),
+            Kind::Person | Kind::Machine => self.memberships.forget([id]),
+        }
         // Keys are remembered for an era.
         self.sessions.begin_era();
-        self.sessions.end_all(caller, id, None).await
+        self.sessions.forget(caller, id).await?;
+        self.trust.forget(caller, id).await
+    }
+
+    /// How much there is to forget of someone, by the names of its collections.
+    pub(in crate::services) async fn traces(&self, identity: &Identity) -> Result<BTreeMap<String, u64>> {
+        let mut all = removed(identity);
+        let own = [
+            (SESSIONS, rawdoc! { "identity": &*identity.id }),
+            (TRUST, rawdoc! { "_id": &*identity.id }),
+            (MEMBERSHIPS, active(&identity.id)),
+        ];
+        all.extend(own);
+        let mut counts = BTreeMap::new();
+        for (collection, filter) in all {
+            let filter = Filter::parse(&filter).map_err(Error::Invalid)?;
+            let name = collection.trim_start_matches("system.").to_owned();
+            counts.insert(name, self.documents.count(collection, Arc::new(filter)).await?.0);
+        }
+        counts.retain(|_, count| *count > 0);
+        Ok(counts)
     }
 
     async fn each(
@@ -81,6 +91,39 @@ impl Identities {
         }
         Ok(operations)
     }
+}
+
+/// What goes with the identity itself.
+fn removed(identity: &Identity) -> Vec<(&'static str, RawDocumentBuf)> {
+    let id = identity.id.as_str();
+    let mut invited = vec![rawdoc! { "person": id }, rawdoc! { "acceptedBy": id }, rawdoc! { "organization": id }];
+    let mut all = vec![
+        (FACTORS, rawdoc! { "_id": id }),
+        (RECOVERIES, rawdoc! { "_id": id }),
+        (VERIFICATIONS, verifications(identity)),
+        (KEYS, rawdoc! { "identity": id }),
+        (LINKS, rawdoc! { "identity": id }),
+    ];
+    if let Some(email) = identity.email.as_deref() {
+        invited.push(rawdoc! { "email": email });
+        all.push((OUTBOX, rawdoc! { "email": email }));
+    }
+    let invited: bson::RawArrayBuf = invited.into_iter().collect();
+    all.push((INVITATIONS, rawdoc! { "$or": invited }));
+    all
+}
+
+/// Addresses that wait to be proven: another of theirs, or theirs for an account of its own.
+fn verifications(identity: &Identity) -> RawDocumentBuf {
+    match identity.email.as_deref() {
+        Some(email) => rawdoc! { "$or": [{ "_id": &*identity.id }, { "email": email }] },
+        None => rawdoc! { "_id": &*identity.id },
+    }
+}
+
+/// The memberships that go on, of a person or of an organization.
+fn active(id: &str) -> RawDocumentBuf {
+    rawdoc! { "status": "active", "$or": [{ "person": id }, { "organization": id }] }
 }
 
 /// Of what is there: what went meanwhile fails the commit, and the erasure is gone on with.

@@ -7,17 +7,20 @@ pub use explain::{Asked, Explained, Said};
 use super::{
     Error, Result,
     access::{Access, Action, Caller, Resource, Role},
+    documents::all,
     sealing::Seals,
 };
 use crate::{
     base::{clock::SharedClock, environment::Environment, fault::Fault},
     domain::{
+        collection::{Definition, check_name},
         document::revision,
         filter::Filter,
         policy::{Facts, Policy, PolicySet, Target, first},
+        sealing::Sealing,
         sort::Sort,
     },
-    ports::documents::{Batch, Change, Documents, Expect, Operation, Query},
+    ports::documents::{Batch, COLLECTIONS, Change, Documents, Expect, Operation, Query},
 };
 use bson::{RawDocument, RawDocumentBuf, cstr, rawdoc};
 use std::sync::Arc;
@@ -99,6 +102,7 @@ impl Policies {
         self.access.decide(caller, Action::Manage, Resource::Module("policies"))?;
         let policy = Policy::read(name, document).map_err(Error::Invalid)?;
         let _changing = self.changing.lock().await;
+        self.askable_where_it_covers(&policy).await?;
         let kept = self.kept().await?;
         let made = !kept.iter().any(|kept| kept.name == name);
         if made && kept.len() >= MOST {
@@ -129,25 +133,38 @@ impl Policies {
         committed
     }
 
-    /// The operations by which a collection comes to have these policies and no others of its own; they are held
-    /// until they are committed and taken in.
+    /// The operations by which a collection so defined comes to have these policies and no others of its own (`None`:
+    /// those it has); they are held until they are committed and taken in.
     pub(super) async fn changes(
         &self,
         caller: &Caller,
-        collection: &str,
-        wanted: &[RawDocumentBuf],
+        definition: &Definition,
+        wanted: Option<&[RawDocumentBuf]>,
     ) -> Result<Changes<'_>> {
-        if !wanted.is_empty() {
+        let (collection, sealing) = (definition.name.as_str(), Sealing::of(definition));
+        if wanted.is_some_and(|wanted| !wanted.is_empty()) {
             self.access.decide(caller, Action::Manage, Resource::Module("policies"))?;
         }
         let changing = self.changing.lock().await;
+        let Some(wanted) = wanted else {
+            for policy in self.access.policies().about(Resource::Collection(collection)) {
+                self.askable(policy, collection, &sealing)?;
+            }
+            return Ok(Changes { operations: Vec::new(), policies: self, _changing: changing });
+        };
         let policies = wanted.iter().enumerate().map(|(place, document)| own(collection, place, document));
         let policies = policies.collect::<Result<Vec<_>>>()?;
         let kept = self.kept().await?;
         let (mut operations, mut others) = (Vec::new(), Vec::new());
+        for policy in &policies {
+            self.askable(policy, collection, &sealing)?;
+        }
         for kept in &kept {
             let policy = read(kept)?;
             let is_own = policy.target == Target::Collection(collection.to_owned());
+            if !is_own && policy.target.covers(Resource::Collection(collection)) {
+                self.askable(&policy, collection, &sealing)?;
+            }
             let stays = policies.iter().any(|policy| policy.name == kept.name);
             match (is_own, stays) {
                 (true, false) => operations.push(operation(&kept.name, Expect::Any, Change::Delete)),
@@ -171,6 +188,31 @@ impl Policies {
         let about = policies.about(Resource::Collection(collection));
         let own = about.filter(|policy| policy.target == Target::Collection(collection.to_owned()));
         own.map(|policy| named(&policy.name, policy.body())).collect()
+    }
+
+    async fn askable_where_it_covers(&self, policy: &Policy) -> Result<()> {
+        for document in all(&*self.documents, COLLECTIONS, Filter::all()).await? {
+            let name = document.get_str("_id").unwrap_or_default();
+            if check_name(name).is_ok() && policy.target.covers(Resource::Collection(name)) {
+                let definition = Definition::read(name, &document).map_err(|fault| Error::Internal(Box::new(fault)))?;
+                self.askable(policy, name, &Sealing::of(&definition))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is read is looked for in the store, which finds what is sealed by equality alone. Writes are judged on the
+    /// document opened: of them anything may be asked.
+    fn askable(&self, policy: &Policy, collection: &str, sealing: &Sealing) -> Result<()> {
+        if !policy.actions.contains(&Action::View) {
+            return Ok(());
+        }
+        let asked = policy.scope.sample().map_err(Error::Invalid)?;
+        let answerable = sealing.translate((*asked).clone(), &self.seals.hashes());
+        answerable.map(drop).map_err(|fault| {
+            let sealed = Fault::new("policies.sealed").at(format!("where.{}", fault.path)).with("field", &fault.path);
+            Error::Invalid(sealed.with("policy", &policy.name).with("collection", collection))
+        })
     }
 
     /// Refuses a change after which no administrator could change it back, in any environment or with little trust, or

@@ -12,7 +12,10 @@ use aws_lc_rs::{
     hmac,
 };
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 use zeroize::Zeroizing;
 
 const VERSION: u8 = 1;
@@ -129,18 +132,53 @@ impl Cipher for Keys {
     }
 }
 
-/// Inside a store's transaction, with the keys that are at hand: others are asked for by the fault.
-impl Cipher for Seals {
+/// What seals one batch, inside the store's transaction, with the keys that are at hand. Keys are made for writes that go
+/// through: for who has none it seals with one kept nowhere, so that all else is judged; the batch is then turned away,
+/// and says for whom keys are to be made.
+pub struct Sealer {
+    seals: Arc<Seals>,
+    draft: Key,
+    wanted: Mutex<HashSet<String>>,
+}
+
+impl Sealer {
+    pub(in crate::services) fn new(seals: Arc<Seals>) -> Self {
+        Self { seals, draft: Key::random(), wanted: Mutex::default() }
+    }
+
+    /// Nothing of it may be written while somebody's key is to be made.
+    pub(in crate::services) fn conclude(&self) -> Result<(), Fault> {
+        if self.wanted().is_empty() { Ok(()) } else { Err(Fault::new(WANTED)) }
+    }
+
+    /// For whom, since the last time it was asked.
+    pub(super) fn take(&self) -> HashSet<String> {
+        std::mem::take(&mut *self.wanted())
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cipher for Sealer {
     fn seal(&self, subject: &str, bound: &[u8], plain: &[u8]) -> Result<Vec<u8>, Fault> {
-        match self.known(subject) {
+        match self.seals.known(subject) {
             Some(Held::Key(key)) => key.seal(bound, plain),
             Some(Held::Ending) => Err(Fault::new("sealing.erasing").with("subject", subject)),
-            Some(Held::None) | None => Err(Fault::new(WANTED).with("subject", subject)),
+            Some(Held::None) | None => {
+                self.wanted().insert(subject.to_owned());
+                self.draft.seal(bound, plain)
+            }
         }
     }
 
     fn open(&self, subject: &str, bound: &[u8], sealed: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        match self.known(subject) {
+        // By an earlier operation of the same batch.
+        if let Ok(Some(plain)) = self.draft.open(bound, sealed) {
+            return Ok(Some(plain));
+        }
+        match self.seals.known(subject) {
             Some(Held::Key(key)) => key.open(bound, sealed),
             Some(Held::None | Held::Ending) => Ok(None),
             None => Err(Fault::new(WANTED).with("subject", subject)),
@@ -148,6 +186,6 @@ impl Cipher for Seals {
     }
 
     fn hash(&self, bytes: &[u8]) -> [u8; 16] {
-        self.hashing.hash(bytes)
+        self.seals.hashing.hash(bytes)
     }
 }

@@ -24,7 +24,7 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-pub use cipher::Keys;
+pub use cipher::{Keys, Sealer};
 
 /// In the subjects' store: a key by the subject's id.
 const SUBJECTS: &str = "system.subjects";
@@ -57,7 +57,15 @@ pub struct Seals {
     store: Arc<dyn Documents>,
     clock: SharedClock,
     hashing: Arc<Hashing>,
-    held: RwLock<HashMap<String, Held>>,
+    memory: RwLock<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
+    held: HashMap<String, Held>,
+    /// By subject, how often an erasure began or came to its end: what was read or made before the last time may be of
+    /// a key destroyed since.
+    erasures: HashMap<String, u64>,
 }
 
 impl Seals {
@@ -84,7 +92,7 @@ impl Seals {
         if !operations.is_empty() {
             commit(&*store, clock.now(), operations).await?;
         }
-        Ok(Self { store, clock, hashing: Arc::new(hashing), held: RwLock::default() })
+        Ok(Self { store, clock, hashing: Arc::new(hashing), memory: RwLock::default() })
     }
 
     /// Everything in it, for a backup of its own.
@@ -139,32 +147,30 @@ impl Seals {
         Ok(self.opened(&sealing, vec![document]).await?.pop().unwrap_or_default())
     }
 
-    /// Commits what seals: `subjects` are those known before, `new` those of them a key may be made for.
+    /// Commits what `sealer` seals; `subjects` are those that show before.
     pub(super) async fn commit(
         &self,
         documents: &dyn Documents,
         subjects: HashSet<String>,
-        new: HashSet<String>,
         batch: Batch,
+        sealer: &Sealer,
     ) -> ports::Result<ports::documents::Committed> {
         for subject in &subjects {
             self.fetch(subject).await?;
         }
-        self.make(new).await?;
         let mut tries = 0;
         loop {
             let committed = documents.commit(batch.clone()).await;
-            let wanted = match &committed {
+            let wanted = sealer.take();
+            match &committed {
                 Err(ports::Error::Rejected(fault)) if fault.key == WANTED && tries < MOST_TRIES => {
-                    fault.params.iter().find(|(name, _)| *name == "subject").map(|(_, subject)| subject.clone())
+                    // One that is to be opened and not at hand; or, all else judged, those to be made.
+                    match fault.params.iter().find(|(name, _)| *name == "subject") {
+                        Some((_, subject)) => drop(self.fetch(subject).await?),
+                        None => self.make(wanted).await?,
+                    }
                 }
-                _ => None,
-            };
-            let Some(subject) = wanted else { return committed };
-            // Not at hand; or known not to be, and wanted to seal with.
-            match self.known(&subject) {
-                None => drop(self.fetch(&subject).await?),
-                Some(_) => self.make(HashSet::from([subject])).await?,
+                _ => return committed,
             }
             tries += 1;
         }
@@ -172,39 +178,45 @@ impl Seals {
 
     /// From memory or from the store.
     async fn fetch(&self, subject: &str) -> ports::Result<Held> {
-        if let Some(held) = self.known(subject) {
-            return Ok(held);
+        loop {
+            let erasures = self.erasures(subject);
+            if let Some(held) = self.known(subject) {
+                return Ok(held);
+            }
+            let held = match self.store.get(SUBJECTS, subject).await? {
+                Some(kept) => Held::Key(Arc::new(Key::read(&kept)?)),
+                None => Held::None,
+            };
+            if let Some(held) = self.remember(subject, held, erasures) {
+                return Ok(held);
+            }
         }
-        let held = match self.store.get(SUBJECTS, subject).await? {
-            Some(kept) => Held::Key(Arc::new(Key::read(&kept)?)),
-            None => Held::None,
-        };
-        Ok(self.remember(subject, held))
     }
 
     /// Durable on return.
     async fn make(&self, subjects: HashSet<String>) -> ports::Result<()> {
         let mut missing = Vec::new();
         for subject in subjects {
+            let erasures = self.erasures(&subject);
             if let Held::None = self.fetch(&subject).await? {
-                missing.push(subject);
+                missing.push((subject, erasures));
             }
         }
         for subjects in missing.chunks(AT_ONCE) {
             let keys: Vec<_> = subjects.iter().map(|subject| (subject, Key::random())).collect();
-            let operation = |(subject, key): &(&String, Key)| Operation {
+            let operation = |((subject, _), key): &(&(String, u64), Key)| Operation {
                 expect: Expect::Absent,
                 ..put(SUBJECTS, subject, key.document())
             };
             match commit(&*self.store, self.clock.now(), keys.iter().map(operation).collect()).await {
                 Ok(()) => {
-                    for (subject, key) in keys {
-                        self.found(subject, key);
+                    for ((subject, erasures), key) in keys {
+                        self.found(subject, key, *erasures);
                     }
                 }
                 // Another writer made one of them first: each on its own.
                 Err(ports::Error::Conflict(Conflict::Exists { .. })) => {
-                    for subject in subjects {
+                    for (subject, _) in subjects {
                         self.make_one(subject).await?;
                     }
                 }
@@ -215,13 +227,13 @@ impl Seals {
     }
 
     async fn make_one(&self, subject: &str) -> ports::Result<()> {
-        let key = Key::random();
+        let (key, erasures) = (Key::random(), self.erasures(subject));
         let operation = Operation { expect: Expect::Absent, ..put(SUBJECTS, subject, key.document()) };
         match commit(&*self.store, self.clock.now(), vec![operation]).await {
-            Ok(()) => self.found(subject, key),
+            Ok(()) => self.found(subject, key, erasures),
             Err(ports::Error::Conflict(Conflict::Exists { .. })) => {
                 if let Some(kept) = self.store.get(SUBJECTS, subject).await? {
-                    self.found(subject, Key::read(&kept)?);
+                    self.found(subject, Key::read(&kept)?, erasures);
                 }
             }
             Err(other) => return Err(other),
@@ -236,12 +248,16 @@ impl Seals {
 
     /// From here on nothing more is sealed for this subject, and nothing of it opened.
     pub(super) fn bar(&self, subject: &str) {
-        self.held().insert(subject.to_owned(), Held::Ending);
+        let mut memory = self.memory();
+        memory.held.insert(subject.to_owned(), Held::Ending);
+        memory.count(subject);
     }
 
     /// The subject may have another key again.
     pub(super) fn unbar(&self, subject: &str) {
-        self.held().remove(subject);
+        let mut memory = self.memory();
+        memory.held.remove(subject);
+        memory.count(subject);
     }
 
     /// Destroys the key of a barred subject, and every image of it in the journal.
@@ -271,28 +287,47 @@ impl Seals {
         super::documents::all(&*self.store, ERASURES, crate::domain::filter::Filter::all()).await
     }
 
-    fn found(&self, subject: &str, key: Key) {
-        let mut held = self.held();
-        if !matches!(held.get(subject), Some(Held::Ending)) {
-            held.insert(subject.to_owned(), Held::Key(Arc::new(key)));
+    /// Unless it may be gone by now: then the store is asked.
+    fn found(&self, subject: &str, key: Key, erasures: u64) {
+        let mut memory = self.memory();
+        if memory.erasures(subject) == erasures && !matches!(memory.held.get(subject), Some(Held::Ending)) {
+            memory.held.insert(subject.to_owned(), Held::Key(Arc::new(key)));
         }
     }
 
     fn known(&self, subject: &str) -> Option<Held> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).get(subject).cloned()
+        self.memory.read().unwrap_or_else(PoisonError::into_inner).held.get(subject).cloned()
     }
 
-    /// What was read does not undo what came to be known meanwhile.
-    fn remember(&self, subject: &str, read: Held) -> Held {
-        let mut held = self.held();
-        if held.len() >= MOST_HELD {
-            held.retain(|_, held| matches!(held, Held::Ending));
+    /// Changes when an erasure of this subject begins and when it ends.
+    pub(super) fn erasures(&self, subject: &str) -> u64 {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner).erasures(subject)
+    }
+
+    /// What was read does not undo what came to be known meanwhile; `None`: it may be of a key that is gone.
+    fn remember(&self, subject: &str, read: Held, erasures: u64) -> Option<Held> {
+        let mut memory = self.memory();
+        if memory.erasures(subject) != erasures {
+            return None;
         }
-        held.entry(subject.to_owned()).or_insert(read).clone()
+        if memory.held.len() >= MOST_HELD {
+            memory.held.retain(|_, held| matches!(held, Held::Ending));
+        }
+        Some(memory.held.entry(subject.to_owned()).or_insert(read).clone())
     }
 
-    fn held(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, Held>> {
-        self.held.write().unwrap_or_else(PoisonError::into_inner)
+    fn memory(&self) -> std::sync::RwLockWriteGuard<'_, Memory> {
+        self.memory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Memory {
+    fn erasures(&self, subject: &str) -> u64 {
+        self.erasures.get(subject).copied().unwrap_or_default()
+    }
+
+    fn count(&mut self, subject: &str) {
+        *self.erasures.entry(subject.to_owned()).or_default() += 1;
     }
 }
 

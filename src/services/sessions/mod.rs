@@ -1,5 +1,6 @@
 //! Proof: a login opens a session; it lives by refresh tokens, used once each, and short access tokens.
 
+mod forget;
 mod token;
 
 pub use token::Verified;
@@ -172,7 +173,10 @@ impl Sessions {
         let current = self.documents.get(IDENTITIES, &identity.id).await?;
         let current = current.map(|document| identities::read(&document)).transpose()?;
         if current.is_none_or(|now| now.tokens_from != identity.tokens_from || now.status != Status::Active) {
-            self.end_now(caller, &identity.id, std::slice::from_ref(&session.id)).await?;
+            let opened = std::slice::from_ref(&session.id);
+            self.end_now(caller, &identity.id, opened).await?;
+            // Of somebody erased meanwhile nothing may stay.
+            self.let_go(caller, opened).await?;
             return Err(Error::InvalidProof("identity changed"));
         }
         if methods.contains(&Method::Mfa) {

@@ -1,7 +1,7 @@
 //! Forgetting someone: deactivated, under another name, without the key of their fields, certified. What is cut short is
 //! gone on with; what an older backup brings back is done again.
 
-use super::{CERTIFICATES, Holding, Room, Signed, Subject, Subjects, named};
+use super::{CERTIFICATES, Holding, Room, Signed, Subject, Subjects, Traces, named};
 use crate::{
     base::{clock::Timestamp, fault::Fault, random},
     domain::{document::revision, filter::Filter, path::Path, sealing::OWNER, sort::Sort},
@@ -55,6 +55,9 @@ struct Note {
     identity: bool,
     delete_owned: bool,
     holdings: Vec<Holding>,
+    /// Of the appliance's own collections, what there was of an identity.
+    #[serde(default)]
+    traces: Traces,
     requested_by: String,
     requested_at: Timestamp,
     #[serde(default)]
@@ -66,7 +69,9 @@ impl Subjects {
     pub async fn erase(&self, caller: &Caller, who: &str, erasing: Erasing) -> Result<Summary> {
         self.may(caller)?;
         let _erasing = self.erasing.lock().await;
-        let (Subject { id: subject, identity }, holdings) = self.survey(who).await?;
+        let (subject, holdings) = self.survey(who).await?;
+        let traces = self.traces(&subject).await?;
+        let Subject { id: subject, identity } = subject;
         // First what may be refused: the last administrator stays.
         if identity.is_some() {
             self.identities.set_status(caller, &subject, Status::Disabled).await?;
@@ -79,6 +84,7 @@ impl Subjects {
             identity: identity.is_some(),
             delete_owned: erasing.delete_owned,
             holdings,
+            traces,
             requested_by: caller.actor(),
             requested_at: now,
             erased_at: None,
@@ -258,7 +264,14 @@ impl Subjects {
             remains.push(json!({ "what": "identity-id", "id": note.subject }));
             remains.push(json!({ "what": "identity-in-journal", "until": days(self.periods.journal) }));
             remains.push(json!({ "what": "identity-in-older-backups" }));
+            remains.push(json!({ "what": "audit-under-pseudonym" }));
         }
+        let (ended, removed): (Traces, Traces) =
+            note.traces.clone().into_iter().partition(|(name, _)| *name == "memberships");
+        if !ended.is_empty() {
+            remains.push(json!({ "what": "memberships-ended" }));
+        }
+        remains.push(json!({ "what": "note-of-erasure" }));
         if !note.delete_owned {
             remains.push(json!({ "what": "unsealed-fields" }));
         }
@@ -276,6 +289,8 @@ impl Subjects {
             "keyDestroyed": true,
             "documentsDeleted": note.delete_owned,
             "holdings": note.holdings,
+            "removed": removed,
+            "ended": ended,
             // A day for the hour at which old backups are let go.
             "unreadableEverywhereFrom": days(self.periods.subjects + 1),
             "remains": remains,

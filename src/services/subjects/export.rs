@@ -1,25 +1,37 @@
-//! Everything that is held about someone, line by line, as it stands at one moment: what it is, the person, their
-//! documents opened, what happened to them, and a signature over all of it.
+//! Everything that is held about someone, line by line, as it stands at one moment: what it is, the person, what the
+//! appliance keeps of them, their documents opened, what happened to them, the audit log's entries, and a signature.
 
-use super::{Room, Signed, Subject, Subjects};
+use super::{
+    Room, Signed, Subject, Subjects,
+    about::{PARTS, told},
+    may,
+};
 use crate::{
     base::fault::Fault,
-    domain::{json, path::field, sealing::OWNER},
+    domain::{
+        json,
+        path::{elements, field},
+        sealing::OWNER,
+    },
     ports::documents::{Action as Deed, Record, Sequence, Snapshot},
     services::{
         Error, Result,
-        access::Caller,
-        audit::Event,
+        access::{Access, Caller},
+        audit::{self, Event},
+        export::Export,
         identities::IDENTITIES,
         keyring::{Key, Purpose},
-        sealing::Keys,
-        sessions::SESSIONS,
+        sealing::{Keys, Seals},
+        trust::TRUST,
     },
 };
-use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf, cstr, rawdoc};
+use bson::{DateTime, RawBsonRef, RawDocument, RawDocumentBuf, cstr, raw::CString, rawdoc};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 /// Documents or records read at once.
 const CHUNK: usize = 500;
@@ -43,27 +55,36 @@ const TOLD: [&str; 14] = [
 /// What an export does not hold.
 const ABSENT: [&str; 1] = ["media"];
 
-/// The lines, chunk by chunk. Blocking: pull it from a blocking thread, through to the end, for it holds a snapshot.
+/// The lines, chunk by chunk.
 pub struct Lines {
     snapshot: Arc<dyn Snapshot>,
+    access: Arc<Access>,
+    seals: Arc<Seals>,
+    /// Of the subject, as it began.
+    erasures: u64,
     subject: Subject,
     identity: Option<RawDocumentBuf>,
+    trust: Option<RawDocumentBuf>,
+    /// Under which the audit log knows the subject.
+    pseudonyms: Vec<String>,
     rooms: Vec<Room>,
     keys: Keys,
     signer: Key,
     instance: String,
     at: String,
     hash: Sha256,
-    count: u64,
+    counts: BTreeMap<&'static str, u64>,
     stage: Stage,
 }
 
 enum Stage {
     Header,
-    Sessions(Option<String>),
+    /// A collection of the appliance's own, and the last document read of it.
+    Own(usize, Option<String>),
     /// The room, and the last document read of it.
     Documents(usize, Option<String>),
     Journal(Sequence),
+    Audit(Option<String>),
     Certificate,
     Over,
 }
@@ -72,6 +93,7 @@ impl Subjects {
     pub async fn export(&self, caller: &Caller, who: &str) -> Result<Lines> {
         self.may(caller)?;
         let (subject, _) = self.survey(who).await?;
+        let erasures = self.seals.erasures(&subject.id);
         let event = Event::new("subjects.export");
         let event = match &subject.identity {
             Some(identity) => event.about(identity.id.as_str()),
@@ -83,28 +105,49 @@ impl Subjects {
         let snapshot = self.documents.snapshot().await?;
         Ok(Lines {
             identity: self.documents.get(IDENTITIES, &subject.id).await?,
+            trust: self.documents.get(TRUST, &subject.id).await?,
+            pseudonyms: self.pseudonyms(&subject),
             rooms: self.rooms().await?,
             keys: self.seals.keys(HashSet::from([subject.id.clone()])).await?,
             signer: self.keyring.current(Purpose::AuditSigning).clone(),
             instance: self.stamp.id.clone(),
             at: self.clock.now().rfc3339(),
+            access: self.access.clone(),
+            seals: self.seals.clone(),
+            erasures,
             snapshot,
             subject,
             hash: Sha256::new(),
-            count: 0,
+            counts: BTreeMap::new(),
             stage: Stage::Header,
         })
+    }
+
+    /// Of the id, and of the words that were tried for it: an address at a login, asked for at a recovery.
+    fn pseudonyms(&self, subject: &Subject) -> Vec<String> {
+        let mut all = vec![self.audit.pseudonym_of(&subject.id)];
+        if let Some(identity) = &subject.identity {
+            let words = identity.handles.iter().chain(&identity.email).chain(&identity.phone);
+            all.extend(words.map(|word| self.audit.pseudonym(word)));
+        }
+        all
     }
 }
 
 impl Lines {
-    fn chunk(&mut self) -> Result<Vec<u8>> {
+    fn chunk(&mut self, caller: &Caller) -> Result<Vec<u8>> {
+        may(&self.access, caller)?;
+        // An erasure that begins meanwhile ends it: what was read before is nobody's any more.
+        if self.seals.erasures(&self.subject.id) != self.erasures {
+            return Err(Error::Conflict(Fault::new("sealing.erasing").with("subject", &self.subject.id)));
+        }
         let mut text = Vec::new();
         self.stage = match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Header => self.header(&mut text)?,
-            Stage::Sessions(after) => self.sessions(after, &mut text)?,
+            Stage::Own(part, after) => self.own(part, after, &mut text)?,
             Stage::Documents(room, after) => self.documents(room, after, &mut text)?,
             Stage::Journal(after) => self.journal(after, &mut text)?,
+            Stage::Audit(after) => self.audit(after, &mut text)?,
             Stage::Certificate => {
                 let signed = self.certificate();
                 let signed = serde_json::to_vec(&signed).map_err(|error| Error::Internal(Box::new(error)))?;
@@ -128,23 +171,30 @@ impl Lines {
             "at": self.at.as_str(),
             "absent": absent,
         };
-        self.line(&header, text)?;
+        self.line("header", &header, text)?;
         if let Some(identity) = self.identity.take() {
-            self.line(&rawdoc! { "type": "identity", "identity": told(&identity) }, text)?;
+            self.tell("identity", shown(&identity), text)?;
+            let level = i32::from(self.access.trust(&self.subject.id));
+            let mut trust = rawdoc! { "level": level };
+            if let Some(record) = self.trust.take() {
+                trust.append(cstr!("record"), told(&record, &self.subject, &["score", "at", "events", "adjusted"]));
+            }
+            self.tell("trust", trust, text)?;
         }
-        Ok(Stage::Sessions(None))
+        Ok(Stage::Own(0, None))
     }
 
-    fn sessions(&mut self, after: Option<String>, text: &mut Vec<u8>) -> Result<Stage> {
-        let documents = self.snapshot.documents(SESSIONS, after.as_deref(), CHUNK)?;
-        for session in &documents {
-            if names(session, "identity", &self.subject.id) {
-                self.line(&rawdoc! { "type": "session", "session": session.clone() }, text)?;
+    fn own(&mut self, place: usize, after: Option<String>, text: &mut Vec<u8>) -> Result<Stage> {
+        let Some(part) = PARTS.get(place) else { return Ok(Stage::Documents(0, None)) };
+        let documents = self.snapshot.documents(part.collection, after.as_deref(), CHUNK)?;
+        for document in &documents {
+            for told in part.tell(document, &self.subject) {
+                self.tell(part.kind, told, text)?;
             }
         }
         Ok(match last(&documents)? {
-            Some(last) => Stage::Sessions(Some(last)),
-            None => Stage::Documents(0, None),
+            Some(last) => Stage::Own(place, Some(last)),
+            None => Stage::Own(place + 1, None),
         })
     }
 
@@ -154,7 +204,8 @@ impl Lines {
         let documents = self.snapshot.documents(&name, after.as_deref(), CHUNK)?;
         for document in &documents {
             if let Some(opened) = self.opened(room, document)? {
-                self.line(&rawdoc! { "type": "document", "collection": name.as_str(), "document": opened }, text)?;
+                let line = rawdoc! { "type": "document", "collection": name.as_str(), "document": opened };
+                self.line("document", &line, text)?;
             }
         }
         Ok(match last(&documents)? {
@@ -170,7 +221,7 @@ impl Lines {
         if sealing.subject_of(document) == Some(&self.subject.id) {
             return sealing.open(document, &self.keys).map(Some).map_err(corrupt);
         }
-        if !names(document, OWNER, &self.subject.id) {
+        if field(document, OWNER).and_then(RawBsonRef::as_str) != Some(&self.subject.id) {
             return Ok(None);
         }
         let stripped = sealing.strip(document, &self.keys).map_err(corrupt)?;
@@ -179,14 +230,29 @@ impl Lines {
 
     fn journal(&mut self, after: Sequence, text: &mut Vec<u8>) -> Result<Stage> {
         let records = self.snapshot.records(after, CHUNK)?;
-        let Some(last) = records.last() else { return Ok(Stage::Certificate) };
+        let Some(last) = records.last() else { return Ok(Stage::Audit(None)) };
         let next = last.sequence;
         for record in &records {
             if let Some(line) = self.change(record)? {
-                self.line(&line, text)?;
+                self.line("change", &line, text)?;
             }
         }
         Ok(Stage::Journal(next))
+    }
+
+    /// Entries as they were sealed, so that they can be held against the log.
+    fn audit(&mut self, after: Option<String>, text: &mut Vec<u8>) -> Result<Stage> {
+        let documents = self.snapshot.documents(audit::ENTRIES, after.as_deref(), CHUNK)?;
+        for document in &documents {
+            let people = field(document, "people").and_then(RawBsonRef::as_array).into_iter().flat_map(elements);
+            let theirs = people.filter_map(RawBsonRef::as_str).any(|who| self.pseudonyms.iter().any(|own| own == who));
+            if let (true, Some(entry)) = (theirs, field(document, "entry").and_then(RawBsonRef::as_str)) {
+                let start = text.len();
+                text.extend_from_slice(format!("{{\"type\":\"audit\",\"audit\":{entry}}}\n").as_bytes());
+                self.count("audit", text.get(start..).unwrap_or_default());
+            }
+        }
+        Ok(last(&documents)?.map_or(Stage::Certificate, |last| Stage::Audit(Some(last))))
     }
 
     /// What the subject did, and what was done to what is about it: of others no more than that it was done.
@@ -196,7 +262,7 @@ impl Lines {
             match (image, room) {
                 (Some(image), Some(room)) => self.opened(room, image),
                 (Some(image), None) if record.collection == IDENTITIES && record.id == self.subject.id => {
-                    Ok(Some(told(image)))
+                    Ok(Some(shown(image)))
                 }
                 _ => Ok(None),
             }
@@ -236,30 +302,40 @@ impl Lines {
             "instance": self.instance,
             "subject": self.subject.id,
             "at": self.at,
-            "lines": self.count,
+            "lines": self.counts.values().sum::<u64>(),
+            "counts": self.counts,
             "sha256": hex::encode(self.hash.clone().finalize()),
         });
         Signed::new(certificate, &self.signer)
     }
 
-    fn line(&mut self, document: &RawDocument, text: &mut Vec<u8>) -> Result<()> {
+    /// What is told of one thing, under the name of its kind.
+    fn tell(&mut self, kind: &'static str, told: RawDocumentBuf, text: &mut Vec<u8>) -> Result<()> {
+        let mut line = rawdoc! { "type": kind };
+        line.append(CString::try_from(kind).map_err(|error| Error::Internal(Box::new(error)))?, told);
+        self.line(kind, &line, text)
+    }
+
+    fn line(&mut self, kind: &'static str, document: &RawDocument, text: &mut Vec<u8>) -> Result<()> {
         let start = text.len();
         json::write_relaxed(document, text).map_err(|fault| Error::Internal(Box::new(fault)))?;
         text.push(b'\n');
-        self.hash.update(text.get(start..).unwrap_or_default());
-        self.count += 1;
+        self.count(kind, text.get(start..).unwrap_or_default());
         Ok(())
+    }
+
+    fn count(&mut self, kind: &'static str, line: &[u8]) {
+        self.hash.update(line);
+        *self.counts.entry(kind).or_default() += 1;
     }
 }
 
-impl Iterator for Lines {
-    type Item = Result<Vec<u8>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl Export for Lines {
+    fn pull(&mut self, caller: &Caller) -> Option<Result<Vec<u8>>> {
         if let Stage::Over = self.stage {
             return None;
         }
-        let chunk = self.chunk();
+        let chunk = self.chunk(caller);
         if chunk.is_err() {
             self.stage = Stage::Over;
         }
@@ -273,11 +349,7 @@ fn last(documents: &[RawDocumentBuf]) -> Result<Option<String>> {
     documents.last().map(id).transpose().map_err(|error| Error::Internal(Box::new(error)))
 }
 
-fn names(document: &RawDocument, name: &str, id: &str) -> bool {
-    field(document, name).and_then(RawBsonRef::as_str) == Some(id)
-}
-
-fn told(identity: &RawDocument) -> RawDocumentBuf {
+fn shown(identity: &RawDocument) -> RawDocumentBuf {
     let mut out = RawDocumentBuf::new();
     let fields = identity.iter().map_while(std::result::Result::ok);
     fields.filter(|(name, _)| TOLD.contains(&name.as_str())).for_each(|(name, value)| out.append(name, value));

@@ -1,5 +1,6 @@
 //! Citizens' rights: everything that is held about one person handed over, or destroyed, with a signed certificate.
 
+mod about;
 mod certificate;
 mod erase;
 mod export;
@@ -31,7 +32,7 @@ use crate::{
     ports::documents::{COLLECTIONS, Documents},
 };
 use bson::RawBson;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What each erasure was certified with.
 pub const CERTIFICATES: &str = "system.certificates";
@@ -79,6 +80,9 @@ pub struct Holding {
     pub sealed: Vec<String>,
 }
 
+/// Documents by the name of the appliance's own collection that holds them.
+pub type Traces = BTreeMap<String, u64>;
+
 /// A collection and how its documents are sealed.
 struct Room {
     name: String,
@@ -86,18 +90,23 @@ struct Room {
 }
 
 impl Subjects {
-    /// What is held about someone.
-    pub async fn describe(&self, caller: &Caller, who: &str) -> Result<(Subject, Vec<Holding>)> {
+    /// What is held about someone: documents, and what an erasure would remove or end of the appliance's own.
+    pub async fn describe(&self, caller: &Caller, who: &str) -> Result<(Subject, Vec<Holding>, Traces)> {
         self.may(caller)?;
-        self.survey(who).await
+        let (subject, holdings) = self.survey(who).await?;
+        let traces = self.traces(&subject).await?;
+        Ok((subject, holdings, traces))
+    }
+
+    async fn traces(&self, subject: &Subject) -> Result<Traces> {
+        match &subject.identity {
+            Some(identity) => self.identities.traces(identity).await,
+            None => Ok(Traces::new()),
+        }
     }
 
     fn may(&self, caller: &Caller) -> Result<()> {
-        // What is held about someone lies in every collection: a right over some people does not reach there.
-        let grant = self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
-        let narrow = matches!(&caller.subject, access::Subject::Identity(proven)
-            if proven.restriction.as_ref().is_some_and(|restriction| restriction.collections.is_some()));
-        if grant.is_everything() && !narrow { Ok(()) } else { Err(Error::Forbidden) }
+        may(&self.access, caller)
     }
 
     /// By id, address or number; or by the id that documents bear and a key or a document knows.
@@ -145,6 +154,14 @@ impl Subjects {
         }
         Ok(rooms)
     }
+}
+
+fn may(access: &Access, caller: &Caller) -> Result<()> {
+    // What is held about someone lies in every collection: a right over some people does not reach there.
+    let grant = access.decide(caller, Action::Manage, Resource::Module("identities"))?;
+    let narrow = matches!(&caller.subject, access::Subject::Identity(proven)
+        if proven.restriction.as_ref().is_some_and(|restriction| restriction.collections.is_some()));
+    if grant.is_everything() && !narrow { Ok(()) } else { Err(Error::Forbidden) }
 }
 
 /// Documents that name someone in a field.

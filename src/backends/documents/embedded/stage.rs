@@ -75,6 +75,9 @@ pub fn check(work: &Work<'_>, batch: &Batch, max_document: usize) -> Result<(Com
     for (place, operation) in batch.operations.iter().enumerate() {
         outcomes.push(stage.operation(place, operation).map_err(|refusal| refusal.of(place))?);
     }
+    if let Some(check) = &batch.check {
+        check.conclude()?;
+    }
     let sequence = Sequence(work.sequence + stage.staged.records.len() as u64);
     let committed = Committed { sequence, outcomes, replayed: false };
     if let Some(receipt) = &batch.receipt {

@@ -1,5 +1,7 @@
 //! Citizens' rights: everything about someone handed over, and destroyed so that no copy brings it back.
 
+mod traces;
+
 use crate::{
     house::House,
     sealing::{hidden, patient, patients, restored},
