@@ -1,8 +1,10 @@
-//! What leaves the instance: its mail and where the links in it lead, its requests to an identity provider.
+//! What leaves the instance: its mail and where the links in it lead, its requests to an identity provider, its questions
+//! to a directory.
 
 use super::problem::{Kind, Problem};
 use crate::{
     backends::{
+        directory::ldap::{self, Ldap, Way},
         mail::{self, folder::Folder, smtp::Smtp},
         web::https::Https,
     },
@@ -11,9 +13,9 @@ use crate::{
         mail::Mailer,
         web::{Web, is_safe},
     },
-    services::{instance::Stamp, oidc::Settings},
+    services::{directory::Vouching, instance::Stamp, oidc::Settings},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// A server where one is configured; a folder while developing; else nothing is sent.
 pub fn mailer(config: &Config, stamp: &Stamp, clock: &SharedClock) -> Result<Option<Arc<dyn Mailer>>, Problem> {
@@ -71,4 +73,34 @@ pub fn provider(config: &Config) -> Result<Option<Settings>, Problem> {
     }
     let (secret, create_accounts) = (settings.client_secret.clone(), settings.create_accounts);
     Ok(Some(Settings { issuer, client, secret, redirect, create_accounts }))
+}
+
+/// The directory that proves who has no password here.
+pub fn directory(config: &Config, stamp: &Stamp) -> Result<Option<Vouching>, Problem> {
+    let given = &config.ldap;
+    let Some(url) = given.url.clone() else { return Ok(None) };
+    let refused = |fault| Problem::new(Kind::Refused, fault);
+    let words = [&given.service_dn, &given.base, &given.filter];
+    let way = match (&given.user_dn, words, &given.service_password) {
+        (Some(template), [None, None, None], None) => Way::Template(template.clone()),
+        (None, [Some(dn), Some(base), Some(filter)], Some(password)) => {
+            let (dn, base, filter, password) = (dn.clone(), base.clone(), filter.clone(), password.clone());
+            Way::Search { dn, password, base, filter }
+        }
+        _ => return Err(refused(Fault::new("ldap.incomplete"))),
+    };
+    let roots = match &given.trusted {
+        Some(path) => trust::only(path).map_err(|error| Problem::file("ldap.trusted", error))?,
+        None => trust::roots(config.tls.trusted.as_deref()).map_err(|error| Problem::file("tls.trusted", error))?,
+    };
+    let settings = ldap::Settings {
+        url,
+        starttls: given.starttls,
+        cleartext: stamp.environment == Environment::Development,
+        way,
+        mail: given.mail_attribute.clone(),
+        patience: Duration::from_secs(given.timeout_seconds),
+    };
+    let directory = Arc::new(Ldap::new(settings, roots).map_err(refused)?);
+    Ok(Some(Vouching { directory, create_accounts: given.create_accounts }))
 }

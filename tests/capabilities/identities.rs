@@ -12,7 +12,8 @@ const REGISTER: &str = "/api/v1/auth/register";
 impl House {
     /// Open to all who want an account, in a country with a calling code.
     pub async fn open_to_all() -> Self {
-        Self::furnished(Limits::default(), Settings { registration: true, calling_code: Some(243) }).await
+        Self::furnished(Limits::default(), Settings { registration: true, calling_code: Some(243), directory: None })
+            .await
     }
 
     /// A person with the tests' password, and their token.

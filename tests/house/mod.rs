@@ -191,8 +191,8 @@ async fn state_at(
     let (held, time, page) = (store.clone(), clock.clone(), "https://example.org/recover".to_owned());
     let (who, mailer) = (identities.clone(), Some(Arc::new(mailer) as Arc<dyn Mailer>));
     let recoveries = Recoveries::new(held, time, access.clone(), who, audit.clone(), mailer, page);
-    let (held, time, web) = (store.clone(), clock.clone(), Https::new(rustls::RootCertStore::empty()).unwrap());
-    let oidc = Oidc::new(held, time, identities.clone(), audit.clone(), Arc::new(web), provider());
+    let (time, web) = (clock.clone(), Https::new(rustls::RootCertStore::empty()).unwrap());
+    let oidc = Oidc::new(time, identities.clone(), audit.clone(), Arc::new(web), provider());
     let health = Arc::new(Health::default());
     health.enter(Phase::Serving);
     let (kept, time, rows) = (store.clone(), clock.clone(), DocumentLimits::default());
