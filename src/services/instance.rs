@@ -158,7 +158,7 @@ fn own_collections() -> Vec<(&'static str, RawDocumentBuf)> {
         (POLICIES, rawdoc! { "indexes": [] }),
         (TRUST, rawdoc! { "indexes": [] }),
         (FACTORS, rawdoc! { "indexes": [] }),
-        (KEYS, rawdoc! { "indexes": ["identity", "expires"] }),
+        (KEYS, rawdoc! { "indexes": ["identity", "expires", "public"] }),
         (ASSERTIONS, rawdoc! { "indexes": ["expires"] }),
         (LINKS, rawdoc! { "indexes": ["identity"] }),
         (RECOVERIES, rawdoc! { "indexes": ["hash", "expires"] }),

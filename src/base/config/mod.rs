@@ -79,6 +79,8 @@ pub struct Server {
     pub page_rows: usize,
     /// Whose `X-Forwarded-For` and `Forwarded` are believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Authorities of machines' client certificates. Absent: none is asked for.
+    pub client_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

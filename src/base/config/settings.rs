@@ -70,6 +70,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("server.document_mib", Kind::Integer(1, 16), "1", &[]),
     setting("server.page_rows", Kind::Integer(1, 1000), "100", &[]),
     setting("server.trusted_proxies", Kind::Networks, "", &[]),
+    setting("server.client_ca", Kind::Path, "", &[]),
     setting("limits.requests_per_minute", Kind::Integer(0, 100_000_000), "100", &[]),
     setting("limits.routes", Kind::Pairs, "", &[]),
     setting("trust.baseline", Kind::Integer(0, 100), "50", &[]),

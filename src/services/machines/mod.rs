@@ -1,4 +1,9 @@
-//! Machines: a signed assertion (RFC 7523 in shape) against a short access token. No secret of theirs is kept here.
+//! Machines: a signed assertion (RFC 7523 in shape), or a client certificate, against a short access token. No secret of
+//! theirs is kept here.
+
+mod certificate;
+
+pub use certificate::Certificate;
 
 use super::{
     Error, Result,
@@ -111,7 +116,7 @@ impl Machines {
         }
         self.check_times(&claims)?;
         self.use_once(caller, &key, &claims, told.clone()).await?;
-        let (access, expires_in) = self.sessions.grant_key(&machine, &key.id, key.restriction)?;
+        let (access, expires_in) = self.sessions.grant_key(&machine, &key.id, key.restriction, None)?;
         Ok(Granted { access, expires_in, identity: machine.id })
     }
 
