@@ -104,3 +104,38 @@ pub fn directory(config: &Config, stamp: &Stamp) -> Result<Option<Vouching>, Pro
     let directory = Arc::new(Ldap::new(settings, roots).map_err(refused)?);
     Ok(Some(Vouching { directory, create_accounts: given.create_accounts }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Timestamp;
+
+    fn asked(environment: Environment, words: &[(&'static str, &str)]) -> Result<bool, &'static str> {
+        let config = Config::of(words).unwrap();
+        let directory = directory(&config, &Stamp::new(environment, Timestamp(1)));
+        directory.map(|directory| directory.is_some()).map_err(|problem| problem.fault.key)
+    }
+
+    #[test]
+    fn a_directory_is_asked_in_one_way_and_not_in_clear() {
+        let production = |words: &[(&'static str, &str)]| asked(Environment::Production, words);
+        let url = ("ldap.url", "ldap://ldap.example.cd");
+        let name = ("ldap.user_dn", "uid={user},dc=cd");
+        let (dn, base) = (("ldap.service_dn", "cn=us,dc=cd"), ("ldap.base", "dc=cd"));
+        let (word, filter) = (("ldap.service_password", "a7Kq"), ("ldap.filter", "(mail={user})"));
+        assert_eq!(production(&[]), Ok(false));
+        assert_eq!(production(&[url, name]), Ok(true));
+        assert_eq!(production(&[url, dn, base, word, filter]), Ok(true));
+        for few in
+            [&[url][..], &[url, name, base], &[url, dn, base, filter], &[url, dn, base, word], &[url, name, word]]
+        {
+            assert_eq!(production(few), Err("ldap.incomplete"), "{few:?}");
+        }
+        let clear = ("ldap.starttls", "false");
+        assert_eq!(production(&[url, name, clear]), Err("ldap.cleartext"));
+        assert_eq!(asked(Environment::Staging, &[url, name, clear]), Err("ldap.cleartext"));
+        assert_eq!(asked(Environment::Development, &[url, name, clear]), Ok(true));
+        assert_eq!(production(&[("ldap.url", "ldap://127.0.0.1"), name, clear]), Ok(true));
+        assert_eq!(production(&[url, name, ("ldap.trusted", "/nowhere/ca.pem")]), Err("instance.file"));
+    }
+}

@@ -8,6 +8,7 @@ use debrouille_appliance::{
     backends::directory::ldap::{self, Ldap, Way},
     base::trust,
     http::Limits,
+    ports::directory::Directory,
     services::{directory::Vouching, identities::Settings},
 };
 use serde_json::json;
@@ -17,6 +18,7 @@ const LEA: &str = "lea@directory.example.org";
 const WORD: &str = "une phrase de Lea";
 
 /// What the settings of a house may say otherwise.
+#[derive(Clone)]
 struct Asked {
     url: String,
     starttls: bool,
@@ -45,7 +47,7 @@ fn search(filter: &str) -> Way {
 }
 
 impl Asked {
-    async fn house(self) -> House {
+    fn directory(self) -> Ldap {
         let roots = match self.trusted {
             true => trust::only(Path::new(&std::env::var("LDAP_CA").unwrap())).unwrap(),
             false => rustls::RootCertStore::empty(),
@@ -53,7 +55,11 @@ impl Asked {
         let Self { url, starttls, way, .. } = self;
         let (mail, patience) = ("mail".to_owned(), Duration::from_secs(2));
         let settings = ldap::Settings { url, starttls, cleartext: false, way, mail, patience };
-        let directory = Arc::new(Ldap::new(settings, roots).unwrap());
+        Ldap::new(settings, roots).unwrap()
+    }
+
+    async fn house(self) -> House {
+        let directory = Arc::new(self.directory());
         let vouching = Vouching { directory, create_accounts: true };
         House::furnished(Limits::default(), Settings { directory: Some(vouching), ..Settings::default() }).await
     }
@@ -91,9 +97,8 @@ async fn who_is_nobody_there_or_has_no_password_is_nobody_here() {
         ("nobody@directory.example.org", WORD),
         ("blank@directory.example.org", "anything"),
         ("twin@directory.example.org", "une phrase de jumeau"),
-        ("*@directory.example.org", WORD),
-        ("lea*", WORD),
-        ("x)(uid=lea@directory.example.org", WORD),
+        ("le*@directory.example.org", WORD),
+        ("x)(uid=lea)(mail=x@directory.example.org", WORD),
     ] {
         refused(&house, who, password).await;
     }
@@ -126,6 +131,23 @@ async fn an_entry_is_found_by_its_name() {
     );
     for (who, password) in [("jo", ""), ("jo", WORD), ("nobody", WORD), ("jo,ou=people", "une phrase de Jo")] {
         refused(&house, who, password).await;
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_a_value_whatever_is_in_it() {
+    let Some(asked) = asked() else { return };
+    let by_name = Way::Template("uid={user},ou=people,dc=example,dc=org".to_owned());
+    for (way, hostile) in [
+        (by_name, ["jo,ou=people,dc=example,dc=org", "jo+cn=jo", "", "jo\\", "#6a6f"]),
+        (search("(uid={user})"), ["j*", "jo)(objectClass=*", "x)(|(uid=jo)", "\\6a\\6f", "jo\0"]),
+    ] {
+        let directory = Asked { way, ..asked.clone() }.directory();
+        let odd = directory.prove("odd, one", "une phrase rare").await.unwrap().expect("found by its name");
+        assert_eq!(odd.emails, ["odd,one@directory.example.org"]);
+        for name in hostile {
+            assert_eq!(directory.prove(name, "une phrase de Jo").await.unwrap(), None, "{name:?}");
+        }
     }
 }
 
