@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    base::environment::Environment,
+    base::{clock::Stopwatch, environment::Environment},
     ports,
     services::{access::Role, bench::Bench, identities::Settings},
 };
@@ -147,4 +147,18 @@ async fn guesses_are_slowed_as_those_at_a_password_here() {
     let answer = desk.login("j.doe", RIGHT).await;
     assert!(matches!(answer, Err(Error::RateLimit { .. })), "{answer:?}");
     assert_eq!(desk.asked().len(), 5);
+}
+
+#[tokio::test]
+async fn a_refusal_takes_as_long_as_one_here() {
+    let desk = Desk::open(true).await;
+    let own = Zeroizing::new("correct horse battery staple".to_owned());
+    desk.bench.identities.add(&Caller::system(), "ana@example.cd", own, Vec::new()).await.unwrap();
+    desk.bench.identities.calibrate().await.unwrap();
+    for who in ["ana@example.cd", "nobody@example.cd", "not a name"] {
+        let watch = Stopwatch::start();
+        assert!(refused(&desk.login(who, "wrong").await));
+        // What every failed proof takes.
+        assert!(watch.millis() >= 320, "{who}: {} ms", watch.millis());
+    }
 }
