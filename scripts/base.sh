@@ -101,6 +101,31 @@ wheel() {
   printf '%s\n' "$file"
 }
 
+# debian PACKAGE…: unpacks Debian's packages into the cache, prints where; those this release does not have are left out, but
+# for the first. For programs whose installation would start a service: nothing of them runs.
+debian() {
+  local place=$CACHE/debian/$1 package
+  if [ ! -d "$place" ]; then
+    command -v apt-get >/dev/null || die "$1 is fetched as a Debian package (no apt-get here)"
+    local temporary
+    temporary=$(mktemp -d "$CACHE/debian.XXXXXX")
+    chmod 755 "$temporary"
+    say "fetching $1 for its program"
+    if ! (cd "$temporary" && apt-get -qq download "$1" >"$CACHE/apt.log" 2>&1 </dev/null); then
+      as_root apt-get -qq update >"$CACHE/apt.log" 2>&1 </dev/null || { cat "$CACHE/apt.log" >&2; die "apt-get update failed"; }
+    fi
+    for package in "$@"; do
+      (cd "$temporary" && apt-get -qq download "$package" >"$CACHE/apt.log" 2>&1 </dev/null) || [ "$package" != "$1" ] ||
+        { cat "$CACHE/apt.log" >&2; die "apt-get could not fetch $1"; }
+    done
+    for package in "$temporary"/*.deb; do dpkg -x "$package" "$temporary/root"; done
+    mkdir -p "$CACHE/debian"
+    mv "$temporary/root" "$place"
+    rm -rf "$temporary"
+  fi
+  printf '%s\n' "$place"
+}
+
 # libraries PROGRAM PACKAGE...: install the packages when the loader misses a library of the program.
 libraries() {
   local program=$1

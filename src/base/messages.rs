@@ -69,6 +69,7 @@ const FILES: &[&str] = &[
     include_str!("messages/instance.toml"),
     include_str!("messages/json.toml"),
     include_str!("messages/policies.toml"),
+    include_str!("messages/ldap.toml"),
     include_str!("messages/limits.toml"),
     include_str!("messages/mfa.toml"),
     include_str!("messages/keys.toml"),

@@ -22,6 +22,16 @@ pub fn roots(added: Option<&Path>) -> io::Result<RootCertStore> {
     Ok(roots)
 }
 
+/// Of the operator's file alone.
+pub fn only(path: &Path) -> io::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read(path)? {
+        let unfit = |error| io::Error::other(format!("{}: {error}", path.display()));
+        roots.add(certificate).map_err(unfit)?;
+    }
+    Ok(roots)
+}
+
 fn read(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let unreadable = |error| io::Error::other(format!("{}: {error}", path.display()));
     let text =
@@ -41,8 +51,10 @@ mod tests {
     fn a_file_without_certificates_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
-        assert!(roots(Some(&path)).is_err(), "absent");
+        assert!(roots(Some(&path)).is_err() && only(&path).is_err(), "absent");
         std::fs::write(&path, "nothing").unwrap();
-        assert!(roots(Some(&path)).is_err(), "empty");
+        assert!(roots(Some(&path)).is_err() && only(&path).is_err(), "empty");
+        std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n").unwrap();
+        assert!(only(&path).is_err(), "no certificate of an authority");
     }
 }

@@ -1,6 +1,6 @@
-//! The routes of machines: registered by an administrator, proven by a signed assertion.
+//! The routes of machines: registered by an administrator, proven by a signed assertion or a client certificate.
 
-use super::{auth::Person, body::Sent, conditions, envelope::Answer, exchange::Public, proof::By, spec::Tag};
+use super::{auth::Person, body::Sent, conditions, envelope::Answer, exchange::Public, peer, proof::By, spec::Tag};
 use crate::{
     base::fault::Fault,
     services::{
@@ -27,8 +27,9 @@ struct NewMachine {
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
 struct Assertion {
-    /// A JWT signed by a key of the machine (EdDSA, `kid`), good for one use
-    assertion: String,
+    /// A JWT signed by a key of the machine (EdDSA, `kid`), good for one use. Absent: the connection's client
+    /// certificate is the proof, and the token is bound to it
+    assertion: Option<String>,
 }
 
 #[derive(Serialize, Object)]
@@ -44,13 +45,18 @@ struct Token {
 
 #[OpenApi(prefix_path = "/api/v1", tag = "Tag::Authentication")]
 impl Routes {
-    /// Trade a machine's signed assertion for a short access token
+    /// Trade a machine's signed assertion, or its client certificate, for a short access token
     #[oai(path = "/auth/machine", method = "post", operation_id = "proveMachine")]
-    async fn prove(&self, public: Public, sent: Sent<Assertion>) -> Result<Answer<Token>> {
+    async fn prove(&self, public: Public, sent: Sent<Assertion>, request: &Request) -> Result<Answer<Token>> {
         let (exchange, Assertion { assertion }) = (public.0, sent.read()?);
         let caller = exchange.caller(Subject::Anonymous);
         let attempt = exchange.attempt("machine").await?;
-        let granted = attempt.of(exchange.state.machines.prove(&caller, &assertion).await)?;
+        let machines = &exchange.state.machines;
+        let granted = match assertion {
+            Some(assertion) => machines.prove(&caller, &assertion).await,
+            None => machines.prove_by_certificate(&caller, peer::certificate(request)).await,
+        };
+        let granted = attempt.of(granted)?;
         let (access_token, expires_in, identity) = (granted.access, granted.expires_in, granted.identity);
         Answer::value(&exchange, &Token { access_token, expires_in, identity })
     }

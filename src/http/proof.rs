@@ -2,7 +2,7 @@
 
 use super::{
     exchange::{self, Exchange, text},
-    peer::LocalPeer,
+    peer::{self, LocalPeer},
 };
 use crate::services::{
     Error,
@@ -57,7 +57,7 @@ impl<'a> ApiExtractor<'a> for By {
     fn register(registry: &mut Registry) {
         let scheme = MetaSecurityScheme {
             ty: "http",
-            description: Some("The access token a login or a machine's assertion answers with, or an API key."),
+            description: Some("The access token a login or a machine's proof answers with, or an API key."),
             name: None,
             key_in: None,
             scheme: Some("bearer"),
@@ -130,6 +130,10 @@ async fn subject(request: &Request, exchange: &Exchange) -> std::result::Result<
         return Ok(Subject::Identity(exchange.state.keys.verify(token).await?));
     }
     let verified = exchange.state.sessions.verify(token)?;
+    if verified.bound.is_some() {
+        let (anonymous, shown) = (exchange.caller(Subject::Anonymous), peer::certificate(request));
+        exchange.state.sessions.check_binding(&anonymous, &verified, shown.as_ref()).await?;
+    }
     let (id, roles) = (verified.identity.clone(), verified.roles.clone());
     Ok(Subject::Identity(match &verified.key {
         Some(key) => Proven::key(id, key.clone(), roles, verified.restriction.clone()),

@@ -58,7 +58,7 @@ impl App {
 /// As poem reads it, with where it came from.
 fn received(request: hyper::Request<Incoming>, peer: Peer) -> Request {
     match peer {
-        Peer::Network { local, remote, tls } => {
+        Peer::Network { local, remote, tls, .. } => {
             let scheme = if tls { Scheme::HTTPS } else { Scheme::HTTP };
             let (local, remote) = (LocalAddr(Addr::socket(local)), RemoteAddr(Addr::socket(remote)));
             let mut request = Request::from((request, local, remote, scheme));

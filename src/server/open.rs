@@ -213,6 +213,7 @@ pub async fn assemble(
     let settings = Settings {
         registration: config.identity.registration == Switch::On,
         calling_code: Some(config.identity.calling_code).filter(|code| *code > 0),
+        directory: outgoing::directory(config, &stamp)?,
     };
     let identities = Identities::new(store(), time(), people, held, trust.clone(), rights, audit.clone());
     let identities = Arc::new(identities.with(settings));
@@ -233,7 +234,7 @@ pub async fn assemble(
     let verifications = Verifications::new(store(), time(), who, audit.clone(), mailer, pages.verification);
     let verifications = Arc::new(verifications);
     let (web, provider) = (outgoing::web(config)?, outgoing::provider(config)?);
-    let oidc = Arc::new(Oidc::new(store(), time(), identities.clone(), audit.clone(), web, provider));
+    let oidc = Arc::new(Oidc::new(time(), identities.clone(), audit.clone(), web, provider));
     let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
     if config.backup.target.is_none() {

@@ -1,8 +1,10 @@
-//! What leaves the instance: its mail and where the links in it lead, its requests to an identity provider.
+//! What leaves the instance: its mail and where the links in it lead, its requests to an identity provider, its questions
+//! to a directory.
 
 use super::problem::{Kind, Problem};
 use crate::{
     backends::{
+        directory::ldap::{self, Ldap, Way},
         mail::{self, folder::Folder, smtp::Smtp},
         web::https::Https,
     },
@@ -17,9 +19,9 @@ use crate::{
         mail::Mailer,
         web::{Web, is_safe},
     },
-    services::{instance::Stamp, oidc::Settings},
+    services::{directory::Vouching, instance::Stamp, oidc::Settings},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// A server where one is configured; a folder while developing; else nothing is sent.
 pub fn mailer(config: &Config, stamp: &Stamp, clock: &SharedClock) -> Result<Option<Arc<dyn Mailer>>, Problem> {
@@ -88,4 +90,69 @@ pub fn provider(config: &Config) -> Result<Option<Settings>, Problem> {
     }
     let (secret, create_accounts) = (settings.client_secret.clone(), settings.create_accounts);
     Ok(Some(Settings { issuer, client, secret, redirect, create_accounts }))
+}
+
+/// The directory that proves who has no password here.
+pub fn directory(config: &Config, stamp: &Stamp) -> Result<Option<Vouching>, Problem> {
+    let given = &config.ldap;
+    let Some(url) = given.url.clone() else { return Ok(None) };
+    let refused = |fault| Problem::new(Kind::Refused, fault);
+    let words = [&given.service_dn, &given.base, &given.filter];
+    let way = match (&given.user_dn, words, &given.service_password) {
+        (Some(template), [None, None, None], None) => Way::Template(template.clone()),
+        (None, [Some(dn), Some(base), Some(filter)], Some(password)) => {
+            let (dn, base, filter, password) = (dn.clone(), base.clone(), filter.clone(), password.clone());
+            Way::Search { dn, password, base, filter }
+        }
+        _ => return Err(refused(Fault::new("ldap.incomplete"))),
+    };
+    let roots = match &given.trusted {
+        Some(path) => trust::only(path).map_err(|error| Problem::file("ldap.trusted", error))?,
+        None => trust::roots(config.tls.trusted.as_deref()).map_err(|error| Problem::file("tls.trusted", error))?,
+    };
+    let settings = ldap::Settings {
+        url,
+        starttls: given.starttls,
+        cleartext: stamp.environment == Environment::Development,
+        way,
+        mail: given.mail_attribute.clone(),
+        patience: Duration::from_secs(given.timeout_seconds),
+    };
+    let directory = Arc::new(Ldap::new(settings, roots).map_err(refused)?);
+    Ok(Some(Vouching { directory, create_accounts: given.create_accounts }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Timestamp;
+
+    fn asked(environment: Environment, words: &[(&'static str, &str)]) -> Result<bool, &'static str> {
+        let config = Config::of(words).unwrap();
+        let directory = directory(&config, &Stamp::new(environment, Timestamp(1)));
+        directory.map(|directory| directory.is_some()).map_err(|problem| problem.fault.key)
+    }
+
+    #[test]
+    fn a_directory_is_asked_in_one_way_and_not_in_clear() {
+        let production = |words: &[(&'static str, &str)]| asked(Environment::Production, words);
+        let url = ("ldap.url", "ldap://ldap.example.cd");
+        let name = ("ldap.user_dn", "uid={user},dc=cd");
+        let (dn, base) = (("ldap.service_dn", "cn=us,dc=cd"), ("ldap.base", "dc=cd"));
+        let (word, filter) = (("ldap.service_password", "a7Kq"), ("ldap.filter", "(mail={user})"));
+        assert_eq!(production(&[]), Ok(false));
+        assert_eq!(production(&[url, name]), Ok(true));
+        assert_eq!(production(&[url, dn, base, word, filter]), Ok(true));
+        for few in
+            [&[url][..], &[url, name, base], &[url, dn, base, filter], &[url, dn, base, word], &[url, name, word]]
+        {
+            assert_eq!(production(few), Err("ldap.incomplete"), "{few:?}");
+        }
+        let clear = ("ldap.starttls", "false");
+        assert_eq!(production(&[url, name, clear]), Err("ldap.cleartext"));
+        assert_eq!(asked(Environment::Staging, &[url, name, clear]), Err("ldap.cleartext"));
+        assert_eq!(asked(Environment::Development, &[url, name, clear]), Ok(true));
+        assert_eq!(production(&[("ldap.url", "ldap://127.0.0.1"), name, clear]), Ok(true));
+        assert_eq!(production(&[url, name, ("ldap.trusted", "/nowhere/ca.pem")]), Err("instance.file"));
+    }
 }

@@ -2,8 +2,8 @@
 
 use super::{
     keys,
-    listener::network,
-    open,
+    listener::{clients, network},
+    open, outgoing,
     problem::{Kind, Problem},
     safekeeping,
 };
@@ -103,6 +103,11 @@ pub async fn instance(config: &Config, now: Timestamp) -> Judged {
         Ok(_) => judged.add(Finding::ok("limits")),
         Err(problem) => judged.fail("limits", problem),
     }
+    judged.add(client_authority(config));
+    match outgoing::directory(config, &stamp) {
+        Ok(_) => judged.add(Finding::ok("directory")),
+        Err(problem) => judged.fail("directory", problem),
+    }
     match keyring(config, &stamp).await {
         Ok(keyring) => {
             judged.add(Finding::ok("keys"));
@@ -160,6 +165,15 @@ fn open_files() -> Finding {
             Finding::warning(CHECK, few)
         }
         _ => Finding::ok(CHECK),
+    }
+}
+
+/// Without it, who is to be believed would be nobody.
+fn client_authority(config: &Config) -> Finding {
+    const CHECK: &str = "client_authority";
+    match config.server.client_ca.as_deref().map(clients::verifier) {
+        Some(Err(fault)) => Finding::failure(CHECK, fault),
+        Some(Ok(_)) | None => Finding::ok(CHECK),
     }
 }
 

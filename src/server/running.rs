@@ -2,7 +2,7 @@
 
 use super::{
     listener::{
-        Limits,
+        Limits, clients,
         control::Control,
         network::{self, Network},
         tls::{self, Shown},
@@ -117,7 +117,9 @@ pub fn start_ops(doors: &mut Doors, senses: &Senses) -> Stopper {
         let router = http::ops::router(senses.health.clone(), senses.metrics.clone());
         let app = App::new(router, senses.metrics.clone());
         let limits = Limits { connections: 64, per_address: 64, ..Limits::default() };
-        serve(&stopper.stop(), "ops", listener, None, app, limits, senses);
+        let network =
+            Network { name: "ops", listener, tls: None, machines: None, app, limits, metrics: senses.metrics.clone() };
+        serve(&stopper.stop(), network);
     }
     stopper
 }
@@ -149,6 +151,7 @@ impl Running {
             app,
         } = parts;
         let letters = (jobs::recovery::Delivery(recoveries), jobs::verification::Delivery(verifications));
+        let told = config.server.client_ca.as_ref().map(|_| machines.clone());
         let proofs = (jobs::keys::Sweeping { keys, machines }, letters);
         let missing = || Problem::new(Kind::Failed, Fault::new("server.port_failed").with("listener", "https"));
         let (https, http) = (doors.address("https").ok_or_else(missing)?, doors.address("http"));
@@ -163,7 +166,9 @@ impl Running {
             shown: std::sync::Mutex::default(),
         });
         certificates.renew().await?;
-        let tls = tls::config(shown)
+        let clients = config.server.client_ca.as_deref().map(clients::verifier).transpose();
+        let clients = clients.map_err(|fault| Problem::new(Kind::Refused, fault))?;
+        let tls = tls::config(shown, clients)
             .map_err(|error| Problem::new(Kind::Failed, Fault::new("server.tls_failed").with("cause", error)))?;
 
         let limits = limits(config);
@@ -173,10 +178,12 @@ impl Running {
         stop.spawn(control.run(stop.clone()));
         if let Some(listener) = doors.open("http") {
             let redirect = App::new(http::redirect::router(names, https.port()), senses.metrics.clone());
-            serve(&stop, "http", listener, None, redirect, limits.clone(), &senses);
+            let (limits, metrics) = (limits.clone(), senses.metrics.clone());
+            serve(&stop, Network { name: "http", listener, tls: None, machines: None, app: redirect, limits, metrics });
         }
         if let Some(listener) = doors.open("https") {
-            serve(&stop, "https", listener, Some(tls), app, limits, &senses);
+            let (tls, metrics) = (Some(tls), senses.metrics.clone());
+            serve(&stop, Network { name: "https", listener, tls, machines: told, app, limits, metrics });
         }
         let (ops, ops_stopper) = ops;
         let running =
@@ -270,15 +277,6 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-fn serve(
-    stop: &Stop,
-    name: &'static str,
-    listener: TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
-    app: App,
-    limits: Limits,
-    senses: &Senses,
-) {
-    let network = Network { name, listener, tls, app, limits, metrics: senses.metrics.clone() };
+fn serve(stop: &Stop, network: Network) {
     stop.spawn(network.run(stop.clone()));
 }

@@ -4,7 +4,7 @@
 use super::{
     access::Access,
     audit::{Audit, Settings},
-    identities::Identities,
+    identities::{self, Identities},
     instance::{self, Stamp},
     keyring::Keyring,
     mfa::{Mfa, Site},
@@ -45,6 +45,17 @@ impl Bench {
         let documents: Arc<dyn Documents> = Arc::new(store.unwrap());
         instance::furnish(&*documents, clock.now()).await.unwrap();
         Self::over(environment, clock, documents).await
+    }
+
+    /// Where the operator decided otherwise.
+    pub async fn with(environment: Environment, settings: identities::Settings) -> Self {
+        let Self { clock, documents, stamp, keyring, trust, access, audit, sessions, .. } = Self::of(environment).await;
+        let (people, throttle) = (sessions.clone(), Arc::new(Throttle::new(clock.clone())));
+        let (rights, log) = (access.clone(), audit.clone());
+        let identities =
+            Identities::new(documents.clone(), clock.clone(), people, throttle, trust.clone(), rights, log);
+        let identities = Arc::new(identities.with(settings));
+        Self { clock, documents, stamp, keyring, trust, access, audit, sessions, identities }
     }
 
     /// Over a store as somebody left it.

@@ -6,6 +6,7 @@ pub mod backups;
 mod bench;
 pub mod certificates;
 pub mod collections;
+pub mod directory;
 pub mod documents;
 pub mod error;
 pub mod export;

@@ -16,7 +16,8 @@ const VERIFY: &str = "/api/v1/auth/verify";
 impl House {
     /// Open to all who want an account, in a country with a calling code.
     pub async fn open_to_all() -> Self {
-        Self::furnished(Limits::default(), Settings { registration: true, calling_code: Some(243) }).await
+        Self::furnished(Limits::default(), Settings { registration: true, calling_code: Some(243), directory: None })
+            .await
     }
 
     /// A person with the tests' password, and their token.

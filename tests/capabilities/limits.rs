@@ -21,7 +21,8 @@ impl House {
     async fn visit(&self, peer: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         let remote = std::net::SocketAddr::new(peer.parse().unwrap(), 40_000);
         let local = "192.0.2.254:443".parse().unwrap();
-        let request = Request::builder().uri_str(path).extension(Peer::Network { local, remote, tls: true });
+        let request =
+            Request::builder().uri_str(path).extension(Peer::Network { local, remote, tls: true, certificate: None });
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         self.call(request.finish()).await
     }

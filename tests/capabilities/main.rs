@@ -5,6 +5,7 @@ mod audit;
 mod auth;
 mod backups;
 mod collections;
+mod directory;
 mod documents;
 mod error;
 #[path = "../house/mod.rs"]

@@ -9,8 +9,9 @@ use std::sync::{Arc, atomic::Ordering};
 async fn login(house: &House, peer: &str, email: &str, password: &str) -> Answer {
     let remote = std::net::SocketAddr::new(peer.parse().unwrap(), 40_000);
     let request = Request::builder().method(Method::POST).uri_str("/api/v1/auth/login");
-    let request =
-        request.extension(Peer::Network { local: remote, remote, tls: true }).content_type("application/json");
+    let request = request
+        .extension(Peer::Network { local: remote, remote, tls: true, certificate: None })
+        .content_type("application/json");
     house.call(request.body(json!({ "data": { "email": email, "password": password } }).to_string())).await
 }
 

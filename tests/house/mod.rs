@@ -195,8 +195,8 @@ async fn state_at(
     let recoveries = Recoveries::new(held, time, access.clone(), who, audit.clone(), mailer.clone(), page);
     let (held, time, page) = (store.clone(), clock.clone(), "https://example.org/verify".to_owned());
     let verifications = Verifications::new(held, time, identities.clone(), audit.clone(), mailer, page);
-    let (held, time, web) = (store.clone(), clock.clone(), Https::new(rustls::RootCertStore::empty()).unwrap());
-    let oidc = Oidc::new(held, time, identities.clone(), audit.clone(), Arc::new(web), provider());
+    let (time, web) = (clock.clone(), Https::new(rustls::RootCertStore::empty()).unwrap());
+    let oidc = Oidc::new(time, identities.clone(), audit.clone(), Arc::new(web), provider());
     let health = Arc::new(Health::default());
     health.enter(Phase::Serving);
     let (kept, time, rows) = (store.clone(), clock.clone(), DocumentLimits::default());

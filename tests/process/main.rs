@@ -2,6 +2,7 @@
 
 mod appliance;
 mod crash;
+mod machines;
 
 use appliance::{Instance, PASSWORD, Server};
 use rustix::process::Signal;

@@ -37,6 +37,7 @@ pub struct Config {
     pub identity: Identity,
     pub mail: Mail,
     pub oidc: Oidc,
+    pub ldap: Ldap,
     /// Each value with where it was set, in the order of the table.
     #[serde(skip)]
     pub entries: Vec<Entry>,
@@ -78,6 +79,8 @@ pub struct Server {
     pub page_rows: usize,
     /// Whose `X-Forwarded-For` and `Forwarded` are believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Authorities of machines' client certificates. Absent: none is asked for.
+    pub client_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -223,6 +226,28 @@ pub struct Oidc {
     pub redirect: Option<String>,
     /// Whoever the provider vouches for gets an account.
     pub create_accounts: bool,
+}
+
+/// The one directory that proves who has no password here. Absent url: none.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ldap {
+    /// `ldaps://HOST` or `ldap://HOST`.
+    pub url: Option<String>,
+    pub starttls: bool,
+    /// The only authorities trusted for it. Absent: those trusted for all.
+    pub trusted: Option<PathBuf>,
+    /// An entry's name, with `{user}` in it.
+    pub user_dn: Option<String>,
+    /// Or who looks for the entry, beneath which base, with `{user}` in which filter.
+    pub service_dn: Option<String>,
+    pub service_password: Option<Secret>,
+    pub base: Option<String>,
+    pub filter: Option<String>,
+    pub mail_attribute: String,
+    /// Whoever the directory knows gets an account.
+    pub create_accounts: bool,
+    pub timeout_seconds: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -70,6 +70,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("server.document_mib", Kind::Integer(1, 16), "1", &[]),
     setting("server.page_rows", Kind::Integer(1, 1000), "100", &[]),
     setting("server.trusted_proxies", Kind::Networks, "", &[]),
+    setting("server.client_ca", Kind::Path, "", &[]),
     setting("limits.requests_per_minute", Kind::Integer(0, 100_000_000), "100", &[]),
     setting("limits.routes", Kind::Pairs, "", &[]),
     setting("trust.baseline", Kind::Integer(0, 100), "50", &[]),
@@ -114,6 +115,17 @@ pub const SETTINGS: &[Setting] = &[
     setting("oidc.client_secret", Kind::Secret(8), "", &["OIDC_CLIENT_SECRET"]),
     setting("oidc.redirect", Kind::Text, "", &["OIDC_REDIRECT"]),
     setting("oidc.create_accounts", Kind::Flag, "false", &[]),
+    setting("ldap.url", Kind::Text, "", &[]),
+    setting("ldap.starttls", Kind::Flag, "true", &[]),
+    setting("ldap.trusted", Kind::Path, "", &[]),
+    setting("ldap.user_dn", Kind::Text, "", &[]),
+    setting("ldap.service_dn", Kind::Text, "", &[]),
+    setting("ldap.service_password", Kind::Secret(1), "", &[]),
+    setting("ldap.base", Kind::Text, "", &[]),
+    setting("ldap.filter", Kind::Text, "", &[]),
+    setting("ldap.mail_attribute", Kind::Text, "mail", &[]),
+    setting("ldap.create_accounts", Kind::Flag, "false", &[]),
+    setting("ldap.timeout_seconds", Kind::Integer(1, 25), "5", &[]),
 ];
 
 impl Setting {

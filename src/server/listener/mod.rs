@@ -1,6 +1,7 @@
 //! Sockets: how connections are admitted, secured, served and ended. What is said over them belongs to `http`.
 
 mod admission;
+pub mod clients;
 mod connection;
 pub mod control;
 pub mod network;

@@ -3,11 +3,13 @@
 use super::{
     Backoff, Limits,
     admission::{Admission, Ticket},
+    clients,
     connection::{self, Guarded, Protocol, Talk},
 };
 use crate::{
     base::{fault::Fault, metrics::Metrics, stop::Stop},
     http::{activity::Activity, peer::Peer, serve::App},
+    services::machines::Machines,
 };
 use std::{io, net::SocketAddr, sync::Arc};
 use tokio::{
@@ -25,6 +27,8 @@ pub struct Network {
     pub listener: TcpListener,
     /// Absent: plain text.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Told of client certificates that are turned away.
+    pub machines: Option<Arc<Machines>>,
     pub app: App,
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
@@ -92,13 +96,13 @@ impl Network {
 
     fn welcome(&self, stream: TcpStream, remote: SocketAddr, ticket: Ticket, stop: &Stop) {
         let (name, app, limits, metrics) = (self.name, self.app.clone(), self.limits.clone(), self.metrics.clone());
-        let tls = self.tls.clone();
+        let (tls, machines) = (self.tls.clone(), self.machines.clone());
         let connection_stop = stop.clone();
         stop.spawn(async move {
             // Only a peer already gone makes these fail.
             let Ok(local) = stream.local_addr() else { return };
             let _ = stream.set_nodelay(true);
-            let peer = Peer::Network { local, remote, tls: tls.is_some() };
+            let peer = Peer::Network { local, remote, tls: tls.is_some(), certificate: None };
             let activity = Activity::new();
             let stream = Guarded::new(stream, activity.clone(), limits.write, ticket);
             let mut talk = Talk { protocol: Protocol::Http1, app, peer, activity };
@@ -113,6 +117,8 @@ impl Network {
             };
             match secured {
                 Ok(Ok(stream)) => {
+                    let certificate = clients::shown(stream.get_ref().1);
+                    talk.peer = Peer::Network { local, remote, tls: true, certificate };
                     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                         talk.protocol = Protocol::Http2;
                     }
@@ -121,6 +127,9 @@ impl Network {
                 Ok(Err(error)) => {
                     metrics.connection_refused(name, "handshake");
                     tracing::debug!(%remote, %error, "handshake failed");
+                    if let (Some(machines), Some(why)) = (machines, clients::refusal(&error)) {
+                        machines.turned_away(remote.ip().to_canonical(), why).await;
+                    }
                 }
                 Err(_) => {
                     metrics.connection_refused(name, "handshake_timeout");

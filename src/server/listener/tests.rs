@@ -64,9 +64,16 @@ impl Site {
         let listener = network::bind("https", "127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let stopper = Arc::new(Stopper::default());
-        let config = tls.then(|| tls::config(shown.clone()).unwrap());
-        let network =
-            Network { name: "https", listener, tls: config, app: app.clone(), limits, metrics: metrics.clone() };
+        let config = tls.then(|| tls::config(shown.clone(), None).unwrap());
+        let network = Network {
+            name: "https",
+            listener,
+            tls: config,
+            machines: None,
+            app: app.clone(),
+            limits,
+            metrics: metrics.clone(),
+        };
         let stop = stopper.stop();
         stopper.stop().spawn(network.run(stop));
         Self { address, stopper, metrics, shown, internal, app }

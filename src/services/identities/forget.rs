@@ -1,6 +1,6 @@
 //! Leaving of someone nothing but the id and a name that says nothing.
 
-use super::{IDENTITIES, Identities, Identity, Kind, Status};
+use super::{IDENTITIES, Identities, Identity, Kind, LINKS, Status};
 use crate::{
     domain::{filter::Filter, update::Update},
     ports::documents::{Batch, Change, Expect, Operation},
@@ -12,7 +12,6 @@ use crate::{
         keys::KEYS,
         memberships::MEMBERSHIPS,
         mfa::FACTORS,
-        oidc::LINKS,
         recovery::{OUTBOX, RECOVERIES},
         sessions::SESSIONS,
         trust::TRUST,

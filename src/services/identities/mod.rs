@@ -9,15 +9,19 @@ mod people;
 mod proofs;
 mod prove;
 mod register;
+mod vouched;
 
 pub use import::Import;
 pub use people::{Changes, New};
 pub(super) use people::{put, set};
+pub use vouched::LINKS;
+pub(super) use vouched::Vouched;
 
 use super::{
     Error, Result,
     access::{Access, Action, Caller, Proven, Resource, Role, Subject},
     audit::Audit,
+    directory::Vouching,
     keys::{KEYS, Key},
     memberships::Memberships,
     sessions::{SESSIONS, Session, Sessions},
@@ -172,12 +176,14 @@ pub struct Identities {
 }
 
 /// What the operator decides.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub struct Settings {
     /// Anyone may make an account of their own.
     pub registration: bool,
     /// Of the country whose numbers are written without one.
     pub calling_code: Option<u16>,
+    /// Proves who has no password here.
+    pub directory: Option<Vouching>,
 }
 
 impl Identities {

@@ -5,7 +5,7 @@ use crate::{
     base::clock::Stopwatch,
     domain::{document::revision, trust, update::Update},
     ports::documents::{Batch, Change, Expect, Operation},
-    services::{Error, Result, access::Caller, audit::Event, sessions::own},
+    services::{Error, Result, access::Caller, audit::Event, directory::Vouching, sessions::own},
 };
 use bson::{RawDocumentBuf, rawdoc};
 use zeroize::Zeroizing;
@@ -15,27 +15,33 @@ impl Identities {
     /// e-mail address or a telephone number. Whether the account
     /// exists changes neither the answer, nor its time, nor when it begins to be delayed.
     pub async fn prove(&self, caller: &Caller, who: &str, password: Zeroizing<String>) -> Result<Identity> {
-        // Under its one spelling, or every other would be another account to guess at.
-        let account = self.handle(who).unwrap_or_else(|| who.trim().to_lowercase());
+        let account = self.account(who);
         let attempt = self.throttle.attempt("login", &account, caller.address).await?;
-        let identity = attempt.of(self.check(caller, who, password).await)?;
+        let identity = attempt.of(self.check(caller, &account, password).await)?;
         self.trust.note(&identity.id, trust::Event::DayClean);
         Ok(identity)
     }
 
-    async fn check(&self, caller: &Caller, who: &str, password: Zeroizing<String>) -> Result<Identity> {
-        let found = match self.handle(who) {
-            Some(handle) => self.find(&handle).await?,
-            None => None,
-        };
+    /// What was written, under its one spelling, or every other would be another account to guess at.
+    fn account(&self, who: &str) -> String {
+        let who = if who.contains('@') { who.to_owned() } else { who.trim().to_lowercase() };
+        self.handle(&who).unwrap_or_else(|| format!("other:{}", who.trim().to_lowercase()))
+    }
+
+    async fn check(&self, caller: &Caller, account: &str, password: Zeroizing<String>) -> Result<Identity> {
+        let found = self.find(account).await?;
         let known = found.as_ref().map(|document| read(document)).transpose()?;
-        let proven = self.prove_found(found, password).await;
+        let here = known.as_ref().is_some_and(Identity::has_password);
+        let proven = match self.settings.directory.as_ref().filter(|_| !here) {
+            Some(directory) => self.prove_elsewhere(caller, directory, account, password).await,
+            None => self.prove_found(found, password).await,
+        };
         if let Err(Error::Unauthorized) = &proven {
             if let Some(identity) = known {
                 self.trust.note(&identity.id, trust::Event::LoginFailed);
             }
             // By what was tried: whether there is such an account is for nobody to read.
-            let tried = self.audit.pseudonym(&self.handle(who).unwrap_or_else(|| who.trim().to_lowercase()));
+            let tried = self.audit.pseudonym(account);
             let failed = Event::new("auth.login").failed("wrong address or password, or disabled").about(tried);
             self.audit.refused(caller, failed).await;
         }
@@ -61,6 +67,22 @@ impl Identities {
         password: Zeroizing<String>,
     ) -> Result<bool> {
         Ok(self.passwords.verify(password, candidate.password.clone()).await?.right)
+    }
+
+    /// By the directory: whoever has no password here, whether they exist or not. A failure takes as long as one here.
+    async fn prove_elsewhere(
+        &self,
+        caller: &Caller,
+        directory: &Vouching,
+        account: &str,
+        password: Zeroizing<String>,
+    ) -> Result<Identity> {
+        let begun = Stopwatch::start();
+        let proven = directory.prove(self, caller, account, &password).await;
+        if let Err(Error::Unauthorized) = &proven {
+            self.passwords.even(begun).await;
+        }
+        proven
     }
 
     async fn prove_found(&self, found: Option<RawDocumentBuf>, password: Zeroizing<String>) -> Result<Identity> {

@@ -228,6 +228,17 @@ impl Keys {
         Ok(good.then_some((key, owner)))
     }
 
+    /// The machine known by this public key, if it is one alone, with that key of it that lives longest.
+    pub(super) async fn of_public(&self, public: &str) -> Result<Option<(Key, Identity)>> {
+        let live = rawdoc! { "public": public, "revoked": false, "expires": { "$gt": self.clock.now().0 } };
+        let mut keys = self.select(&live).await?;
+        keys.sort_by_key(|key| key.expires);
+        match keys.pop() {
+            Some(key) if keys.iter().all(|other| other.identity == key.identity) => self.of_machine(&key.id).await,
+            _ => Ok(None),
+        }
+    }
+
     async fn make(&self, caller: &Caller, owner: Identity, wanted: Wanted, again: Again) -> Result<Made> {
         // What a key may, it may not hand on.
         if matches!(&caller.subject, Subject::Identity(proven) if proven.key.is_some()) {

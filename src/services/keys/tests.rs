@@ -6,7 +6,11 @@ use crate::{
         clock::{Clock, FixedClock},
         environment::Environment,
     },
-    services::{access::Role, bench::Bench, machines::Machines},
+    services::{
+        access::Role,
+        bench::Bench,
+        machines::{Certificate, Machines},
+    },
 };
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -295,4 +299,44 @@ async fn a_disabled_machine_and_an_expired_key_get_nothing() {
     assert!(bench.prove(&sign(&key, &secret, &bench.claims(&machine))).await.is_ok());
     bench.wait(DAYS * 24 * 3600);
     assert!(refused(bench.prove(&sign(&key, &secret, &bench.claims(&machine))).await), "an expired key passed");
+}
+
+#[tokio::test]
+async fn a_token_by_certificate_is_bound_to_it_and_outlives_it_not() {
+    let bench = bench().await;
+    let (machine, key, _) = bench.machine().await;
+    let public = STANDARD.decode(key.public.as_ref().unwrap()).unwrap().try_into().unwrap();
+    let expires = bench.clock.now().plus_seconds(100);
+    let shown = Certificate { thumbprint: [7; 32], public: Some(public), expires };
+    let prove = async |certificate| bench.machines.prove_by_certificate(&Caller::system(), certificate).await;
+    let granted = prove(Some(shown)).await.unwrap();
+    assert_eq!((granted.expires_in, &granted.identity), (100, &machine.id));
+    let verified = bench.sessions.verify(&granted.access).unwrap();
+    assert_eq!((verified.bound, verified.key.as_ref()), (Some([7; 32]), Some(&key.id)));
+    let other = Certificate { thumbprint: [8; 32], ..shown };
+    let binds = async |shown: Option<&Certificate>| {
+        bench.sessions.check_binding(&Caller::system(), &verified, shown).await.is_ok()
+    };
+    assert!(binds(Some(&shown)).await && !binds(Some(&other)).await && !binds(None).await);
+
+    for certificate in [
+        None,
+        Some(Certificate { public: None, ..shown }),
+        Some(Certificate { public: Some([1; 32]), ..shown }),
+        Some(Certificate { expires: bench.clock.now(), ..shown }),
+    ] {
+        assert!(refused(prove(certificate).await), "{certificate:?}");
+    }
+    // The same key again, for longer: it is the same machine. Another machine's as well: whose it is cannot be told.
+    let take = async |name: &str| {
+        let wanted = Wanted { name: "again".to_owned(), public: key.public.clone(), ..Wanted::default() };
+        bench.keys.create(&Caller::system(), name, wanted, NONE).await.unwrap()
+    };
+    take("import-job").await;
+    assert!(prove(Some(shown)).await.is_ok());
+    bench.identities.add_machine(&Caller::system(), "another", Vec::new()).await.unwrap();
+    let (second, _) = take("another").await;
+    assert!(refused(prove(Some(shown)).await), "one key, two machines");
+    bench.keys.revoke(&Caller::system(), &second.id).await.unwrap();
+    assert!(prove(Some(shown)).await.is_ok());
 }

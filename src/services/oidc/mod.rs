@@ -8,7 +8,7 @@ use super::{
     Error, Result,
     access::Caller,
     audit::{Audit, Event},
-    identities::{self, IDENTITIES, Identities, Identity, Kind, Status},
+    identities::{Identities, Identity, Vouched},
 };
 use crate::{
     base::{
@@ -17,25 +17,15 @@ use crate::{
         fault::Fault,
         random,
     },
-    domain::contact,
-    ports::{
-        self,
-        documents::{Batch, Change, Conflict, Documents, Expect, Operation},
-        web::Web,
-    },
+    ports::web::Web,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use bson::rawdoc;
 use provider::Provider;
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
-use token::Claims;
-
-/// Which identity a provider's subject is.
-pub const LINKS: &str = "system.links";
 
 /// Seconds between the start of a login and its end.
 const LIFE: i64 = 600;
@@ -67,7 +57,6 @@ struct Begun {
 }
 
 pub struct Oidc {
-    documents: Arc<dyn Documents>,
     clock: SharedClock,
     identities: Arc<Identities>,
     audit: Arc<Audit>,
@@ -80,7 +69,6 @@ pub struct Oidc {
 impl Oidc {
     /// Without settings, there is no provider and every login is refused.
     pub fn new(
-        documents: Arc<dyn Documents>,
         clock: SharedClock,
         identities: Arc<Identities>,
         audit: Arc<Audit>,
@@ -88,7 +76,7 @@ impl Oidc {
         settings: Option<Settings>,
     ) -> Self {
         let provider = settings.map(|settings| Provider::new(settings, web, clock.clone()));
-        Self { documents, clock, identities, audit, provider, begun: Mutex::default() }
+        Self { clock, identities, audit, provider, begun: Mutex::default() }
     }
 
     /// Begins a login: the provider's page to open.
@@ -133,47 +121,14 @@ impl Oidc {
         let begun = begun.filter(|begun| begun.expires > self.clock.now());
         let begun = begun.ok_or(Error::InvalidProof("unknown or used state"))?;
         let claims = provider.redeem(code, &begun.verifier, &begun.nonce).await?;
-        let identity = self.identity(caller, provider, &claims).await?;
-        match identity.kind == Kind::Person && identity.status == Status::Active {
-            true => Ok(identity),
-            false => Err(Error::Unauthorized),
-        }
+        let email = claims.email.as_deref().filter(|_| claims.email_verified == Some(true));
+        let (issuer, subject, create_accounts) = (provider.issuer(), claims.sub.as_str(), provider.creates_accounts());
+        let vouched = Vouched { issuer, subject, email, create_accounts, beside_password: true };
+        self.identities.vouched(caller, &vouched).await
     }
 
     fn provider(&self) -> Result<&Provider> {
         self.provider.as_ref().ok_or_else(|| Error::NotFound(Fault::new("oidc.off")))
-    }
-
-    /// By the subject once linked; the first time by an address the provider has verified.
-    async fn identity(&self, caller: &Caller, provider: &Provider, claims: &Claims) -> Result<Identity> {
-        let link = hash(&format!("{}\n{}", provider.issuer(), claims.sub));
-        if let Some(linked) = self.documents.get(LINKS, &link).await? {
-            let id = linked.get_str("identity").map_err(|error| Error::Internal(Box::new(error)))?;
-            let identity = self.documents.get(IDENTITIES, id).await?.ok_or(Error::Unauthorized)?;
-            return identities::read(&identity);
-        }
-        let email = claims.email.as_deref().filter(|_| claims.email_verified == Some(true));
-        let email = contact::email(email.ok_or(Error::Unauthorized)?).map_err(|_| Error::Unauthorized)?;
-        let identity = match self.identities.known(&email).await? {
-            Some(identity) => identity,
-            None if provider.creates_accounts() => self.identities.add_vouched(caller, &email).await?,
-            None => return Err(Error::Unauthorized),
-        };
-        // An address that whoever registered it never proved is not theirs: they would share the account.
-        let sound = identity.kind == Kind::Person && identity.status == Status::Active && identity.email_verified;
-        if !sound {
-            return Err(Error::Unauthorized);
-        }
-        let document = rawdoc! { "identity": &*identity.id, "issuer": provider.issuer(), "subject": &*claims.sub };
-        let operation =
-            Operation { collection: LINKS.to_owned(), id: link, expect: Expect::Absent, change: Change::Put(document) };
-        let (time, origin) = (self.clock.now(), caller.origin());
-        let batch = Batch { time, origin, operations: vec![operation], check: None, receipt: None };
-        match self.documents.commit(batch).await {
-            // Two logins at once, of the same subject and so of the same identity.
-            Ok(_) | Err(ports::Error::Conflict(Conflict::Exists { .. })) => Ok(identity),
-            Err(error) => Err(error.into()),
-        }
     }
 }
 

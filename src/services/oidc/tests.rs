@@ -6,7 +6,10 @@ use crate::{
         clock::{Clock, FixedClock},
         environment::Environment,
     },
-    ports::web::{Request, Response},
+    ports::{
+        self,
+        web::{Request, Response},
+    },
     services::{access::Role, bench::Bench},
 };
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -66,7 +69,7 @@ fn shown(key: &Key) -> Value {
 }
 
 async fn bench(create_accounts: bool) -> Desk {
-    let Bench { clock, documents, identities, audit, .. } = Bench::of(Environment::Production).await;
+    let Bench { clock, identities, audit, .. } = Bench::of(Environment::Production).await;
     let password = Zeroizing::new("correct horse battery staple".to_owned());
     identities.add(&Caller::system(), "ana@example.cd", password, vec![Role::Auditor]).await.unwrap();
     let key = key("one");
@@ -78,7 +81,7 @@ async fn bench(create_accounts: bool) -> Desk {
     });
     let (client, redirect) = ("us".to_owned(), "https://example.cd/back".to_owned());
     let settings = Settings { issuer: ISSUER.to_owned(), client, secret: None, redirect, create_accounts };
-    let oidc = Oidc::new(documents, clock.clone(), identities, audit, fake.clone(), Some(settings));
+    let oidc = Oidc::new(clock.clone(), identities, audit, fake.clone(), Some(settings));
     Desk { clock, fake, oidc, key }
 }
 

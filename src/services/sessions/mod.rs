@@ -1,13 +1,14 @@
 //! Proof: a login opens a session; it lives by refresh tokens, used once each, and short access tokens.
 
 mod forget;
+mod keyed;
 mod token;
 
 pub use token::Verified;
 
 use super::{
     Error, Result,
-    access::{Caller, Proven, Restriction, Subject},
+    access::{Caller, Proven, Subject},
     audit::{Audit, Event},
     identities::{self, IDENTITIES, Identity, Status},
     instance::Stamp,
@@ -244,17 +245,6 @@ impl Sessions {
             return Err(Error::InvalidProof("session ended"));
         }
         Ok(verified)
-    }
-
-    /// A token for who proved itself by a key: no session, nothing to refresh. Answers the seconds it lives too.
-    pub(super) fn grant_key(
-        &self,
-        identity: &Identity,
-        key: &str,
-        restriction: Option<Restriction>,
-    ) -> Result<(String, i64)> {
-        let proof = token::Proof::Key(key, restriction);
-        Ok((self.tokens.issue(identity, proof, self.clock.now(), ACCESS_LIFE)?, ACCESS_LIFE))
     }
 
     pub(super) fn era(&self) -> u64 {

@@ -12,6 +12,7 @@ use crate::{
         mfa::Method,
     },
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use std::{
     collections::HashMap,
@@ -38,6 +39,8 @@ struct Claims {
     key: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     scope: Option<Restriction>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cnf: Option<Confirmation>,
     env: Environment,
     roles: Vec<Role>,
     /// Milliseconds, beside the standard `iat` in seconds: a token made in the second of a logout is told apart.
@@ -52,6 +55,14 @@ struct Claims {
     auth_time: i64,
 }
 
+/// What must be shown with the token (RFC 8705, 3.1). A confirmation of another kind makes it no token of ours.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Confirmation {
+    #[serde(rename = "x5t#S256")]
+    thumbprint: String,
+}
+
 /// What a token proves.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verified {
@@ -64,12 +75,15 @@ pub struct Verified {
     pub issued: Timestamp,
     pub expires: Timestamp,
     pub methods: Vec<Method>,
+    /// The thumbprint of the client certificate it is good with; `None`: with any or none.
+    pub bound: Option<[u8; 32]>,
 }
 
 /// By what an identity proved itself.
 pub(super) enum Proof<'a> {
     Session(&'a Session),
-    Key(&'a str, Option<Restriction>),
+    /// Which, narrowed to what, and bound to which certificate.
+    Key(&'a str, Option<Restriction>, Option<[u8; 32]>),
 }
 
 pub(super) struct Tokens {
@@ -107,10 +121,15 @@ impl Tokens {
     }
 
     pub fn issue(&self, identity: &Identity, proof: Proof<'_>, now: Timestamp, life: i64) -> Result<String> {
-        let (sid, amr, proven, key, scope) = match proof {
-            Proof::Session(session) => (session.id.clone(), session.methods.clone(), session.proven, None, None),
-            Proof::Key(key, restriction) => (String::new(), Vec::new(), now, Some(key.to_owned()), restriction),
+        let (sid, amr, proven) = match &proof {
+            Proof::Session(session) => (session.id.clone(), session.methods.clone(), session.proven),
+            Proof::Key(..) => (String::new(), Vec::new(), now),
         };
+        let (key, scope, bound) = match proof {
+            Proof::Session(_) => (None, None, None),
+            Proof::Key(key, restriction, bound) => (Some(key.to_owned()), restriction, bound),
+        };
+        let cnf = bound.map(|bound| Confirmation { thumbprint: URL_SAFE_NO_PAD.encode(bound) });
         let claims = Claims {
             iss: self.issuer.clone(),
             aud: AUDIENCE.to_owned(),
@@ -118,6 +137,7 @@ impl Tokens {
             sid,
             key,
             scope,
+            cnf,
             env: self.environment,
             roles: identity.roles.clone(),
             iat_ms: now.0,
@@ -170,7 +190,11 @@ impl Tokens {
         if claims.env != self.environment {
             return Err(Error::InvalidProof("of another environment"));
         }
+        let bound = claims.cnf.map(|cnf| URL_SAFE_NO_PAD.decode(cnf.thumbprint).ok()?.try_into().ok());
+        let bound = bound.map(|bound| bound.ok_or(Error::InvalidProof("bound to nothing that could be shown")));
+        let bound = bound.transpose()?;
         let verified = Arc::new(Verified {
+            bound,
             identity: claims.sub,
             session: claims.sid,
             key: claims.key,

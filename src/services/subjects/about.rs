@@ -5,11 +5,11 @@ use super::Subject;
 use crate::{
     domain::path::{elements, field},
     services::{
+        identities::LINKS,
         invitations::INVITATIONS,
         keys::KEYS,
         memberships::MEMBERSHIPS,
         mfa::FACTORS,
-        oidc::LINKS,
         recovery::{OUTBOX, RECOVERIES},
         sessions::SESSIONS,
         verification::VERIFICATIONS,

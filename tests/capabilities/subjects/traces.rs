@@ -195,7 +195,7 @@ async fn shown(house: &House) -> BTreeSet<String> {
 #[tokio::test]
 async fn an_erased_person_shows_in_clear_nowhere_in_the_appliances_own_collections() {
     let Traced { house, id, waiting, proofs, .. } = traced().await;
-    let before = ["identities", "invitations", "keys", "links", "outbox", "sessions", "trust"];
+    let before = ["identities", "invitations", "keys", "links", "outbox", "sessions", "trust", "verifications"];
     assert_eq!(shown(&house).await, before.map(|name| format!("system.{name}")).into());
     let told = house.get(&subject(EMAIL)).await.ok(200).data()["traces"].clone();
     let session = house.stores.0.snapshot().await.unwrap().documents("system.sessions", None, 1000).unwrap();

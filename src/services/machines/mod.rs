@@ -1,9 +1,15 @@
-//! Machines: a signed assertion (RFC 7523 in shape) against a short access token. No secret of theirs is kept here.
+//! Machines: a signed assertion (RFC 7523 in shape), or a client certificate, against a short access token. No secret of
+//! theirs is kept here.
+
+mod certificate;
+
+pub use certificate::Certificate;
 
 use super::{
     Error, Result,
     access::Caller,
     audit::{Audit, Event},
+    identities::Identity,
     instance::Stamp,
     keys::{KEYS, Key, Keys},
     sessions::Sessions,
@@ -111,13 +117,18 @@ impl Machines {
         }
         self.check_times(&claims)?;
         self.use_once(caller, &key, &claims, told.clone()).await?;
-        let (access, expires_in) = self.sessions.grant_key(&machine, &key.id, key.restriction)?;
-        // The key may have ended meanwhile; from here on its end finds this token.
-        let now = self.keys.of_machine(&key.id).await?;
-        if now.is_none_or(|(_, now)| now.tokens_from != machine.tokens_from) {
-            return Err(REFUSED);
+        self.grant(machine, key, None).await
+    }
+
+    /// A token, unless the key ended while it was being proven: from here on its end finds the token.
+    async fn grant(&self, machine: Identity, key: Key, certificate: Option<&Certificate>) -> Result<Granted> {
+        let (access, expires_in) = self.sessions.grant_key(&machine, &key.id, key.restriction, certificate)?;
+        match self.keys.of_machine(&key.id).await? {
+            Some((_, now)) if now.tokens_from == machine.tokens_from => {
+                Ok(Granted { access, expires_in, identity: machine.id })
+            }
+            _ => Err(Error::InvalidProof("key ended meanwhile")),
         }
-        Ok(Granted { access, expires_in, identity: machine.id })
     }
 
     /// Lets go of assertions that could not be used again anyway. Answers how many went.

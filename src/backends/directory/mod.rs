@@ -1,0 +1,3 @@
+//! Directories that know people's passwords.
+
+pub mod ldap;
