@@ -21,6 +21,7 @@ mod oidc;
 mod organizations;
 mod passkeys;
 mod policies;
+mod readings;
 mod recovery;
 mod sealing;
 mod sessions;

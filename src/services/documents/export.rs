@@ -7,6 +7,7 @@ use crate::{
     services::{
         Error, Result,
         access::{Access, Action, Caller, Resource},
+        audit::{Audit, Event},
         sealing::Seals,
     },
 };
@@ -24,12 +25,15 @@ pub struct Lines {
     filter: Filter,
     /// Asked again for each chunk: a right that ends, ends an export.
     access: Arc<Access>,
+    audit: Arc<Audit>,
     caller: Caller,
     rules: Arc<Rules>,
     seals: Arc<Seals>,
     runtime: Handle,
     canonical: bool,
     after: Option<String>,
+    /// Documents that went out.
+    count: u64,
     ended: bool,
 }
 
@@ -38,12 +42,26 @@ impl Documents {
         let filter = search.filter()?;
         let (grant, rules) = self.view(caller, collection).await?;
         self.asked(&grant, &rules, filter.clone(), &Sort::default())?;
-        self.tell(caller, "documents.export", collection, &search.filter).await?;
+        self.tell_search(caller, "documents.export", collection, search, &grant).await?;
         let snapshot = self.store.snapshot().await?;
         let (access, caller, collection) = (self.access.clone(), caller.clone(), collection.to_owned());
         let (seals, runtime) = (self.seals.clone(), Handle::current());
-        let (after, ended) = (None, false);
-        Ok(Lines { snapshot, collection, filter, access, caller, rules, seals, runtime, canonical, after, ended })
+        let (audit, after, count, ended) = (self.audit.clone(), None, 0, false);
+        Ok(Lines {
+            snapshot,
+            collection,
+            filter,
+            access,
+            audit,
+            caller,
+            rules,
+            seals,
+            runtime,
+            canonical,
+            after,
+            count,
+            ended,
+        })
     }
 }
 
@@ -64,7 +82,13 @@ impl Lines {
                 let write = if self.canonical { json::write_canonical } else { json::write_relaxed };
                 write(&document, &mut text).map_err(|fault| Error::Internal(Box::new(fault)))?;
                 text.push(b'\n');
+                self.count += 1;
             }
+        }
+        if self.ended && self.rules.audited {
+            // That it began is told; this, how much of it there was.
+            let event = Event::new("documents.exported").object(&self.collection).with("count", self.count);
+            self.runtime.block_on(self.audit.record_reading(&self.caller, event))?;
         }
         Ok(text)
     }

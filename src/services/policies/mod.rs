@@ -1,12 +1,15 @@
 //! Policies: kept as documents, checked whole before they count, in force from the moment a change is answered.
 
 mod explain;
+mod who;
 
 pub use explain::{Asked, Explained, Said};
+pub use who::Whom;
 
 use super::{
     Error, Result,
     access::{Access, Action, Caller, Resource, Role},
+    audit::Audit,
     sealing::Seals,
 };
 use crate::{
@@ -32,6 +35,7 @@ pub struct Policies {
     environment: Environment,
     access: Arc<Access>,
     seals: Arc<Seals>,
+    audit: Arc<Audit>,
     /// One change at a time: what each leaves behind is looked at whole.
     changing: tokio::sync::Mutex<()>,
 }
@@ -66,8 +70,9 @@ impl Policies {
         environment: Environment,
         access: Arc<Access>,
         seals: Arc<Seals>,
+        audit: Arc<Audit>,
     ) -> Self {
-        Self { documents, clock, environment, access, seals, changing: tokio::sync::Mutex::default() }
+        Self { documents, clock, environment, access, seals, audit, changing: tokio::sync::Mutex::default() }
     }
 
     /// Brings every kept policy into force. One that cannot be read stops the start: what it would have allowed or
