@@ -21,7 +21,6 @@ mod oidc;
 mod organizations;
 mod passkeys;
 mod policies;
-mod readings;
 mod recovery;
 mod sealing;
 mod sessions;

@@ -28,6 +28,25 @@ fn what_was_done_is_listed_exported_and_verified_elsewhere() {
     }
     assert!(listed.as_array().unwrap().iter().any(|entry| entry["who"].as_str().unwrap().starts_with("local:uid")));
 
+    let listed = instance.answer(&["query", "places", "--limit", "1"]);
+    let id = listed[0]["_id"].as_str().unwrap();
+    let document = format!("places/{id}");
+    // Over the local socket a query is told without its documents: it may have been of any.
+    let about = instance.answer(&["audit", "list", "--document", &document, "--since", "2020-01-01T00:00:00Z"]);
+    let actions: Vec<&str> = about.as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["documents.query", "documents.query", "documents.create"]);
+    assert_eq!(instance.answer(&["audit", "list", "--actor", "anonymous"]), Value::Array(Vec::new()));
+    instance.failure(&["audit", "list", "--document", "places"], 1);
+
+    // Nobody but the administrator may, and root, whom no policy bounds.
+    let output = instance.run(&["access", "who", "places", id]);
+    let policies = "admin-collections@1";
+    assert!(stdout(&output).contains(policies) && stderr(&output).contains("root"), "{}", stdout(&output));
+    let who = instance.answer(&["access", "who", "places", id, "--action", "update", "--limit", "5"]);
+    assert_eq!((who.as_array().unwrap().len(), &who[0]["policies"][0]["policy"]), (1, &policies.into()));
+    instance.failure(&["access", "who", "places", "none"], 4);
+    instance.failure(&["access", "who", "places", id, "--action", "create"], 2);
+
     let server = instance.serve();
     let started = instance.answer(&["audit", "list", "--action", "audit.read"]);
     assert!(started.as_array().is_some());

@@ -40,10 +40,13 @@ impl Hospital {
             let membership = json!({ "person": id(name), "organization": hospital, "role": "STAFF" });
             house.post("/api/v1/memberships", membership).await.ok(201);
         }
+        house.organization("Elsewhere", &id("other")).await;
+        for (name, role) in [("auditor", "auditor"), ("gone", "admin")] {
+            let roles = json!({ "roles": [role] });
+            house.put(&format!("/api/v1/admin/identities/{}/roles", id(name)), roles).await.ok(200);
+        }
         let status = json!({ "status": "disabled" });
         house.put(&format!("/api/v1/admin/identities/{}/status", id("gone")), status).await.ok(200);
-        let roles = json!({ "roles": ["auditor"] });
-        house.put(&format!("/api/v1/admin/identities/{}/roles", id("auditor")), roles).await.ok(200);
         let acting = [("x-organization-id", hospital.as_str())];
         let patient = json!({ "name": "Awa", "diagnosis": "x", "address": { "city": "Goma", "street": "y" } });
         let body = Some(json!({ "data": patient }));
