@@ -175,7 +175,7 @@ async fn a_server_that_does_not_answer_holds_nothing_up() {
     };
     tokio::select! {
         _ = log.audit.witness() => panic!("answered by nobody"),
-        () = sealed => {}
+        soon = tokio::time::timeout(std::time::Duration::from_secs(5), sealed) => soon.unwrap(),
     }
     // Nor does it a stop, for long.
     let watch = crate::base::clock::Stopwatch::start();
