@@ -45,6 +45,10 @@ fn what_was_done_is_listed_exported_and_verified_elsewhere() {
     let who = instance.answer(&["access", "who", "places", id, "--action", "update", "--limit", "5"]);
     assert_eq!((who.as_array().unwrap().len(), &who[0]["policies"][0]["policy"]), (1, &policies.into()));
     instance.failure(&["access", "who", "places", "none"], 4);
+    instance.answer(&["collection", "create", "patients", "--audit-reads", "on"]);
+    instance.answer(&["query", "patients"]);
+    let told = instance.answer(&["audit", "list", "--object", "patients"]);
+    assert_eq!(told[0]["details"]["documents"], Value::Array(Vec::new()));
     instance.failure(&["access", "who", "places", id, "--action", "create"], 2);
 
     let server = instance.serve();
