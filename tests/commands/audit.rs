@@ -5,6 +5,7 @@ use crate::{
     stderr, stdout,
 };
 use serde_json::Value;
+use std::io::{Read, Write};
 
 fn prepared() -> Instance {
     let instance = Instance { folder: tempfile::tempdir().unwrap() };
@@ -133,4 +134,37 @@ fn a_restored_instance_continues_the_log_under_the_next_lineage() {
     // Where nothing was restored, the same checkpoints simply hold.
     let verified = instance.answer(&["audit", "verify", "--against", "before", "--against", "lost"]);
     assert_eq!((&verified["sound"], &verified["restored"]), (&true.into(), &Value::Array(Vec::new())));
+}
+
+/// A server on this machine that takes what it is sent.
+#[test]
+fn a_witness_server_gets_the_checkpoint_of_a_running_instance() {
+    let instance = prepared();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let configured = |url: &str| {
+        let token = "witness_token = \"a secret of both sides\"";
+        let text = format!("[instance]\nenvironment = \"development\"\n[audit]\nwitness = [\"{url}\"]\n{token}\n");
+        instance.write("appliance.toml", &text);
+    };
+    configured("http://witness.example.org/log");
+    assert!(instance.failure(&["audit", "list"], 3).contains("https://"));
+    configured(&format!("http://{}/log", listener.local_addr().unwrap()));
+    let taken = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let (mut sent, mut part) = (Vec::new(), [0; 4096]);
+        while !sent.ends_with(b"==\n") && !sent.ends_with(b"=\n") {
+            let read = stream.read(&mut part).unwrap();
+            assert!(read > 0, "cut after {}", String::from_utf8_lossy(&sent));
+            sent.extend_from_slice(&part[..read]);
+        }
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        String::from_utf8(sent).unwrap()
+    });
+    let server = instance.serve();
+    let sent = taken.join().unwrap();
+    server.stop();
+    let (head, note) = sent.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /log ") && head.contains("Bearer a secret of both sides"), "{head}");
+    instance.write("note", note);
+    assert_eq!(instance.answer(&["audit", "verify", "--against", "note"])["sound"], true);
 }
