@@ -25,6 +25,8 @@ pub enum Command {
         id: String,
         #[arg(long, value_name = "ACTION", default_value = "VIEW", ignore_case = true, value_parser = ["VIEW", "UPDATE", "DELETE"])]
         action: String,
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
@@ -39,8 +41,8 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
             client.close().await?;
             policy::decision(context, &answer.data)
         }
-        Command::Who { collection, id, action, limit } => {
-            let asked = json!({ "collection": collection, "id": id, "action": action.to_uppercase() });
+        Command::Who { collection, id, action, at, limit } => {
+            let asked = json!({ "collection": collection, "id": id, "action": action.to_uppercase(), "at": at });
             who(context, asked, limit.unwrap_or(usize::MAX)).await
         }
     }

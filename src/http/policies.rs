@@ -70,6 +70,8 @@ struct Whose {
     id: String,
     /// `VIEW` when absent, `UPDATE`, `DELETE`
     action: Option<String>,
+    /// RFC 3339: who might then, as far back as the journal reaches; now when absent
+    at: Option<String>,
     /// People of the page: 100 when absent, 1,000 at most
     limit: Option<u32>,
     /// `meta.page.next` of the page before
@@ -132,7 +134,7 @@ impl Routes {
         Answer::document(&by.exchange, &told(&explained, by.exchange.language))
     }
 
-    /// Who may see a document now, or change it, and by which policies
+    /// Who may see a document, or change it, and by which policies; now, or at a past time
     ///
     /// A page looks at 2,000 identities at most: it may hold fewer people than asked for and still have a next one.
     #[oai(path = "/access/who", method = "post", operation_id = "whoMayAccess")]

@@ -8,6 +8,7 @@ use crate::{
         document::malformed,
         path::elements,
         policy::{Facts, Mask, Membership, Policy, PolicySet, Reason, Verdict, changed, judge, shown},
+        sealing::Sealing,
     },
     ports::documents::COLLECTIONS,
     services::{
@@ -259,16 +260,28 @@ impl Policies {
             return Err(Error::Forbidden);
         }
         let found = self.documents.get(collection, id).await?.ok_or_else(|| missing(id))?;
-        let judged = self.seals.opened_one(&*self.documents, collection, found).await?;
+        let definition = self.documents.get(COLLECTIONS, collection).await?;
+        self.opened(caller, (collection, id), found, definition).await
+    }
+
+    /// A document as it is stored under a definition, opened, and what the caller may see of it now.
+    pub(super) async fn opened(
+        &self,
+        caller: &Caller,
+        (collection, id): (&str, &str),
+        found: RawDocumentBuf,
+        definition: Option<RawDocumentBuf>,
+    ) -> Result<Stored> {
+        let definition = definition.map(|kept| Definition::read(collection, &kept)).transpose();
+        let definition = definition.map_err(|fault| Error::Internal(Box::new(fault)))?;
+        let definition = definition.ok_or_else(|| missing(id))?;
+        let opened = self.seals.opened(&Sealing::of(&definition), vec![found]).await?.pop();
+        let judged = opened.ok_or_else(|| missing(id))?;
         // Whoever it is asked of, the caller is shown no more of it than the caller may see.
         let grant = self.access.decide(caller, Action::View, Resource::Collection(collection)).ok();
         let visible = grant.as_ref().and_then(|grant| grant.show(&judged).map(Cow::into_owned));
         let grounds = grant.map(|grant| grant.grounds_of(&judged)).unwrap_or_default();
-        let definition = self.documents.get(COLLECTIONS, collection).await?;
-        let definition = definition.map(|kept| Definition::read(collection, &kept)).transpose();
-        let definition = definition.map_err(|fault| Error::Internal(Box::new(fault)))?;
-        let audited = definition.is_some_and(|definition| definition.audits_reads());
-        Ok(Stored { judged, visible, grounds, audited })
+        Ok(Stored { judged, visible, grounds, audited: definition.audits_reads() })
     }
 
     fn judge(&self, who: Supposed, asked: &Asked, policies: &PolicySet, stored: Option<&Stored>) -> Result<Explained> {
@@ -366,7 +379,7 @@ impl Explained {
     }
 }
 
-fn missing(id: &str) -> Error {
+pub(super) fn missing(id: &str) -> Error {
     Error::NotFound(Fault::new("documents.missing").with("id", id))
 }
 

@@ -1,21 +1,24 @@
-//! Who: everyone who may do something to a document as things stand, and by which policies.
+//! Who: everyone who may do something to a document, now or as far back as the journal reaches, and by which policies.
 
-use super::Policies;
+use super::{
+    Past, Policies,
+    explain::{Stored, missing},
+};
 use crate::{
-    base::fault::Fault,
+    base::{clock::Timestamp, fault::Fault},
     domain::{
         document::malformed,
         filter::Filter,
-        policy::{Clause, Mask, PolicySet, hidden},
+        policy::{Clause, Facts, Mask, PolicySet, hidden},
         sort::Sort,
     },
-    ports::documents::Query,
+    ports::documents::{COLLECTIONS, Query},
     services::{
         Error, Result,
         access::{Action, Caller, Grant, Proven, Resource},
         audit::Event,
         documents::{Found, page_size},
-        identities::{self, IDENTITIES, Identity},
+        identities::{self, IDENTITIES, Identity, Kind, Status},
         memberships::Memberships,
     },
 };
@@ -34,12 +37,14 @@ const MOST_FIELDS: usize = 100;
 /// What may be done to a document that is there.
 const ACTIONS: [Action; 3] = [Action::View, Action::Update, Action::Delete];
 
-/// `{collection, id, action?, limit?, cursor?}`.
+/// `{collection, id, action?, at?, limit?, cursor?}`.
 #[derive(Debug, Clone)]
 pub struct Whom {
     collection: String,
     id: String,
     action: Action,
+    /// A moment of the past; absent: now.
+    at: Option<Timestamp>,
     limit: usize,
     /// The last identity looked at.
     cursor: Option<String>,
@@ -48,7 +53,7 @@ pub struct Whom {
 impl Whom {
     pub fn read(document: &RawDocument) -> Result<Self> {
         let (mut collection, mut id, mut cursor) = (None, None, None);
-        let (mut action, mut limit) = (Action::View, PAGE);
+        let (mut action, mut limit, mut at) = (Action::View, PAGE, None);
         for entry in document {
             let (name, value) = entry.map_err(malformed).map_err(Error::Invalid)?;
             let invalid = |key| Error::Invalid(Fault::new(key).at(name.as_str()));
@@ -62,7 +67,14 @@ impl Whom {
                     let known = Action::from_name(given).filter(|known| ACTIONS.contains(known));
                     action = known.ok_or_else(|| invalid("access.who_action"))?;
                 }
-                ("collection" | "id" | "cursor" | "limit" | "action", _) => return Err(invalid("policies.type")),
+                ("at", RawBsonRef::String(given)) => {
+                    let fault = || Fault::new("base.unreadable_time").at("at").with("value", given);
+                    let read = bson::DateTime::parse_rfc3339_str(given).map_err(|_| Error::Invalid(fault()))?;
+                    at = Some(Timestamp(read.timestamp_millis()));
+                }
+                ("collection" | "id" | "cursor" | "limit" | "action" | "at", _) => {
+                    return Err(invalid("policies.type"));
+                }
                 _ => return Err(invalid("policies.unknown_field")),
             }
         }
@@ -72,14 +84,16 @@ impl Whom {
         if limit > PAGE_MOST {
             return Err(Error::Invalid(Fault::new("search.limit").at("limit").with("limit", PAGE_MOST)));
         }
-        Ok(Self { collection, id, action, limit, cursor })
+        Ok(Self { collection, id, action, at, limit, cursor })
     }
 }
 
-/// The document, and how far the caller sees it.
+/// The moment asked about: the document, the policies, and how far the caller sees now.
 struct Sight {
     document: RawDocumentBuf,
     visible: Option<RawDocumentBuf>,
+    policies: Arc<PolicySet>,
+    past: Option<Past>,
     /// The people the caller may know by name.
     people: Option<Grant>,
 }
@@ -89,27 +103,25 @@ impl Policies {
     /// organization, may narrow it; nothing widens it but root on the machine.
     pub async fn who_may(&self, caller: &Caller, asked: &Whom, memberships: &Memberships) -> Result<Found> {
         self.access.decide(caller, Action::View, Resource::Module("access"))?;
-        let stored = self.look(caller, &asked.collection, &asked.id).await?;
-        let people = self.access.decide(caller, Action::View, identities::MODULE).ok();
-        let sight = Sight { document: stored.judged, visible: stored.visible, people };
+        let sight = self.sight(caller, asked).await?;
         let event = Event::new("access.who").document(&asked.collection, &asked.id).with("of", asked.action.name());
+        let event = asked.at.into_iter().fold(event, |event, at| event.with("at", at.rfc3339()));
         self.audit.record_reading(caller, event).await?;
-        let policies = self.access.policies();
         let (mut documents, mut cursor) = (Vec::new(), asked.cursor.clone());
         let mut examined = 0;
         loop {
-            let batch = self.active(cursor.as_deref()).await?;
+            let batch = self.identities(cursor.as_deref()).await?;
             let last = batch.len() < AT_ONCE;
             for document in batch {
                 let identity = identities::read(&document)?;
                 cursor = Some(identity.id.clone());
                 examined += 1;
-                let held = memberships.memberships_of(&identity.id).await?;
-                let proven = Proven::session(identity.id.clone(), String::new(), identity.roles.clone());
-                let proven = Proven { memberships: held, ..proven };
-                let clauses = self.clauses(&policies, &proven, asked, &sight.document);
+                let clauses = match self.proven(&identity, &document, &sight, memberships).await? {
+                    Some(proven) => self.clauses(&proven, asked, &sight),
+                    None => Vec::new(),
+                };
                 if !clauses.is_empty() {
-                    documents.push(self.told(&identity, &document, &clauses, asked.action, &sight));
+                    documents.push(self.told(&identity, &document, &clauses, asked, &sight));
                 }
                 if documents.len() == asked.limit {
                     let (limit, total, explain) = (asked.limit, None, Default::default());
@@ -123,33 +135,86 @@ impl Policies {
         }
     }
 
-    /// What the engine would allow of the document at a request of theirs.
-    fn clauses(&self, policies: &PolicySet, proven: &Proven, asked: &Whom, document: &RawDocument) -> Vec<Clause> {
-        let resource = Resource::Collection(&asked.collection);
-        let mut clauses = policies.decide(&self.access.facts(proven), asked.action, resource);
-        clauses.retain(|clause| clause.scope.matches(document));
+    async fn sight(&self, caller: &Caller, asked: &Whom) -> Result<Sight> {
+        let (collection, id) = (asked.collection.as_str(), asked.id.as_str());
+        let people = self.access.decide(caller, Action::View, identities::MODULE).ok();
+        let Some(at) = asked.at else {
+            let Stored { judged: document, visible, .. } = self.look(caller, collection, id).await?;
+            return Ok(Sight { document, visible, policies: self.access.policies(), past: None, people });
+        };
+        if collection.starts_with("system.") {
+            return Err(Error::Forbidden);
+        }
+        if at > self.clock.now() {
+            return Err(Error::Invalid(Fault::new("access.who_future").at("at")));
+        }
+        let past = Past::of(&*self.documents, at, (collection, id)).await?;
+        let found = past.then(collection, id, self.documents.get(collection, id).await?);
+        let definition = past.then(COLLECTIONS, collection, self.documents.get(COLLECTIONS, collection).await?);
+        let found = found.ok_or_else(|| missing(id))?;
+        let Stored { judged: document, visible, .. } = self.opened(caller, (collection, id), found, definition).await?;
+        let policies = Arc::new(past.policies(self.kept().await?)?);
+        Ok(Sight { document, visible, policies, past: Some(past), people })
+    }
+
+    /// With which roles and memberships; `None`: they could give no proof.
+    async fn proven(
+        &self,
+        identity: &Identity,
+        kept: &RawDocumentBuf,
+        sight: &Sight,
+        memberships: &Memberships,
+    ) -> Result<Option<Proven>> {
+        let then = match &sight.past {
+            Some(past) => past.then(IDENTITIES, &identity.id, Some(kept.clone())),
+            None => Some(kept.clone()),
+        };
+        let Some(then) = then.map(|then| identities::read(&then)).transpose()? else { return Ok(None) };
+        if then.status != Status::Active {
+            return Ok(None);
+        }
+        let held = match &sight.past {
+            Some(past) => memberships.memberships_at(&then.id, past).await?,
+            None => memberships.memberships_of(&then.id).await?,
+        };
+        Ok(Some(Proven { memberships: held, ..Proven::session(then.id, String::new(), then.roles) }))
+    }
+
+    /// What the engine would allow of the document at a request of theirs. Trust of the past is not known: there, what
+    /// would have been allowed to the most trusted.
+    fn clauses(&self, proven: &Proven, asked: &Whom, sight: &Sight) -> Vec<Clause> {
+        let facts = self.access.facts(proven);
+        let facts = asked.at.map_or(facts, |now| Facts { trust: 100, now, ..facts });
+        let mut clauses = sight.policies.decide(&facts, asked.action, Resource::Collection(&asked.collection));
+        clauses.retain(|clause| clause.scope.matches(&sight.document));
         clauses
     }
 
-    /// `{identity, kind, name?, trust, policies: [{policy, fields?}], masked?}`.
+    /// `{identity, kind, name?, trust?, policies: [{policy, fields?, minTrust?}], masked?}`.
     fn told(
         &self,
         identity: &Identity,
         kept: &RawDocument,
         clauses: &[Clause],
-        action: Action,
+        asked: &Whom,
         sight: &Sight,
     ) -> RawDocumentBuf {
+        let action = asked.action;
         let mut told = rawdoc! { "identity": identity.id.as_str(), "kind": identity.kind.name() };
         if sight.people.as_ref().is_some_and(|people| people.scope.matches(kept)) {
             told.append(cstr!("name"), identity.label());
         }
-        told.append(cstr!("trust"), i32::from(self.access.trust(&identity.id)));
+        if asked.at.is_none() {
+            told.append(cstr!("trust"), i32::from(self.access.trust(&identity.id)));
+        }
         let mut policies = RawArrayBuf::new();
         for clause in clauses {
             let mut policy = rawdoc! { "policy": clause.policy.version() };
             if let Ok(Some(fields)) = clause.policy.body().get("fields") {
                 policy.append(cstr!("fields"), fields);
+            }
+            if asked.at.is_some() && clause.policy.min_trust > 0 {
+                policy.append(cstr!("minTrust"), i32::from(clause.policy.min_trust));
             }
             policies.push(policy);
         }
@@ -165,9 +230,9 @@ impl Policies {
         told
     }
 
-    /// The next who can give proof, in the order of their ids.
-    async fn active(&self, after: Option<&str>) -> Result<Vec<RawDocumentBuf>> {
-        let mut filter = rawdoc! { "status": "active", "kind": { "$ne": "ORGANIZATION" } };
+    /// The next of all identities that act themselves, in the order of their ids.
+    async fn identities(&self, after: Option<&str>) -> Result<Vec<RawDocumentBuf>> {
+        let mut filter = rawdoc! { "kind": { "$ne": Kind::Organization.name() } };
         if let Some(after) = after {
             filter.append(cstr!("_id"), rawdoc! { "$gt": after });
         }

@@ -140,7 +140,11 @@ async fn it_is_for_who_may_explain_and_tells_them_no_field_they_do_not_see() {
         (json!({ "collection": "patients" }), 422, "access.who_document"),
         (json!({ "collection": "patients", "id": "x", "action": "CREATE" }), 422, "access.who_action"),
         (json!({ "collection": "patients", "id": "x", "limit": 1001 }), 422, "search.limit"),
-        (json!({ "collection": "patients", "id": "x", "at": "now" }), 422, "policies.unknown_field"),
+        (json!({ "collection": "patients", "id": "x", "since": "now" }), 422, "policies.unknown_field"),
+        (json!({ "collection": "patients", "id": "x", "at": "yesterday" }), 422, "base.unreadable_time"),
+        (json!({ "collection": "patients", "id": "x", "at": "2999-01-01T00:00:00Z" }), 422, "access.who_future"),
+        (json!({ "collection": "patients", "id": "x", "at": "1960-01-01T00:00:00Z" }), 409, "access.who_before"),
+        (json!({ "collection": "system.keys", "id": "x", "at": "2020-01-01T00:00:00Z" }), 403, "http.forbidden"),
     ] {
         let refusal = hospital.house.post(WHO, asked.clone()).await.refusal();
         assert_eq!((refusal.0, refusal.2.as_str()), (code, rule), "{asked}");
@@ -155,4 +159,59 @@ async fn it_is_for_who_may_explain_and_tells_them_no_field_they_do_not_see() {
     let found = hospital.who(json!({})).await;
     assert_eq!(found.len(), 3);
     assert!(found.iter().all(|found| found.get("masked").is_none()), "{found:?}");
+}
+
+/// A moment by itself: nothing else happens within it.
+async fn moment() -> String {
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let now = bson::DateTime::now().try_to_rfc3339_string().unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    now
+}
+
+#[tokio::test]
+async fn who_might_is_known_as_far_back_as_the_journal_reaches() {
+    let hospital = Hospital::open().await;
+    let house = &hospital.house;
+    let id = |name: &str| hospital.people.iter().find(|person| person.0 == name).unwrap().1.clone();
+    let path = format!("{DOCUMENTS}/{}", hospital.patient);
+    let mut before = hospital.who(json!({})).await;
+    let then = moment().await;
+    // Everything a right hangs on becomes another.
+    house.patch(&path, json!({ "diagnosis": "z", "more": 1 })).await.ok(200);
+    let held = house.get(&format!(r#"/api/v1/memberships?filter={{"person":"{}"}}"#, id("staff"))).await.data();
+    house.delete(&format!("/api/v1/memberships/{}", held[0]["_id"].as_str().unwrap())).await.ok(200);
+    let narrower = json!({ "collection": "patients", "action": "VIEW", "roles": ["OWNER"], "fields": { "read": [] } });
+    house.put("/api/v1/policies/owners", narrower).await.ok(200);
+    house.delete("/api/v1/policies/trusted").await.ok(200);
+    house.put(&format!("/api/v1/admin/identities/{}/roles", id("other")), json!({ "roles": ["admin"] })).await.ok(200);
+    house.person("late@example.org").await;
+    let status = json!({ "status": "active" });
+    house.put(&format!("/api/v1/admin/identities/{}/status", id("gone")), status).await.ok(200);
+    let after = hospital.who(json!({})).await;
+    let between = moment().await;
+    house.delete(&path).await.ok(200);
+    let asked = json!({ "collection": "patients", "id": hospital.patient });
+    house.post(WHO, asked.clone()).await.refused(404, "RESOURCE_NOT_FOUND", "documents.missing");
+
+    // As it was answered at the time; but trust then is not known, so who would have needed it is in the list.
+    let mut past = hospital.who(json!({ "at": then })).await;
+    let place = past.iter().position(|found| found["name"] == "auditor@example.org").unwrap();
+    assert_eq!(past.remove(place)["policies"], json!([{ "policy": "trusted@1", "minTrust": 90 }]));
+    before.iter_mut().for_each(|found| drop(found.as_object_mut().unwrap().remove("trust")));
+    assert_eq!(past, before);
+    assert_eq!(
+        past.iter().find(|found| found["name"] == "staff@example.org").unwrap()["policies"][0]["policy"],
+        "staff@1"
+    );
+    let past = hospital.who(json!({ "at": between, "limit": 2 })).await;
+    assert_eq!(names(&past).len(), 2);
+    assert_eq!(names(&hospital.who(json!({ "at": between })).await), names(&after));
+    assert!(names(&after).contains(&"other@example.org") && names(&after).contains(&"gone@example.org"));
+
+    // What went with its collection is not told.
+    house.delete("/api/v1/collections/patients").await.ok(200);
+    let mut asked = asked;
+    asked["at"] = between.into();
+    house.post(WHO, asked).await.refused(409, "CONFLICT", "access.who_dropped");
 }
