@@ -12,7 +12,7 @@ use crate::{
         policy::{Clause, Facts, Mask, PolicySet, hidden},
         sort::Sort,
     },
-    ports::documents::{COLLECTIONS, Query},
+    ports::documents::{COLLECTIONS, Page, Query},
     services::{
         Error, Result,
         access::{Action, Caller, Grant, Proven, Resource},
@@ -111,8 +111,9 @@ impl Policies {
         let mut examined = 0;
         loop {
             let batch = self.identities(cursor.as_deref()).await?;
-            let last = batch.len() < AT_ONCE;
-            for document in batch {
+            // A page may end before it is full.
+            let last = batch.next.is_none();
+            for document in batch.documents {
                 let identity = identities::read(&document)?;
                 cursor = Some(identity.id.clone());
                 examined += 1;
@@ -231,13 +232,13 @@ impl Policies {
     }
 
     /// The next of all identities that act themselves, in the order of their ids.
-    async fn identities(&self, after: Option<&str>) -> Result<Vec<RawDocumentBuf>> {
+    async fn identities(&self, after: Option<&str>) -> Result<Page> {
         let mut filter = rawdoc! { "kind": { "$ne": Kind::Organization.name() } };
         if let Some(after) = after {
             filter.append(cstr!("_id"), rawdoc! { "$gt": after });
         }
         let filter = Arc::new(Filter::parse(&filter).map_err(Error::Invalid)?);
         let (collection, sort) = (IDENTITIES.to_owned(), Sort::parse_text("_id").map_err(Error::Invalid)?);
-        Ok(self.documents.find(Query { collection, filter, sort, limit: AT_ONCE, after: None }).await?.documents)
+        Ok(self.documents.find(Query { collection, filter, sort, limit: AT_ONCE, after: None }).await?)
     }
 }
