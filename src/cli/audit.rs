@@ -48,15 +48,19 @@ pub enum Command {
 pub struct List {
     #[arg(long, value_name = "ID")]
     who: Option<String>,
+    #[arg(long, value_name = "ID")]
+    actor: Option<String>,
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
     #[arg(long, value_name = "OBJECT")]
     object: Option<String>,
+    #[arg(long, value_name = "COLLECTION/ID")]
+    document: Option<String>,
     #[arg(long, value_name = "OUTCOME", value_parser = ["allowed", "denied", "failed"])]
     outcome: Option<String>,
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, visible_alias = "since", value_name = "TIME")]
     from: Option<String>,
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, visible_alias = "until", value_name = "TIME")]
     to: Option<String>,
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: u64,
@@ -88,10 +92,18 @@ async fn ask(context: &Context, path: &str) -> Result<Value, Failure> {
 }
 
 async fn list(context: &Context, wanted: List) -> Result<(), Failure> {
-    let List { who, action, object, outcome, from, to, limit } = wanted;
+    let List { who, actor, action, object, document, outcome, from, to, limit } = wanted;
     let mut path = format!("/audit?limit={limit}");
-    let given =
-        [("who", who), ("action", action), ("object", object), ("outcome", outcome), ("from", from), ("to", to)];
+    let given = [
+        ("who", who),
+        ("actor", actor),
+        ("action", action),
+        ("object", object),
+        ("document", document),
+        ("outcome", outcome),
+        ("from", from),
+        ("to", to),
+    ];
     for (name, value) in given {
         if let Some(value) = value {
             path.push_str(&format!("&{name}={}", segment(&value)));

@@ -29,6 +29,8 @@ pub enum Command {
         class: Vec<String>,
         #[arg(long, value_name = "FIELD")]
         subject: Option<String>,
+        #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
+        audit_reads: Option<String>,
     },
     Drop {
         name: String,
@@ -41,9 +43,12 @@ pub enum Command {
 
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     let definition = match &command {
-        Command::Create { name, schema, index, unique, class, subject } => {
+        Command::Create { name, schema, index, unique, class, subject, audit_reads } => {
             let mut definition = definition(name, schema.as_ref(), index, unique)?;
             classes(&mut definition, class, subject.as_deref())?;
+            if let Some(reads) = audit_reads {
+                definition["audit"] = json!({ "reads": reads == "on" });
+            }
             Some(definition)
         }
         _ => None,

@@ -26,7 +26,8 @@ pub enum Class {
     Confidential,
 }
 
-/// A collection as its catalogue document says it: `{_id: NAME, schema?, indexes, classes?, subject?, policies?}`.
+/// A collection as its catalogue document says it: `{_id: NAME, schema?, indexes, classes?, subject?, policies?,
+/// audit?}`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
     pub name: String,
@@ -38,6 +39,8 @@ pub struct Definition {
     pub subject: Option<Path>,
     /// Rules of access, kept as they were given.
     pub policies: Vec<RawDocumentBuf>,
+    /// Whether readings are told to the audit log, where it was said.
+    pub reads: Option<bool>,
 }
 
 /// A user's collection is `[a-z][a-z0-9_-]{0,63}`; names with a dot are the appliance's own.
@@ -61,6 +64,7 @@ impl Definition {
             classes: Vec::new(),
             subject: None,
             policies: Vec::new(),
+            reads: None,
         };
         for entry in document {
             let (field, value) = entry.map_err(|_| Fault::new("collections.definition"))?;
@@ -90,8 +94,9 @@ impl Definition {
                         definition.policies.push(policy.ok_or_else(fault)?.to_owned());
                     }
                 }
-                ("schema" | "classes" | "subject" | "policies", RawBsonRef::Null) => {}
-                ("name" | "schema" | "indexes" | "classes" | "subject" | "policies", _) => {
+                ("audit", RawBsonRef::Document(audit)) => definition.reads = reads(audit)?,
+                ("schema" | "classes" | "subject" | "policies" | "audit", RawBsonRef::Null) => {}
+                ("name" | "schema" | "indexes" | "classes" | "subject" | "policies" | "audit", _) => {
                     return Err(Fault::new("collections.field_type").at(field.as_str()));
                 }
                 (system, _) if system.starts_with('_') => {}
@@ -122,7 +127,15 @@ impl Definition {
         if let Some(subject) = &self.subject {
             document.append(bson::cstr!("subject"), subject.to_string());
         }
+        if let Some(reads) = self.reads {
+            document.append(bson::cstr!("audit"), rawdoc! { "reads": reads });
+        }
         document
+    }
+
+    /// Whether readings are told to the audit log: as it was said, else where a field is sealed.
+    pub fn audits_reads(&self) -> bool {
+        self.reads.unwrap_or_else(|| self.classes.iter().any(|(_, class)| class.sealed()))
     }
 
     /// The field that names whose a document is.
@@ -222,6 +235,21 @@ impl Direction {
     }
 }
 
+/// `{reads?}`.
+fn reads(audit: &RawDocument) -> Result<Option<bool>, Fault> {
+    let mut reads = None;
+    for entry in audit {
+        match entry.map_err(|_| Fault::new("collections.definition"))? {
+            (name, RawBsonRef::Boolean(given)) if name.as_str() == "reads" => reads = Some(given),
+            (name, _) if name.as_str() == "reads" => {
+                return Err(Fault::new("collections.field_type").at("audit.reads"));
+            }
+            (name, _) => return Err(Fault::new("collections.field_unknown").at(format!("audit.{name}"))),
+        }
+    }
+    Ok(reads)
+}
+
 fn keys_from_text(text: &str) -> Result<Vec<(Path, Direction)>, Fault> {
     text.split(',')
         .map(str::trim)
@@ -286,6 +314,7 @@ mod tests {
             "indexes": ["country,-population", { "keys": "code", "unique": true, "name": "codes" }],
             "classes": { "phone.mobile": "confidential" },
             "subject": "person",
+            "audit": { "reads": false },
         };
         let definition = Definition::read("places", &given).unwrap();
         assert_eq!(definition.indexes.len(), 2);
@@ -294,10 +323,25 @@ mod tests {
     }
 
     #[test]
+    fn readings_are_audited_where_a_field_is_sealed_unless_it_is_said() {
+        let audits = |document: RawDocumentBuf| Definition::read("places", &document).unwrap().audits_reads();
+        assert!(!audits(rawdoc! { "classes": { "a": "internal" } }));
+        for class in ["restricted", "confidential"] {
+            assert!(audits(rawdoc! { "classes": { "a": class } }));
+            assert!(!audits(rawdoc! { "classes": { "a": class }, "audit": { "reads": false } }));
+        }
+        assert!(audits(rawdoc! { "audit": { "reads": true } }));
+        assert!(!audits(rawdoc! { "audit": {} }));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let fault = |document: RawDocumentBuf| Definition::read("places", &document).unwrap_err();
         assert_eq!(fault(rawdoc! { "schemas": {} }).key, "collections.field_unknown");
         assert_eq!(fault(rawdoc! { "schema": [] }).key, "collections.field_type");
+        let reads = fault(rawdoc! { "audit": { "reads": 1 } });
+        assert_eq!((reads.key, reads.path.as_str()), ("collections.field_type", "audit.reads"));
+        assert_eq!(fault(rawdoc! { "audit": { "writes": true } }).path, "audit.writes");
         assert_eq!(fault(rawdoc! { "classes": { "a": "secret" } }).path, "classes.a");
         let twice = fault(rawdoc! { "indexes": ["a", { "keys": { "a": 1 } }] });
         assert_eq!((twice.key, twice.path.as_str()), ("collections.index_twice", "indexes.1"));

@@ -60,10 +60,14 @@ impl Routes {
         by: By,
         /// An identity or its pseudonym, as who acted or whom it is about
         who: Query<Option<String>>,
+        /// The same, as who acted alone
+        actor: Query<Option<String>>,
         /// How the action begins
         action: Query<Option<String>>,
         /// `collection/id`, or another name
         object: Query<Option<String>>,
+        /// `collection/id`: what changed or showed it, and what may have for it went over the whole collection
+        document: Query<Option<String>>,
         /// `allowed`, `denied` or `failed`
         outcome: Query<Option<String>>,
         /// RFC 3339
@@ -75,8 +79,10 @@ impl Routes {
     ) -> Result<Answer<Vec<Free>>> {
         let search = Search {
             who: who.0,
+            actor: actor.0,
             action: action.0,
             object: object.0,
+            document: document.0,
             outcome: outcome.0,
             from: time("from", from.0)?,
             to: time("to", to.0)?,

@@ -28,6 +28,8 @@ struct Definition {
     /// `_owner` when absent
     subject: Option<String>,
     policies: Option<Vec<Free>>,
+    /// `{reads: true}`: each reading is told to the audit log. When absent, where a field is restricted or confidential
+    audit: Option<Free>,
 }
 
 #[derive(Serialize, Object)]

@@ -11,7 +11,7 @@ use crate::{
     base::messages::{Language, render},
     services::{
         Result,
-        policies::{Asked, Explained, Kept},
+        policies::{Asked, Explained, Kept, Whom},
     },
 };
 use bson::{RawArrayBuf, RawDocumentBuf, cstr, rawdoc};
@@ -61,6 +61,21 @@ struct Question {
     policies: Option<Vec<Free>>,
     /// Names of policies supposed gone: in `test` alone
     without: Option<Vec<String>>,
+}
+
+/// A document, and what might be done to it.
+#[derive(Object)]
+struct Whose {
+    collection: String,
+    id: String,
+    /// `VIEW` when absent, `UPDATE`, `DELETE`
+    action: Option<String>,
+    /// RFC 3339: who might then, as far back as the journal reaches; now when absent
+    at: Option<String>,
+    /// People of the page: 100 when absent, 1,000 at most
+    limit: Option<u32>,
+    /// `meta.page.next` of the page before
+    cursor: Option<String>,
 }
 
 #[derive(Serialize, Object)]
@@ -117,6 +132,17 @@ impl Routes {
         let state = &by.exchange.state;
         let explained = state.policies.explain(&by.caller, &asked, state.identities.memberships()).await?;
         Answer::document(&by.exchange, &told(&explained, by.exchange.language))
+    }
+
+    /// Who may see a document, or change it, and by which policies; now, or at a past time
+    ///
+    /// A page looks at 2,000 identities at most: it may hold fewer people than asked for and still have a next one.
+    #[oai(path = "/access/who", method = "post", operation_id = "whoMayAccess")]
+    async fn who(&self, by: By, sent: Sent<Whose>) -> Result<Answer<Vec<Free>>> {
+        let whom = Whom::read(sent.data()?)?;
+        let state = &by.exchange.state;
+        let found = state.policies.who_may(&by.caller, &whom, state.identities.memberships()).await?;
+        Answer::page(&by.exchange, &found)
     }
 }
 

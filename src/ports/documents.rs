@@ -8,7 +8,7 @@ use crate::{
 use bson::{RawDocument, RawDocumentBuf};
 use std::{fmt, sync::Arc};
 
-/// The catalogue is itself a collection: a document `{_id: NAME, schema?, indexes, classes?, subject?}` here defines
+/// The catalogue is itself a collection: a document `{_id: NAME, schema?, indexes, classes?, subject?, audit?}` here defines
 /// collection `NAME`. Inserting creates it, updating alters it, deleting drops it with its documents.
 pub const COLLECTIONS: &str = "system.collections";
 /// Answers kept for idempotent retries, written in the transaction of the write they answer.

@@ -2,13 +2,20 @@
 
 use super::Result;
 
-/// A GET, or a POST of a form where there is one.
+/// A GET, or a POST where there is a body.
 #[derive(Debug, Default)]
 pub struct Request {
     pub url: String,
-    /// `application/x-www-form-urlencoded`.
-    pub form: Option<String>,
+    pub body: Option<Body>,
     pub authorization: Option<String>,
+}
+
+#[derive(Debug)]
+pub enum Body {
+    /// `application/x-www-form-urlencoded`.
+    Form(String),
+    /// `text/plain` in UTF-8.
+    Text(String),
 }
 
 #[derive(Debug)]

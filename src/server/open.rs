@@ -24,7 +24,7 @@ use crate::{
     services::{
         self,
         access::Access,
-        audit::{self, Audit},
+        audit::Audit,
         backups::Backups,
         identities::{Identities, Settings},
         instance::{self, Stamp},
@@ -199,10 +199,11 @@ pub async fn assemble(
     let access = Arc::new(Access::new(stamp.environment, clock.clone(), trust.clone()));
     let store = || documents.clone();
     let time = || clock.clone();
-    let policies = Arc::new(Policies::new(store(), time(), stamp.environment, access.clone(), seals.clone()));
-    let settings = audit::Settings { witness: config.audit.witness.clone(), keep_days: config.audit.keep_days };
+    let (settings, web) = (outgoing::audit(config)?, outgoing::web(config)?);
     let audit = Audit::new(store(), time(), stamp.clone(), keyring.clone(), settings, access.clone());
-    let audit = Arc::new(audit);
+    let audit = Arc::new(audit.with(web.clone()));
+    let (rights, open) = (access.clone(), seals.clone());
+    let policies = Arc::new(Policies::new(store(), time(), stamp.environment, rights, open, audit.clone()));
     let sessions = Sessions::new(store(), time(), &stamp, &keyring, trust.clone(), audit.clone());
     let sessions = Arc::new(match shared_secret(config)? {
         Some(secret) => sessions.with_shared_secret(secret.expose().as_bytes()),
@@ -233,7 +234,7 @@ pub async fn assemble(
     let who = identities.clone();
     let verifications = Verifications::new(store(), time(), who, audit.clone(), mailer, pages.verification);
     let verifications = Arc::new(verifications);
-    let (web, provider) = (outgoing::web(config)?, outgoing::provider(config)?);
+    let provider = outgoing::provider(config)?;
     let oidc = Arc::new(Oidc::new(time(), identities.clone(), audit.clone(), web, provider));
     let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.

@@ -19,7 +19,12 @@ use crate::{
         mail::Mailer,
         web::{Web, is_safe},
     },
-    services::{directory::Vouching, instance::Stamp, oidc::Settings},
+    services::{
+        audit::{self, Place},
+        directory::Vouching,
+        instance::Stamp,
+        oidc::Settings,
+    },
 };
 use std::{sync::Arc, time::Duration};
 
@@ -65,12 +70,28 @@ pub fn pages(config: &Config) -> Pages {
     }
 }
 
-/// How an identity provider is reached.
+/// What the audit log is told, and its witnesses.
+pub fn audit(config: &Config) -> Result<audit::Settings, Problem> {
+    let settings = &config.audit;
+    let place = |place: &String| match is_url(place) {
+        true if is_safe(place) => Ok(Place::Server(place.clone())),
+        true => Err(Problem::new(Kind::Refused, Fault::new("audit.witness_unsafe").with("url", place))),
+        false => Ok(Place::Disk(place.into())),
+    };
+    let witness = settings.witness.iter().map(place).collect::<Result<_, _>>()?;
+    Ok(audit::Settings { witness, token: settings.witness_token.clone(), keep_days: settings.keep_days })
+}
+
+fn is_url(place: &str) -> bool {
+    place.contains("://")
+}
+
+/// How an identity provider and the audit log's witnesses are reached.
 pub fn web(config: &Config) -> Result<Arc<dyn Web>, Problem> {
     // Read only where it is used: a command alone asks nobody.
-    let roots = match &config.oidc.issuer {
-        Some(_) => trust::roots(config.tls.trusted.as_deref()),
-        None => Ok(rustls::RootCertStore::empty()),
+    let roots = match config.oidc.issuer.is_some() || config.audit.witness.iter().any(|place| is_url(place)) {
+        true => trust::roots(config.tls.trusted.as_deref()),
+        false => Ok(rustls::RootCertStore::empty()),
     };
     let roots = roots.map_err(|error| Problem::file("tls.trusted", error))?;
     let https = Https::new(roots);

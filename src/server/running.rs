@@ -221,11 +221,14 @@ impl Running {
             clock: clock.clone(),
         };
         let age = jobs::backups::Age { backups, metrics: metrics.clone() };
-        let sealing = jobs::audit::Sealing { audit: self.audit.clone(), metrics: metrics.clone(), health };
+        let sealing =
+            jobs::audit::Sealing { audit: self.audit.clone(), metrics: metrics.clone(), health: health.clone() };
+        let witnessing = jobs::audit::Witnessing { audit: self.audit.clone(), metrics: metrics.clone(), health };
         let scheduler = Scheduler { clock, metrics, stop: self.stopper.stop() };
         scheduler.start(jobs::health::Observation(observer));
         scheduler.start(age);
         scheduler.start(sealing);
+        scheduler.start(witnessing);
         scheduler.start(jobs::audit::Pruning(self.audit.clone()));
         scheduler.start(jobs::journal::Trimming(journal));
         scheduler.start(jobs::sessions::Sweeping(sessions));

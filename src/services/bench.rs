@@ -67,10 +67,11 @@ impl Bench {
         let access = Arc::new(Access::new(environment, clock.clone(), trust.clone()));
         let apart = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), clock.clone());
         let seals = Arc::new(Seals::open(Arc::new(apart.unwrap()), clock.clone()).await.unwrap());
-        Policies::new(store(), clock.clone(), environment, access.clone(), seals).load().await.unwrap();
         let (keys, settings) = (Arc::new(keyring.clone()), Settings::default());
         let audit = Audit::new(store(), clock.clone(), stamp.clone(), keys, settings, access.clone());
         let audit = Arc::new(audit);
+        let policies = Policies::new(store(), clock.clone(), environment, access.clone(), seals, audit.clone());
+        policies.load().await.unwrap();
         let sessions = Sessions::new(store(), clock.clone(), &stamp, &keyring, trust.clone(), audit.clone());
         let sessions = Arc::new(sessions);
         let throttle = Arc::new(Throttle::new(clock.clone()));

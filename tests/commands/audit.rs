@@ -5,6 +5,7 @@ use crate::{
     stderr, stdout,
 };
 use serde_json::Value;
+use std::io::{Read, Write};
 
 fn prepared() -> Instance {
     let instance = Instance { folder: tempfile::tempdir().unwrap() };
@@ -27,6 +28,29 @@ fn what_was_done_is_listed_exported_and_verified_elsewhere() {
         assert!(actions.contains(&action), "{action} in {actions:?}");
     }
     assert!(listed.as_array().unwrap().iter().any(|entry| entry["who"].as_str().unwrap().starts_with("local:uid")));
+
+    let listed = instance.answer(&["query", "places", "--limit", "1"]);
+    let id = listed[0]["_id"].as_str().unwrap();
+    let document = format!("places/{id}");
+    // Over the local socket a query is told without its documents: it may have been of any.
+    let about = instance.answer(&["audit", "list", "--document", &document, "--since", "2020-01-01T00:00:00Z"]);
+    let actions: Vec<&str> = about.as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["documents.query", "documents.query", "documents.create"]);
+    assert_eq!(instance.answer(&["audit", "list", "--actor", "anonymous"]), Value::Array(Vec::new()));
+    instance.failure(&["audit", "list", "--document", "places"], 1);
+
+    // Nobody but the administrator may, and root, whom no policy bounds.
+    let output = instance.run(&["access", "who", "places", id]);
+    let policies = "admin-collections@1";
+    assert!(stdout(&output).contains(policies) && stderr(&output).contains("root"), "{}", stdout(&output));
+    let who = instance.answer(&["access", "who", "places", id, "--action", "update", "--limit", "5"]);
+    assert_eq!((who.as_array().unwrap().len(), &who[0]["policies"][0]["policy"]), (1, &policies.into()));
+    instance.failure(&["access", "who", "places", "none"], 4);
+    instance.answer(&["collection", "create", "patients", "--audit-reads", "on"]);
+    instance.answer(&["query", "patients"]);
+    let told = instance.answer(&["audit", "list", "--object", "patients"]);
+    assert_eq!(told[0]["details"]["documents"], Value::Array(Vec::new()));
+    instance.failure(&["access", "who", "places", id, "--action", "create"], 2);
 
     let server = instance.serve();
     let started = instance.answer(&["audit", "list", "--action", "audit.read"]);
@@ -110,4 +134,37 @@ fn a_restored_instance_continues_the_log_under_the_next_lineage() {
     // Where nothing was restored, the same checkpoints simply hold.
     let verified = instance.answer(&["audit", "verify", "--against", "before", "--against", "lost"]);
     assert_eq!((&verified["sound"], &verified["restored"]), (&true.into(), &Value::Array(Vec::new())));
+}
+
+/// A server on this machine that takes what it is sent.
+#[test]
+fn a_witness_server_gets_the_checkpoint_of_a_running_instance() {
+    let instance = prepared();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let configured = |url: &str| {
+        let token = "witness_token = \"a secret of both sides\"";
+        let text = format!("[instance]\nenvironment = \"development\"\n[audit]\nwitness = [\"{url}\"]\n{token}\n");
+        instance.write("appliance.toml", &text);
+    };
+    configured("http://witness.example.org/log");
+    assert!(instance.failure(&["audit", "list"], 3).contains("https://"));
+    configured(&format!("http://{}/log", listener.local_addr().unwrap()));
+    let taken = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let (mut sent, mut part) = (Vec::new(), [0; 4096]);
+        while !sent.ends_with(b"==\n") && !sent.ends_with(b"=\n") {
+            let read = stream.read(&mut part).unwrap();
+            assert!(read > 0, "cut after {}", String::from_utf8_lossy(&sent));
+            sent.extend_from_slice(&part[..read]);
+        }
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        String::from_utf8(sent).unwrap()
+    });
+    let server = instance.serve();
+    let sent = taken.join().unwrap();
+    server.stop();
+    let (head, note) = sent.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /log ") && head.contains("Bearer a secret of both sides"), "{head}");
+    instance.write("note", note);
+    assert_eq!(instance.answer(&["audit", "verify", "--against", "note"])["sound"], true);
 }

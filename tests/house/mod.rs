@@ -151,11 +151,11 @@ async fn state_at(
     let seals = Arc::new(Seals::open(subjects, clock.clone()).await.unwrap());
     let trust = Arc::new(Trust::new(store.clone(), clock.clone(), Rules::default()));
     let access = Arc::new(Access::new(stamp.environment, clock.clone(), trust.clone()));
-    let policies =
-        Arc::new(Policies::new(store.clone(), clock.clone(), stamp.environment, access.clone(), seals.clone()));
     let keys = Arc::new(keyring.clone());
     let (kept, time, own) = (store.clone(), clock.clone(), stamp.clone());
     let audit = Arc::new(Audit::new(kept, time, own, keys.clone(), audit::Settings::default(), access.clone()));
+    let (kept, time, rights) = (store.clone(), clock.clone(), access.clone());
+    let policies = Arc::new(Policies::new(kept, time, stamp.environment, rights, seals.clone(), audit.clone()));
     let (kept, time) = (store.clone(), clock.clone());
     let sessions = Arc::new(Sessions::new(kept, time, stamp, keyring, trust.clone(), audit.clone()));
     let throttle = Arc::new(Throttle::new(clock.clone()));

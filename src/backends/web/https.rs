@@ -2,7 +2,7 @@
 
 use crate::ports::{
     self, Error,
-    web::{Request, Response, Web, is_safe},
+    web::{Body, Request, Response, Web, is_safe},
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Uri, body::Bytes, client::conn::http1, header};
@@ -70,14 +70,19 @@ async fn send(
     let authority = uri.authority().ok_or("no host")?.as_str();
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let mut head = hyper::Request::builder().uri(path).header(header::HOST, authority);
-    head = head.header(header::ACCEPT, "application/json").method(if request.form.is_some() { "POST" } else { "GET" });
+    let (kind, body) = match request.body {
+        None => (None, String::new()),
+        Some(Body::Form(form)) => (Some("application/x-www-form-urlencoded"), form),
+        Some(Body::Text(text)) => (Some("text/plain; charset=utf-8"), text),
+    };
+    head = head.header(header::ACCEPT, "application/json").method(if kind.is_some() { "POST" } else { "GET" });
     if let Some(authorization) = request.authorization {
         head = head.header(header::AUTHORIZATION, authorization);
     }
-    if request.form.is_some() {
-        head = head.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    if let Some(kind) = kind {
+        head = head.header(header::CONTENT_TYPE, kind);
     }
-    let head = head.body(Full::new(Bytes::from(request.form.unwrap_or_default())))?;
+    let head = head.body(Full::new(Bytes::from(body)))?;
     let exchange = async {
         let response = sender.send_request(head).await?;
         let status = response.status().as_u16();
@@ -88,9 +93,10 @@ async fn send(
     tokio::pin!(connection, exchange);
     tokio::select! {
         answer = &mut exchange => answer,
-        ended = &mut connection => {
-            ended?;
-            exchange.await
+        // Many end a connection without saying so: what came whole counts.
+        ended = &mut connection => match (exchange.await, ended) {
+            (Err(_), Err(ended)) => Err(ended.into()),
+            (answer, _) => answer,
         }
     }
 }

@@ -148,8 +148,10 @@ pub struct Backup {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Audit {
-    /// Files or folders, on other disks, where the newest checkpoint is left.
-    pub witness: Vec<PathBuf>,
+    /// Files or folders on other disks, or URLs of servers, where the newest checkpoint is left.
+    pub witness: Vec<String>,
+    /// What the servers know us by.
+    pub witness_token: Option<Secret>,
     /// 0: entries stay for good.
     pub keep_days: u32,
 }

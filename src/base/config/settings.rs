@@ -94,6 +94,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("backup.recipients", Kind::List, "", &["DEBROUILLE_RECIPIENT"]),
     setting("backup.subject_days", Kind::Integer(1, 365), "30", &[]),
     setting("audit.witness", Kind::List, "", &[]),
+    setting("audit.witness_token", Kind::Secret(16), "", &[]),
     setting("audit.keep_days", Kind::Integer(0, 36_500), "3650", &[]),
     setting("log.level", Kind::LogFilter, "info", &["DEBROUILLE_LOG"]),
     setting("log.format", Kind::Choice(&["json", "text"]), "json", &[]),

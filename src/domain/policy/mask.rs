@@ -115,6 +115,25 @@ pub fn shown(document: &RawDocument, masks: &[&Mask]) -> RawDocumentBuf {
     shown
 }
 
+/// The fields of a document that the masks together do not show, the outermost of each.
+pub fn hidden(document: &RawDocument, masks: &[&Mask]) -> Vec<String> {
+    let mut fields = Vec::new();
+    missing(document, &shown(document, masks), "", &mut fields);
+    fields
+}
+
+fn missing(whole: &RawDocument, shown: &RawDocument, under: &str, fields: &mut Vec<String>) {
+    for (name, value) in whole.iter().map_while(Result::ok) {
+        match (value, shown.get(name.as_str())) {
+            (value, Ok(Some(same))) if value == same => {}
+            (RawBsonRef::Document(whole), Ok(Some(RawBsonRef::Document(shown)))) => {
+                missing(whole, shown, &format!("{under}{name}."), fields);
+            }
+            _ => fields.push(format!("{under}{name}")),
+        }
+    }
+}
+
 fn show(into: &mut RawDocumentBuf, name: &bson::raw::CStr, value: RawBsonRef<'_>, sights: &[Sight<'_>]) {
     match (whole(sights), value) {
         (Some(true), value) => into.append(name, value),

@@ -6,7 +6,7 @@ mod read;
 mod scope;
 
 pub use decide::{Clause, Facts, PolicySet, Reason, Verdict, judge};
-pub use mask::{Mask, changed, shown};
+pub use mask::{Mask, changed, hidden, shown};
 pub use read::{Policy, Target, first};
 pub use scope::Scope;
 

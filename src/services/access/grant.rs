@@ -37,6 +37,17 @@ impl Grant {
         self.clauses.iter().map(|clause| clause.policy.version())
     }
 
+    /// The policies that allow it, as a list.
+    pub fn named(&self) -> String {
+        listed(self.grounds())
+    }
+
+    /// Those of them that cover a document.
+    pub fn grounds_of(&self, document: &RawDocument) -> String {
+        let covering = self.clauses.iter().filter(|clause| clause.scope.matches(document));
+        listed(covering.map(|clause| clause.policy.version()))
+    }
+
     /// Every document, whole.
     pub fn is_everything(&self) -> bool {
         is_all(&self.scope) && !self.masks_reads()
@@ -119,6 +130,10 @@ impl Grant {
         let of_after = changed(before, after, &masks(after));
         of_after.or_else(|| before.and_then(|before| changed(Some(before), after, &masks(before))))
     }
+}
+
+fn listed(policies: impl Iterator<Item = String>) -> String {
+    policies.collect::<Vec<_>>().join(",")
 }
 
 fn any_of<'a>(clauses: impl Iterator<Item = &'a Clause>) -> Option<Arc<Filter>> {

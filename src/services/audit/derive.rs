@@ -3,6 +3,7 @@
 use super::{
     CHECKPOINTS, ENTRIES, PENDING, TILES,
     entry::{Entry, Outcome},
+    event::grounds,
     pseudonyms::Pseudonyms,
     unsound,
 };
@@ -72,7 +73,7 @@ fn change(record: &Record, pseudonyms: &Pseudonyms) -> Entry {
         subject: (collection == IDENTITIES).then(|| pseudonyms.actor(id)),
         object: Some(pseudonyms.document(collection, id)),
         revision: Some(record.revision),
-        why: origin.grounds.clone(),
+        why: grounds(&origin.grounds),
         before: image(&record.before),
         after: image(&record.after),
         request: origin.request.clone(),

@@ -5,8 +5,18 @@ use crate::{
     domain::merkle::{self, Hash},
     services::{Error, Result},
 };
-use bson::{Binary, RawDocument, RawDocumentBuf, rawdoc, spec::BinarySubtype};
+use bson::{Binary, RawArrayBuf, RawBson, RawDocument, RawDocumentBuf, rawdoc, spec::BinarySubtype};
 use serde_json::{Map, Value};
+
+/// The detail that names the documents a reading showed.
+pub const DOCUMENTS: &str = "documents";
+/// Readings that may have been of any document of a collection, none of them named.
+const WIDE: [&str; 3] = ["documents.export", "documents.count", "documents.query"];
+
+/// What such a reading is found by.
+pub fn wide(collection: &str) -> String {
+    format!("{collection}/*")
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -92,6 +102,20 @@ impl Entry {
     pub fn parse(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
+
+    /// What it is found by as its object: the object, and the documents of it that were shown.
+    fn objects(&self) -> RawBson {
+        let object = self.object.as_deref().unwrap_or_default();
+        let named = self.details.as_ref().and_then(|details| details.get(DOCUMENTS)).and_then(Value::as_array);
+        let mut objects = RawArrayBuf::new();
+        objects.push(object);
+        match named {
+            Some(named) => named.iter().filter_map(Value::as_str).for_each(|id| objects.push(format!("{object}/{id}"))),
+            None if WIDE.contains(&self.action.as_str()) => objects.push(wide(object)),
+            None => return RawBson::String(object.to_owned()),
+        }
+        RawBson::Array(objects)
+    }
 }
 
 /// A number as the id of a document: in the order of the numbers.
@@ -117,7 +141,7 @@ impl Leaf {
     }
 
     pub fn document(&self, entry: &Entry, at: Timestamp) -> RawDocumentBuf {
-        let mut people = bson::RawArrayBuf::new();
+        let mut people = RawArrayBuf::new();
         people.push(entry.who.as_str());
         if let Some(subject) = entry.subject.as_ref().filter(|subject| **subject != entry.who) {
             people.push(subject.as_str());
@@ -128,7 +152,7 @@ impl Leaf {
             "at": bson::DateTime::from_millis(at.0),
             "people": people,
             "action": entry.action.as_str(),
-            "object": entry.object.as_deref().unwrap_or_default(),
+            "object": entry.objects(),
             "outcome": entry.outcome.name(),
         }
     }

@@ -4,9 +4,14 @@ use super::entry::{Entry, Outcome};
 use serde_json::{Map, Value};
 use std::net::IpAddr;
 
-/// Details of an event, at most, and letters of each.
+/// Details of an event, at most, and bytes of each text; of what is no text.
 const MOST_DETAILS: usize = 32;
 const LONGEST: usize = 512;
+const LARGEST: usize = 16 << 10;
+/// Bytes of grounds an entry keeps.
+const MOST_GROUNDS: usize = 1024;
+/// Documents an entry names: with what else it is found by, they are within what an index takes of one document.
+pub const MOST_DOCUMENTS: usize = 500;
 
 /// Something that happened: `Event::new("auth.login").failed("wrong password").with("device", name)`.
 #[derive(Debug, Clone)]
@@ -17,6 +22,8 @@ pub struct Event {
     pub(super) object: Option<Object>,
     pub(super) why: String,
     address: Option<String>,
+    /// Ids of the documents of its object, a collection, that it showed.
+    pub(super) documents: Option<Vec<String>>,
     details: Map<String, Value>,
 }
 
@@ -29,8 +36,9 @@ pub(super) enum Object {
 impl Event {
     /// `noun.verb`; allowed unless it says otherwise.
     pub fn new(action: &'static str) -> Self {
-        let (subject, object, address) = (None, None, None);
-        Self { action, outcome: Outcome::Allowed, subject, object, why: String::new(), address, details: Map::new() }
+        let (subject, object, address, why) = (None, None, None, String::new());
+        let (documents, details) = (None, Map::new());
+        Self { action, outcome: Outcome::Allowed, subject, object, why, address, documents, details }
     }
 
     /// A right was missing: which.
@@ -44,8 +52,8 @@ impl Event {
     }
 
     /// What allowed it: the policies.
-    pub fn grounds(self, why: impl Into<String>) -> Self {
-        Self { why: short(why.into()), ..self }
+    pub fn grounds(self, why: &str) -> Self {
+        Self { why: grounds(why), ..self }
     }
 
     /// The identity it is about; the entry bears its pseudonym.
@@ -63,6 +71,11 @@ impl Event {
         Self { object: Some(Object::Document { collection: collection.into(), id: id.into() }), ..self }
     }
 
+    /// The documents of a collection that it showed, [`MOST_DOCUMENTS`] at most.
+    pub fn documents(self, collection: impl Into<String>, ids: Vec<String>) -> Self {
+        Self { documents: Some(ids), ..self.object(collection) }
+    }
+
     /// Where it came from: the network alone, for a whole address is personal.
     pub fn from_address(self, address: IpAddr) -> Self {
         Self { address: Some(network(address)), ..self }
@@ -73,7 +86,8 @@ impl Event {
         if self.details.len() < MOST_DETAILS {
             let value = match value.into() {
                 Value::String(text) => short(text).into(),
-                other => other,
+                whole if whole.to_string().len() <= LARGEST => whole,
+                large => short(large.to_string()).into(),
             };
             self.details.insert(name.to_owned(), value);
         }
@@ -88,10 +102,26 @@ impl Event {
 }
 
 fn short(text: String) -> String {
-    match text.char_indices().nth(LONGEST) {
-        None => text,
-        Some(_) => text.chars().take(LONGEST).chain(['…']).collect(),
+    match text.len() > LONGEST {
+        true => text.split_at(text.floor_char_boundary(LONGEST)).0.to_owned() + "…",
+        false => text,
     }
+}
+
+/// Policies as an entry keeps them: whole names as far as they fit, then how many more there are.
+pub fn grounds(policies: &str) -> String {
+    if policies.len() <= MOST_GROUNDS {
+        return policies.to_owned();
+    }
+    let (mut kept, mut more) = (String::new(), 0);
+    for policy in policies.split(',') {
+        match more == 0 && kept.len() + policy.len() < MOST_GROUNDS {
+            true if kept.is_empty() => kept.push_str(policy),
+            true => kept.extend([",", policy]),
+            false => more += 1,
+        }
+    }
+    format!("{kept},+{more}")
 }
 
 /// `192.0.2.0/24`, `2001:db8:1::/48`.
@@ -126,7 +156,21 @@ mod tests {
     #[test]
     fn an_event_stays_small() {
         let event = (0..100).fold(Event::new("a.b"), |event, n| event.with(&n.to_string(), "x".repeat(10_000)));
-        let text = event.failed("y".repeat(10_000)).entry().text().unwrap();
-        assert!(text.len() < 20_000, "{}", text.len());
+        let event = event.object("é".repeat(10_000)).failed("y".repeat(10_000));
+        // What entries are looked up by is within what an index takes.
+        assert!(matches!(&event.object, Some(Object::Name(name)) if name.len() < 600 && name.ends_with("é…")));
+        assert!(event.entry().text().unwrap().len() < 20_000);
+        let large = Event::new("a.b").with("large", vec!["x"; 100_000]).entry().text().unwrap();
+        assert!(large.len() < 1000, "{}", large.len());
+    }
+
+    #[test]
+    fn grounds_are_kept_whole_or_counted() {
+        let policies = |count: usize| (0..count).map(|n| format!("policy-{n}@1")).collect::<Vec<_>>().join(",");
+        assert_eq!(grounds(&policies(3)), "policy-0@1,policy-1@1,policy-2@1");
+        let many = grounds(&policies(1000));
+        let (kept, more) = many.rsplit_once(",+").unwrap();
+        assert!(many.len() < MOST_GROUNDS + 10 && policies(1000).starts_with(&format!("{kept},")), "{many}");
+        assert_eq!(kept.split(',').count() + more.parse::<usize>().unwrap(), 1000);
     }
 }

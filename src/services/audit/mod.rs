@@ -5,6 +5,7 @@
 //! the sealer, each half second: journal ─► entries ─► one commit: leaves, full tiles, the signed head
 //! ```
 
+mod conceal;
 mod derive;
 mod entry;
 mod event;
@@ -19,11 +20,13 @@ mod verify;
 mod witness;
 
 pub use entry::{Entry, Outcome};
-pub use event::Event;
+pub(super) use event::grounds;
+pub use event::{Event, MOST_DOCUMENTS};
 pub use export::Lines;
 pub use pseudonyms::Pseudonyms;
 pub use read::{Found, Proof, Search};
 pub use verify::{Kind, Restored, Verdict, Verifier, Wrong, verify_proof};
+pub use witness::Place;
 
 use super::{
     Error, Result,
@@ -34,21 +37,23 @@ use super::{
 use crate::{
     base::{
         clock::{SharedClock, Timestamp},
+        config::Secret,
         random,
     },
     domain::checkpoint::Signer,
-    ports::documents::{Batch, Change, Documents, Expect, Operation},
+    ports::{
+        documents::{Batch, Change, Documents, Expect, Operation},
+        web::Web,
+    },
     services::keyring::Purpose,
 };
 use bson::{RawDocumentBuf, rawdoc};
+use entry::DOCUMENTS;
 use repeats::Repeats;
 use state::State;
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicI64, Ordering},
 };
 use witness::Witnessed;
 
@@ -68,7 +73,9 @@ const MOST_OWED: usize = 1000;
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// Where the newest checkpoint is left for others to hold against the log.
-    pub witness: Vec<PathBuf>,
+    pub witness: Vec<Place>,
+    /// What servers among them know us by.
+    pub token: Option<Secret>,
     /// 0: entries stay for good.
     pub keep_days: u32,
 }
@@ -88,7 +95,10 @@ pub struct Audit {
     owed: Mutex<Vec<(Caller, Event)>>,
     /// When everything recorded was last sealed, in milliseconds.
     sealed: AtomicI64,
-    witnessed: Mutex<Witnessed>,
+    /// One for each of the settings.
+    witnessed: Mutex<Vec<Witnessed>>,
+    /// The way to servers; `None`: there is none among the witnesses.
+    web: Option<Arc<dyn Web>>,
 }
 
 impl Audit {
@@ -113,17 +123,28 @@ impl Audit {
             repeats: Mutex::default(),
             owed: Mutex::default(),
             witnessed: Mutex::default(),
+            web: None,
         }
+    }
+
+    pub fn with(self, web: Arc<dyn Web>) -> Self {
+        Self { web: Some(web), ..self }
     }
 
     /// The event as an operation of the batch that does what it tells: both are on disk, or neither.
     pub fn operation(&self, caller: &Caller, event: Event) -> Result<Operation> {
         let event = caller.address.into_iter().fold(event, Event::from_address);
         let (subject, object) = (event.subject.clone(), event.object.clone());
+        let documents = event.documents.clone();
         let mut entry = event.entry();
         entry.who = self.pseudonyms.actor(&caller.actor());
         entry.subject = subject.map(|subject| self.pseudonyms.actor(&subject));
         entry.object = object.map(|object| self.pseudonyms.object(&object));
+        if let (Some(collection), Some(ids)) = (&entry.object, documents) {
+            let names: Vec<_> =
+                ids.iter().take(MOST_DOCUMENTS).map(|id| self.pseudonyms.name(collection, id)).collect();
+            entry.details.get_or_insert_default().insert(DOCUMENTS.to_owned(), names.into());
+        }
         (entry.request, entry.trace) = (caller.request.clone(), caller.trace.clone());
         let change = Change::Put(rawdoc! { "entry": entry.text()? });
         let (collection, id) = (PENDING.to_owned(), random::id(self.clock.now()));

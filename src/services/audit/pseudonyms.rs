@@ -58,15 +58,24 @@ impl Pseudonyms {
         }
     }
 
-    /// `collection/id`. Ids a machine made and the appliance's own names stay readable; one a person chose may be an
-    /// e-mail or a number of a register.
+    /// `collection/id`. Ids a machine drew and the appliance's own names stay readable; any other may be an e-mail or
+    /// a number of a register, or be made to look like another's pseudonym.
     pub fn document(&self, collection: &str, id: &str) -> String {
-        let readable = collection.starts_with("system.") || is_drawn(id) || id.starts_with(MARK);
+        format!("{collection}/{}", self.name(collection, id))
+    }
+
+    /// The same without its collection.
+    pub fn name(&self, collection: &str, id: &str) -> String {
         match collection {
-            IDENTITIES => format!("{collection}/{}", self.actor(id)),
-            _ if readable => format!("{collection}/{id}"),
-            _ => format!("{collection}/{}", self.word(&format!("{collection}/{id}"))),
+            IDENTITIES => self.actor(id),
+            own if own.starts_with("system.") || is_drawn(id) => id.to_owned(),
+            _ => self.word(&format!("{collection}/{id}")),
         }
+    }
+
+    /// Every name a document may stand under: its own, as above, as a person's.
+    pub fn names(&self, collection: &str, id: &str) -> [String; 3] {
+        [format!("{collection}/{id}"), self.document(collection, id), format!("{collection}/{}", self.of(id))]
     }
 
     /// Of what a document held at a revision: the same for the same bytes, and not to be guessed without the key.
@@ -81,10 +90,15 @@ impl Pseudonyms {
     }
 }
 
-/// A UUID or an ObjectId.
-fn is_drawn(id: &str) -> bool {
-    let hex = |count: usize| id.len() == count && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    hex(24) || id.len() == 36 && uuid::Uuid::try_parse(id).is_ok()
+/// An ObjectId, or a UUID that is random or a time. One made from a name (versions 3 and 5) can be guessed at; what
+/// is digits throughout may be a number of a register, and almost never was drawn.
+pub fn is_drawn(id: &str) -> bool {
+    let object = || id.len() == 24 && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    let uuid = || match uuid::Uuid::try_parse(id) {
+        Ok(uuid) => [4, 7].contains(&uuid.get_version_num()) && uuid.hyphenated().to_string() == id,
+        Err(_) => false,
+    };
+    id.bytes().any(|byte| byte.is_ascii_alphabetic()) && (object() || uuid())
 }
 
 fn short(key: &Key, text: &[u8]) -> String {
@@ -132,7 +146,24 @@ mod tests {
         let drawn = "01985c2e-0000-7000-8000-000000000001";
         assert_eq!(names.document("patients", drawn), format!("patients/{drawn}"));
         assert_eq!(names.document("system.collections", "patients"), "system.collections/patients");
-        assert!(names.document("patients", "marie@example.org").starts_with("patients/~"));
+        for drawn in ["507f1f77bcf86cd799439011", "9f1c2b3a-4d5e-4f60-8a7b-0c1d2e3f4a5b"] {
+            assert_eq!(names.document("patients", drawn), format!("patients/{drawn}"));
+        }
+        for chosen in [
+            "marie@example.org",
+            "198001234567890123456789",
+            "243812-345678",
+            "~marie@example.org",
+            "~0123456789abcdef0123456789abcdef",
+            "01985C2E-0000-7000-8000-000000000001",
+            "urn:uuid:01985c2e-0000-7000-8000-000000000001",
+            // Made from a name.
+            "cfbff0d1-9375-5685-968c-48ce8b15ae17",
+        ] {
+            let name = names.document("patients", chosen);
+            assert!(name.starts_with("patients/~") && !name.contains(chosen), "{chosen}: {name}");
+            assert!(names.names("patients", chosen).contains(&name));
+        }
         assert_ne!(names.document("a", "marie"), names.document("b", "marie").replace('b', "a"));
         let image = names.image("c", "x", &rawdoc! { "a": 1 });
         assert_eq!(image, names.image("c", "x", &rawdoc! { "a": 1 }));

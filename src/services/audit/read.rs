@@ -2,7 +2,7 @@
 
 use super::{
     Audit, ENTRIES, Event, Outcome,
-    entry::{self, Leaf},
+    entry::{self, Leaf, wide},
     state::State,
     unsound,
 };
@@ -19,7 +19,7 @@ use crate::{
         access::{Action, Caller, Resource},
     },
 };
-use bson::{RawDocumentBuf, rawdoc};
+use bson::{RawArrayBuf, RawDocumentBuf, rawdoc};
 use std::sync::Arc;
 
 /// Entries of a page: when nothing is said, and at most.
@@ -31,10 +31,14 @@ const PAGE_MOST: usize = 1000;
 pub struct Search {
     /// An identity, its pseudonym, or who is no person: as who acted or whom it is about.
     pub who: Option<String>,
+    /// The same, as who acted alone.
+    pub actor: Option<String>,
     /// How the action begins: `auth.`, `documents.delete`.
     pub action: Option<String>,
     /// `collection/id`, or another name.
     pub object: Option<String>,
+    /// `collection/id`: what concerned the document, and what may have for it went over the whole collection.
+    pub document: Option<String>,
     pub outcome: Option<String>,
     pub from: Option<Timestamp>,
     /// Up to it, itself not.
@@ -68,10 +72,14 @@ impl Audit {
         self.access.decide(caller, Action::View, Resource::Module("audit"))?;
         let event = Event::new("audit.read").object(what);
         let new = self.repeats().is_new(caller, &event, self.clock.now());
-        match new {
-            true => self.record_reading(caller, event).await,
-            false => Ok(()),
+        if !new {
+            return Ok(());
         }
+        let told = self.record_reading(caller, event.clone()).await;
+        if told.is_err() {
+            self.repeats().forget(caller, &event);
+        }
+        told
     }
 
     pub async fn list(&self, caller: &Caller, search: &Search) -> Result<Found> {
@@ -100,8 +108,8 @@ impl Audit {
         }
     }
 
-    fn filter(&self, search: &Search) -> Result<RawDocumentBuf> {
-        let Search { who, action, object, outcome, from, to, limit: _, cursor } = search;
+    pub(super) fn filter(&self, search: &Search) -> Result<RawDocumentBuf> {
+        let Search { who, actor, action, object, document, outcome, from, to, limit: _, cursor } = search;
         let mut all: Vec<RawDocumentBuf> = Vec::new();
         if let Some(who) = who {
             all.push(rawdoc! { "people": self.pseudonyms.actor(who) });
@@ -109,12 +117,19 @@ impl Audit {
         if let Some(action) = action {
             all.push(rawdoc! { "action": { "$gte": action.as_str(), "$lt": format!("{action}\u{10ffff}") } });
         }
+        if let Some(actor) = actor {
+            let actor = self.pseudonyms.actor(actor);
+            // The first of them acted.
+            all.push(rawdoc! { "people": actor.as_str(), "people.0": actor.as_str() });
+        }
         if let Some(object) = object {
-            let name = match object.split_once('/') {
-                Some((collection, id)) => self.pseudonyms.document(collection, id),
-                None => object.clone(),
+            all.push(self.about(object, Vec::new()));
+        }
+        if let Some(document) = document {
+            let Some((collection, _)) = document.split_once('/') else {
+                return Err(Error::Invalid(Fault::new("audit.document").at("document").with("document", document)));
             };
-            all.push(rawdoc! { "object": name });
+            all.push(self.about(document, vec![wide(collection)]));
         }
         if let Some(outcome) = outcome {
             let known =
@@ -138,9 +153,21 @@ impl Audit {
         if all.is_empty() {
             return Ok(rawdoc! {});
         }
-        let mut conditions = bson::RawArrayBuf::new();
+        let mut conditions = RawArrayBuf::new();
         all.into_iter().for_each(|condition| conditions.push(condition));
         Ok(rawdoc! { "$and": conditions })
+    }
+
+    /// Entries of this object, or of these others.
+    fn about(&self, object: &str, others: Vec<String>) -> RawDocumentBuf {
+        let mut names = others;
+        match object.split_once('/') {
+            Some((collection, id)) => names.extend(self.pseudonyms.names(collection, id)),
+            None => names.push(object.to_owned()),
+        }
+        let mut any = RawArrayBuf::new();
+        names.iter().for_each(|name| any.push(name.as_str()));
+        rawdoc! { "object": { "$in": any } }
     }
 
     /// The newest checkpoint, signed.

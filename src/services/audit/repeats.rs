@@ -17,6 +17,14 @@ struct Key {
     why: String,
 }
 
+/// What went on, to be told: it stays until [`Repeats::told`].
+pub struct Due {
+    key: Key,
+    times: u64,
+    pub caller: Caller,
+    pub event: Event,
+}
+
 struct Seen {
     since: Timestamp,
     times: u64,
@@ -62,16 +70,26 @@ impl Repeats {
     }
 
     /// What went on and has had its minute, each with how often; at the end of all, whatever is left.
-    pub fn due(&mut self, now: Timestamp, all: bool) -> Vec<(Caller, Event)> {
-        let mut due = Vec::new();
-        self.0.retain(|_, seen| {
-            let over = all || seen.since.plus_seconds(SECONDS) <= now;
-            if over && seen.times > 0 {
-                due.push((seen.caller.clone(), seen.event.clone().with("repeated", seen.times)));
-            }
-            !over
+    pub fn due(&mut self, now: Timestamp, all: bool) -> Vec<Due> {
+        let over = |seen: &Seen| all || seen.since.plus_seconds(SECONDS) <= now;
+        self.0.retain(|_, seen| seen.times > 0 || !over(seen));
+        let due = self.0.iter().filter(|(_, seen)| over(seen)).map(|(key, seen)| Due {
+            key: key.clone(),
+            times: seen.times,
+            caller: seen.caller.clone(),
+            event: seen.event.clone().with("repeated", seen.times),
         });
-        due
+        due.collect()
+    }
+
+    /// It is on disk; what came meanwhile is told the next time.
+    pub fn told(&mut self, due: &Due) {
+        if let Some(seen) = self.0.get_mut(&due.key) {
+            seen.times = seen.times.saturating_sub(due.times);
+            if seen.times == 0 {
+                self.0.remove(&due.key);
+            }
+        }
     }
 }
 
@@ -91,9 +109,15 @@ mod tests {
         assert!(repeats.due(Timestamp(59_999), false).is_empty());
         let due = repeats.due(Timestamp(60_000), false);
         assert_eq!(due.len(), 1);
-        let text = due.into_iter().next().unwrap().1.entry().text().unwrap();
-        assert!(text.contains("\"repeated\":999"), "{text}");
-        assert!(repeats.is_new(&caller, &event(), Timestamp(60_001)), "another minute");
+        let text = |due: &Due| due.event.clone().entry().text().unwrap();
+        assert!(text(&due[0]).contains("\"repeated\":999"), "{}", text(&due[0]));
+        // Until it is told it stays; what comes meanwhile counts for the next time.
+        assert!(!repeats.is_new(&caller, &event(), Timestamp(60_001)));
+        repeats.told(&due[0]);
+        let due = repeats.due(Timestamp(60_002), false);
+        assert!(text(&due[0]).contains("\"repeated\":1}"), "{}", text(&due[0]));
+        repeats.told(&due[0]);
+        assert!(repeats.is_new(&caller, &event(), Timestamp(60_003)), "another minute");
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //! commit. Killed at any moment, it goes on from its last commit: no entry is lost or told twice.
 
 use super::{
-    Audit, CHECKPOINTS, ENTRIES, PENDING, TILES, derive,
+    Audit, CHECKPOINTS, ENTRIES, PENDING, TILES,
+    conceal::Known,
+    derive,
     entry::{self, Entry, Leaf, Outcome},
     state::{HEAD, State, tile_id},
     unsound,
@@ -20,8 +22,12 @@ use bson::{RawDocumentBuf, rawdoc};
 use serde_json::{Value, json};
 use std::sync::{PoisonError, atomic::Ordering};
 
-/// Entries of one commit: with their events and tiles they stay below what a batch may hold.
+/// Entries of one commit, and bytes of their texts: with the events they were and their tiles they stay below what a
+/// batch may hold.
 const MOST_ENTRIES: usize = 400;
+const MOST_BYTES: usize = 2 << 20;
+/// About what an entry takes beside what it was told.
+const OVERHEAD: usize = 1 << 10;
 /// About how many bytes of records are held at once, and how many at most.
 const CHUNK: usize = 4 << 20;
 const MOST_RECORDS: usize = 400;
@@ -30,6 +36,7 @@ const MOST_RECORDS: usize = 400;
 #[derive(Default)]
 struct Gathered {
     entries: Vec<(Entry, Timestamp)>,
+    bytes: usize,
     /// Events that leave the waiting room.
     pending: Vec<String>,
     /// The time of the last record read; `None`: the journal was read to its end.
@@ -73,12 +80,12 @@ impl Audit {
         Ok(Sealed { entries, until })
     }
 
-    /// Seals all there is, told floods included, and leaves the witness its checkpoint: before a stop.
+    /// Seals all there is, told floods included, and leaves the witnesses their checkpoint: before a stop.
     pub async fn finish(&self) -> Result<()> {
         self.tell_repeats(true).await?;
         self.seal().await?;
-        if let (_, Some(fault)) = self.witness(true).await? {
-            tracing::warn!(%fault, "the witness is behind");
+        if let Some(fault) = self.witness_last().await? {
+            tracing::warn!(%fault, "stopped with a witness behind");
         }
         Ok(())
     }
@@ -86,8 +93,9 @@ impl Audit {
     /// Tells how often went on what was told once, and what is owed.
     pub async fn tell_repeats(&self, all: bool) -> Result<()> {
         let due = self.repeats().due(self.clock.now(), all);
-        for (caller, event) in due {
-            self.record(&caller, event).await?;
+        for due in due {
+            self.record(&due.caller, due.event.clone()).await?;
+            self.repeats().told(&due);
         }
         let owed = std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner));
         for (place, (caller, event)) in owed.iter().enumerate() {
@@ -112,18 +120,24 @@ impl Audit {
             gathered.entries.push((own("audit.key", json!({ "version": key.version, "key": signer })), now));
         }
         (state.lineage, state.key) = (self.stamp.lineage, key.version);
-        let mut rows = 16;
+        let (mut rows, mut known) = (16, Known::default());
         while gathered.entries.len() < MOST_ENTRIES {
             rows = rows.min(MOST_ENTRIES - gathered.entries.len());
             let records = self.documents.records(state.position, rows).await?;
             let mut bytes = 1;
             for record in &records {
+                if gathered.bytes > MOST_BYTES {
+                    return Ok(gathered);
+                }
                 state.position = record.sequence;
                 gathered.until = Some(record.time);
                 bytes += weight(record);
-                let Some(entry) = derive::entry(record, &self.pseudonyms)? else { continue };
+                let Some(mut entry) = derive::entry(record, &self.pseudonyms)? else { continue };
+                self.conceal(&mut entry, &mut known).await?;
                 gathered.entries.push((entry, record.time));
+                gathered.bytes += OVERHEAD;
                 if record.collection == PENDING {
+                    gathered.bytes += weight(record);
                     gathered.pending.push(record.id.clone());
                 }
             }

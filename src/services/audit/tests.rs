@@ -1,5 +1,9 @@
 //! The sealer over the embedded engine; and every tampering with an export, found and named.
 
+mod proofs;
+mod sound;
+mod witness;
+
 use super::{entry::number, *};
 use crate::{
     backends::documents::embedded::{Embedded, Options},
@@ -74,7 +78,7 @@ impl Log {
 }
 
 fn audit(documents: &Arc<dyn Documents>, clock: &Arc<FixedClock>, stamp: &Stamp, keyring: &Arc<Keyring>) -> Audit {
-    let settings = Settings { witness: Vec::new(), keep_days: 10 };
+    let settings = Settings { keep_days: 10, ..Settings::default() };
     let access = access::bare(documents.clone(), clock.clone());
     Audit::new(documents.clone(), clock.clone(), stamp.clone(), keyring.clone(), settings, access)
 }
@@ -363,175 +367,8 @@ async fn closed() -> Arc<dyn Documents> {
     log.documents
 }
 
-#[tokio::test]
-async fn the_witness_gets_the_newest_checkpoint_and_a_lost_disk_stops_nothing() {
-    let mut log = Log::open().await;
-    let folder = tempfile::tempdir().unwrap();
-    log.audit.settings.witness = vec![folder.path().to_owned()];
-    log.tell(3).await;
-    log.audit.seal().await.unwrap();
-    let (done, fault) = log.audit.witness(false).await.unwrap();
-    assert_eq!((done, fault), (Some(Timestamp(START)), None));
-    let path = folder.path().join(format!("{}.checkpoint", log.stamp.id));
-    let note: Note = std::fs::read_to_string(&path).unwrap().parse().unwrap();
-    assert!(note.signed_by(&log.keys()).is_some());
-    // Not before a minute has passed.
-    log.tell(3).await;
-    log.audit.seal().await.unwrap();
-    log.audit.witness(false).await.unwrap();
-    assert_eq!(std::fs::read_to_string(&path).unwrap().parse::<Note>().unwrap(), note);
-    log.audit.settings.witness = vec!["/absent/witness".into()];
-    log.clock.0.fetch_add(60_000, Relaxed);
-    assert_eq!(log.audit.witness(false).await.unwrap().1.unwrap().key, "audit.witness");
-}
-
-/// Tampering of each kind at places drawn anew each time.
-#[tokio::test]
-async fn over_a_hundred_thousand_entries_every_tampering_is_found_and_named() {
-    const ENTRIES: u64 = 100_000;
-    let log = Log::open().await;
-    log.tell(ENTRIES).await;
-    let lines = log.export().await;
-    let keys = log.keys();
-    let whole = verify(&lines, keys.clone(), Vec::new());
-    assert_eq!(whole.wrong, []);
-    assert!(whole.entries > ENTRIES);
-    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    let places: Vec<usize> = (0..lines.len()).filter(|place| lines[*place].starts_with("{\"index\":")).collect();
-    let draw = |below: usize| (u64::from_le_bytes(random::array()) % below as u64) as usize;
-    let first = |lines: &[&str]| {
-        let wrong = verify(lines, keys.clone(), Vec::new()).wrong;
-        wrong.first().map(|wrong| (wrong.index, wrong.kind))
-    };
-    for _ in 0..4 {
-        let at = 1 + draw(places.len() - 2);
-        let (index, place) = (at as u64, places[at]);
-        let other_words = lines[place].replacen("allowed", "denied", 1);
-        let mut edited = lines.clone();
-        edited[place] = &other_words;
-        assert_eq!(first(&edited), Some((index, Kind::Edited)));
-
-        let mut deleted = lines.clone();
-        deleted.remove(place);
-        assert_eq!(first(&deleted), Some((index, Kind::Missing)));
-
-        let mut reordered = lines.clone();
-        let other = 1 + draw(places.len() - 2);
-        let (low, high) = (at.min(other), at.max(other));
-        if low != high {
-            reordered.swap(places[low], places[high]);
-            assert_eq!(first(&reordered), Some((low as u64, Kind::Misplaced)));
-        }
-
-        assert_eq!(first(&lines[..place]), Some((index, Kind::Truncated)));
-        let end = json!({ "end": index }).to_string();
-        let mut cut = lines[..place].to_vec();
-        cut.push(&end);
-        assert_eq!(first(&cut), Some((index, Kind::Truncated)));
-
-        let (forked, note, size) = fork(&log, &lines, place, index);
-        let wrong = verify(&forked, keys.clone(), vec![note]).wrong;
-        assert_eq!(wrong, [Wrong { index: 0, until: Some(size), kind: Kind::Forked }]);
-    }
-}
-
-/// Another history, told and signed by who holds the key; and a checkpoint of the true one that somebody kept.
-fn fork(log: &Log, lines: &[&str], place: usize, index: u64) -> (Vec<String>, Note, u64) {
-    let signer = log.keys().remove(0);
-    let pair = log.keyring.current(Purpose::AuditSigning).signer();
-    let mut header: Value = serde_json::from_str(lines[0]).unwrap();
-    let kept: Note = header["checkpoint"].as_str().unwrap().parse().unwrap();
-    let mut edge = crate::domain::merkle::Edge::default();
-    let mut forked = Vec::new();
-    let sign = |edge: &crate::domain::merkle::Edge| {
-        let checkpoint = Checkpoint { size: edge.size(), root: edge.root(), ..kept.checkpoint.clone() };
-        checkpoint.signed(&signer, |text| pair.sign(text).as_ref().to_vec())
-    };
-    for (at, line) in lines.iter().enumerate() {
-        if line.starts_with("{\"index\":") {
-            let line = if at == place { line.replacen("allowed", "denied", 1) } else { (*line).to_owned() };
-            edge.append(crate::domain::merkle::leaf(line.as_bytes()), |_| ());
-            forked.push(line);
-        } else if line.starts_with("{\"tile\":") {
-            let mut line: Value = serde_json::from_str(line).unwrap();
-            let first = line["tile"].as_u64().unwrap() * 256;
-            if (first..first + 256).contains(&index) {
-                use base64::{Engine, engine::general_purpose::STANDARD};
-                let mut tile = STANDARD.decode(line["hashes"].as_str().unwrap()).unwrap();
-                let from = (index - first) as usize * 32;
-                let forged = lines[place].replacen("allowed", "denied", 1);
-                tile[from..from + 32].copy_from_slice(&crate::domain::merkle::leaf(forged.as_bytes()));
-                line["hashes"] = STANDARD.encode(&tile).into();
-            }
-            forked.push(line.to_string());
-        } else if line.starts_with("{\"checkpoint\":") {
-            // Signed anew, so that the history is whole in itself.
-            forked.push(json!({ "checkpoint": sign(&edge) }).to_string());
-        } else {
-            forked.push((*line).to_owned());
-        }
-    }
-    header["checkpoint"] = sign(&edge).into();
-    forked[0] = header.to_string();
-    let size = kept.checkpoint.size;
-    (forked, kept, size)
-}
-
 #[test]
 fn ids_are_numbers_in_order() {
     assert_eq!((entry::id(7).len(), number(&entry::id(u64::MAX))), (20, Some(u64::MAX)));
     assert!(entry::id(99) < entry::id(100) && entry::id(u64::MAX).as_str() < state::HEAD);
-}
-
-/// How long a million entries take. `cargo test --release --lib a_million -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement, for the release profile"]
-fn a_million_entries_are_verified_within_ten_seconds() {
-    use crate::domain::merkle::{Edge, leaf};
-    use base64::{Engine, engine::general_purpose::STANDARD};
-    const COUNT: u64 = 1_000_000;
-    let keyring = Keyring::generate((Zeroizing::new(vec![1]), vec![1]), Timestamp(1));
-    let key = keyring.current(Purpose::AuditSigning);
-    let (signer, pair) = (Signer::new("log", &key.public).unwrap(), key.signer());
-    let sign = |edge: &Edge| {
-        let checkpoint = Checkpoint { origin: "log/1".to_owned(), size: edge.size(), root: edge.root() };
-        checkpoint.signed(&signer, |text| pair.sign(text).as_ref().to_vec())
-    };
-    let image = hex::encode([7; 32]);
-    let (mut edge, mut lines) = (Edge::default(), vec![String::new()]);
-    while edge.size() < COUNT {
-        let first = edge.size();
-        let entries = (first..(first + 256).min(COUNT)).map(|index| {
-            let entry = Entry {
-                index,
-                time: "2027-01-15T08:00:00.000Z".to_owned(),
-                who: format!("~{}", hex::encode([1; 16])),
-                object: Some("patients/01985c2e-0000-7000-8000-000000000001".to_owned()),
-                revision: Some(3),
-                before: Some(image.clone()),
-                after: Some(image.clone()),
-                request: "01985c2e-0000-7000-8000-000000000002".to_owned(),
-                trace: "4bf92f3577b34da6a3ce929d0e0e4736".to_owned(),
-                ..Entry::new("documents.update".to_owned(), Outcome::Allowed)
-            };
-            entry.text().unwrap()
-        });
-        let entries: Vec<String> = entries.collect();
-        let hashes: Vec<_> = entries.iter().map(|entry| leaf(entry.as_bytes())).collect();
-        let tile = json!({ "tile": first / 256, "hashes": STANDARD.encode(hashes.as_flattened()) });
-        lines.push(tile.to_string());
-        hashes.iter().for_each(|hash| edge.append(*hash, |_| ()));
-        lines.extend(entries);
-        lines.push(json!({ "checkpoint": sign(&edge) }).to_string());
-    }
-    lines.push(json!({ "end": COUNT }).to_string());
-    let header = json!({ "audit": 1, "keys": [signer.to_string()], "size": COUNT, "checkpoint": sign(&edge) });
-    lines[0] = header.to_string();
-    let watch = crate::base::clock::Stopwatch::start();
-    let verdict = verify(&lines, vec![signer.clone()], Vec::new());
-    let millis = watch.millis();
-    assert_eq!((verdict.wrong.as_slice(), verdict.entries), (&[][..], COUNT));
-    let bytes: usize = lines.iter().map(String::len).sum();
-    println!("{COUNT} entries, {} MiB: {millis} ms", bytes >> 20);
-    assert!(cfg!(debug_assertions) || millis < 10_000);
 }

@@ -336,8 +336,10 @@ impl Verifier {
         let (next, size) = (self.edge.size(), note.checkpoint.size);
         if note.signed_by(&self.known).is_none() {
             self.wrong(size, None, Kind::Unsigned);
-        } else if size != next {
-            self.wrong(size.min(next), None, Kind::Misplaced);
+        } else if size > next {
+            self.lost = Some(next);
+        } else if size < next {
+            self.wrong(size, None, Kind::Misplaced);
         } else {
             self.hold(note);
         }

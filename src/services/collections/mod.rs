@@ -49,7 +49,7 @@ impl Collections {
         Self { store, clock, access, policies }
     }
 
-    /// From `{name, schema?, indexes?, classes?, subject?, policies?}`.
+    /// From `{name, schema?, indexes?, classes?, subject?, policies?, audit?}`.
     pub async fn create(
         &self,
         caller: &Caller,

@@ -7,6 +7,7 @@ use crate::{
     services::{
         Error, Result,
         access::{Access, Action, Caller, Resource},
+        audit::{Audit, Event},
         export::Export,
         sealing::Seals,
     },
@@ -23,11 +24,14 @@ pub struct Lines {
     collection: String,
     filter: Filter,
     access: Arc<Access>,
+    audit: Arc<Audit>,
     rules: Arc<Rules>,
     seals: Arc<Seals>,
     runtime: Handle,
     canonical: bool,
     after: Option<String>,
+    /// Documents that went out.
+    count: u64,
     ended: bool,
 }
 
@@ -36,12 +40,12 @@ impl Documents {
         let filter = search.filter()?;
         let (grant, rules) = self.view(caller, collection).await?;
         self.asked(&grant, &rules, filter.clone(), &Sort::default())?;
-        self.tell(caller, "documents.export", collection, &search.filter).await?;
+        self.tell_search(caller, "documents.export", collection, search, &grant).await?;
         let snapshot = self.store.snapshot().await?;
         let (access, collection) = (self.access.clone(), collection.to_owned());
         let (seals, runtime) = (self.seals.clone(), Handle::current());
-        let (after, ended) = (None, false);
-        Ok(Lines { snapshot, collection, filter, access, rules, seals, runtime, canonical, after, ended })
+        let (audit, after, count, ended) = (self.audit.clone(), None, 0, false);
+        Ok(Lines { snapshot, collection, filter, access, audit, rules, seals, runtime, canonical, after, count, ended })
     }
 }
 
@@ -62,7 +66,13 @@ impl Lines {
                 let write = if self.canonical { json::write_canonical } else { json::write_relaxed };
                 write(&document, &mut text).map_err(|fault| Error::Internal(Box::new(fault)))?;
                 text.push(b'\n');
+                self.count += 1;
             }
+        }
+        if self.ended && self.rules.audited {
+            // That it began is told; this, how much of it there was.
+            let event = Event::new("documents.exported").object(&self.collection).with("count", self.count);
+            self.runtime.block_on(self.audit.record_reading(caller, event))?;
         }
         Ok(text)
     }

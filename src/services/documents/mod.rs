@@ -9,6 +9,7 @@ mod listing;
 mod read;
 mod rules;
 mod search;
+mod told;
 mod write;
 
 pub use batch::{Item, MOST_OPERATIONS};
@@ -19,12 +20,7 @@ pub(super) use read::all;
 pub use search::{Found, Search, page_size};
 pub use write::{Attempt, Match, RECEIPT_SECONDS, Written};
 
-use super::{
-    Result,
-    access::{Access, Caller},
-    audit::{Audit, Event},
-    sealing::Seals,
-};
+use super::{Result, access::Access, audit::Audit, sealing::Seals};
 use crate::{base::clock::SharedClock, domain::limits, ports::documents as port};
 use rules::{Rules, RulesCache};
 use std::sync::Arc;
@@ -64,22 +60,6 @@ impl Documents {
         seals: Arc<Seals>,
     ) -> Self {
         Self { store, clock, limits, access, seals, rules: Arc::default(), audit }
-    }
-
-    /// Tells what leaves the collection, before it does.
-    async fn tell(
-        &self,
-        caller: &Caller,
-        action: &'static str,
-        collection: &str,
-        filter: &bson::RawDocument,
-    ) -> Result<()> {
-        let mut event = Event::new(action).object(collection);
-        if !filter.is_empty() {
-            // What it looks for may name a person.
-            event = event.with("filter", self.audit.pseudonym(&format!("{filter:?}")));
-        }
-        self.audit.record_reading(caller, event).await
     }
 
     async fn rules(&self, collection: &str) -> Result<Arc<Rules>> {

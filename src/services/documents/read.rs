@@ -20,15 +20,27 @@ impl Documents {
         let found = self.store.get(collection, id).await?.ok_or_else(missing)?;
         let rules = self.rules(collection).await?;
         let found = self.seals.opened(&rules.sealing, vec![found]).await?.pop().ok_or_else(missing)?;
-        match grant.show(&found).ok_or_else(missing)? {
-            Cow::Borrowed(_) => Ok(found),
-            Cow::Owned(shown) => Ok(shown),
-        }
+        let shown = match grant.show(&found).ok_or_else(missing)? {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(shown) => Some(shown),
+        };
+        self.tell_one(caller, (collection, id), (&grant, &rules), &found).await?;
+        Ok(shown.unwrap_or(found))
     }
 
     pub async fn find(&self, caller: &Caller, collection: &str, search: &Search) -> Result<Found> {
         let (grant, rules) = self.view(caller, collection).await?;
-        let filter = self.asked(&grant, &rules, search.filter()?, &search.sort)?;
+        let mut found = self.page(collection, search, (&grant, &rules)).await?;
+        let told = (found.documents.as_slice(), found.total);
+        self.tell_page(caller, collection, search, (&grant, &rules), told).await?;
+        if !search.fields.is_everything() {
+            found.documents = found.documents.iter().map(|document| search.fields.apply(document)).collect();
+        }
+        Ok(found)
+    }
+
+    async fn page(&self, collection: &str, search: &Search, (grant, rules): (&Grant, &Rules)) -> Result<Found> {
+        let filter = self.asked(grant, rules, search.filter()?, &search.sort)?;
         let limit = search.rows(&self.limits)?;
         let fingerprint = search.fingerprint(collection);
         let after = search.cursor.as_deref().map(|cursor| fingerprint.open(cursor)).transpose()?;
@@ -36,33 +48,33 @@ impl Documents {
             true => Some(self.store.count(collection, filter.clone()).await?.0),
             false => None,
         };
-        // Over the local socket nobody but an operator asks: that is told.
-        if matches!(caller.subject, Subject::Local { .. }) {
-            self.tell(caller, "documents.query", collection, &search.filter).await?;
-        }
         let query = Query { collection: collection.to_owned(), filter, sort: search.sort.clone(), limit, after };
         let mut page = self.store.find(query).await?;
         page.documents = self.seals.opened(&rules.sealing, page.documents).await?;
         grant.show_all(&mut page.documents);
-        if !search.fields.is_everything() {
-            page.documents = page.documents.iter().map(|document| search.fields.apply(document)).collect();
-        }
         let next = page.next.map(|key| fingerprint.cursor(&key));
         Ok(Found { documents: page.documents, limit, next, total, explain: page.explain })
     }
 
     /// How a query is answered. What was examined tells of documents beyond the answer: it is for who may see all.
     pub async fn explain(&self, caller: &Caller, collection: &str, search: &Search) -> Result<Found> {
-        if !self.view(caller, collection).await?.0.is_everything() {
+        let (grant, rules) = self.view(caller, collection).await?;
+        if !grant.is_everything() {
             return Err(Error::Barred(Fault::new("access.explain")));
         }
-        self.find(caller, collection, search).await
+        let found = self.page(collection, search, (&grant, &rules)).await?;
+        if rules.audited || matches!(caller.subject, Subject::Local { .. }) {
+            self.tell_search(caller, "documents.query", collection, search, &grant).await?;
+        }
+        Ok(found)
     }
 
     pub async fn count(&self, caller: &Caller, collection: &str, search: &Search) -> Result<(u64, Explain)> {
         let (grant, rules) = self.view(caller, collection).await?;
         let filter = self.asked(&grant, &rules, search.filter()?, &Sort::default())?;
-        Ok(self.store.count(collection, filter).await?)
+        let (count, explain) = self.store.count(collection, filter).await?;
+        self.tell_count(caller, collection, search, (&grant, &rules), count).await?;
+        Ok((count, explain))
     }
 
     /// The right to read a collection that exists, and its rules.

@@ -8,7 +8,7 @@ use crate::{
         self,
         documents::{COLLECTIONS, Check, Documents},
     },
-    services::{Error, Result, access::Grant, sealing::Sealer},
+    services::{Error, Result, access::Grant, audit::grounds, sealing::Sealer},
 };
 use bson::{RawDocument, RawDocumentBuf};
 use std::{
@@ -29,6 +29,8 @@ const ERASING: &str = "sealing.erasing";
 pub(super) struct Rules {
     pub schema: Option<Schema>,
     pub sealing: Sealing,
+    /// Readings are told to the audit log.
+    pub audited: bool,
     /// The catalogue's document they are made of.
     definition: RawDocumentBuf,
     document_bytes: usize,
@@ -49,9 +51,10 @@ impl RulesCache {
             _ => {
                 let internal = |fault| Error::Internal(Box::new(fault));
                 let read = Definition::read(collection, &definition).map_err(internal)?;
-                let sealing = Sealing::of(&read);
+                let (sealing, audited) = (Sealing::of(&read), read.audits_reads());
                 let schema = read.schema.map(|schema| Schema::compile(&schema)).transpose().map_err(internal)?;
-                let rules = Arc::new(Rules { schema, sealing, definition: definition.clone(), document_bytes });
+                let rules =
+                    Arc::new(Rules { schema, sealing, audited, definition: definition.clone(), document_bytes });
                 let entry = (definition, rules.clone());
                 self.0.write().unwrap_or_else(PoisonError::into_inner).insert(collection.to_owned(), entry);
                 Ok(rules)
@@ -95,7 +98,7 @@ impl Judge {
         let mut policies: Vec<String> = grants.flat_map(|grant| grant.grounds()).collect();
         policies.sort_unstable();
         policies.dedup();
-        policies.join(",")
+        grounds(&policies.join(","))
     }
 }
 
@@ -200,7 +203,8 @@ mod tests {
         let scope = Arc::new(grant(&[(rawdoc! { "team": "a" }, rawdoc! { "write": ["team", "n"] })]));
         let definition = RawDocumentBuf::new();
         let sealing = Sealing::of(&Definition::read("c", &definition).unwrap());
-        let rules = Arc::new(Rules { schema: None, sealing, definition, document_bytes: limits::DOCUMENT });
+        let rules =
+            Arc::new(Rules { schema: None, sealing, audited: false, definition, document_bytes: limits::DOCUMENT });
         Judged { id: "x".to_owned(), creates: creates.then(|| scope.clone()), changes: Some(scope), views: None, rules }
     }
 
@@ -259,7 +263,8 @@ mod tests {
         };
         let sealed = definition(rawdoc! { "classes": { "a": "restricted" } });
         let sealing = Sealing::of(&Definition::read("c", &sealed).unwrap());
-        let rules = Rules { schema: None, sealing, definition: sealed.clone(), document_bytes: limits::DOCUMENT };
+        let (audited, document_bytes) = (false, limits::DOCUMENT);
+        let rules = Rules { schema: None, sealing, audited, definition: sealed.clone(), document_bytes };
         let judged = Judged { rules: Arc::new(rules), ..judged(true) };
         let backend = redb::backends::InMemoryBackend::new();
         let clock = Arc::new(crate::base::clock::SystemClock);

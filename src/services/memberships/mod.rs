@@ -5,8 +5,9 @@ mod cache;
 use super::{
     Error, Result,
     access::{Access, Action, Caller, Grant, MemberRole, Membership, Resource, Subject},
-    documents::{Attempt, Found, Listing, Search},
+    documents::{Attempt, Found, Listing, Search, all},
     identities::{self, IDENTITIES, Identity, Kind, Status},
+    policies::Past,
     scope::{Scopes, refusal},
 };
 use crate::{
@@ -281,6 +282,23 @@ impl Memberships {
                 if self.is_active(&organization).await? {
                     counted.push(Membership { organization, role });
                 }
+            }
+        }
+        Ok(counted.into())
+    }
+
+    /// As [`Self::memberships_of`], at a moment of the past.
+    pub(super) async fn memberships_at(&self, person: &str, past: &Past) -> Result<Arc<[Membership]>> {
+        let own = Filter::parse(&rawdoc! { "person": person }).map_err(Error::Invalid)?;
+        let mut counted = Vec::new();
+        for now in all(&*self.documents, MEMBERSHIPS, own).await? {
+            let id = read(&now)?.id;
+            let Some(then) = past.then(MEMBERSHIPS, &id, Some(now)) else { continue };
+            let Kept { organization, role, status, .. } = read(&then)?;
+            let held = self.documents.get(IDENTITIES, &organization).await?;
+            let held = past.then(IDENTITIES, &organization, held).map(|held| identities::read(&held)).transpose()?;
+            if status == "active" && held.is_some_and(|held| held.status == Status::Active) {
+                counted.push(Membership { organization, role });
             }
         }
         Ok(counted.into())

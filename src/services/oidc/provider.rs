@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     base::clock::{SharedClock, Timestamp},
-    ports::web::{Request, Web, is_safe},
+    ports::web::{Body, Request, Web, is_safe},
     services::{Error, Result},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -95,7 +95,7 @@ impl Provider {
             fields.push(("client_id", client));
         }
         let url = known.description.token_endpoint.clone();
-        let answer = self.web.fetch(Request { url, form: Some(form(&fields)), authorization }).await?;
+        let answer = self.web.fetch(Request { url, body: Some(Body::Form(form(&fields))), authorization }).await?;
         if (400..500).contains(&answer.status) {
             return Err(Error::InvalidProof("the provider refused the code"));
         }
@@ -105,7 +105,7 @@ impl Provider {
             && let (Some(url), Some(access)) = (&known.description.userinfo_endpoint, &tokens.access_token)
         {
             let authorization = Some(format!("Bearer {access}"));
-            let said: Claims = self.get(Request { url: url.clone(), form: None, authorization }).await?;
+            let said: Claims = self.get(Request { url: url.clone(), body: None, authorization }).await?;
             // OpenID Connect Core, 5.3.2: else it may be of somebody else.
             if said.sub != claims.sub {
                 return Err(Error::InvalidProof("user info of another subject"));

@@ -8,7 +8,7 @@ use crate::{
     },
     ports::{
         self,
-        web::{Request, Response},
+        web::{Body, Request, Response},
     },
     services::{access::Role, bench::Bench},
 };
@@ -52,7 +52,11 @@ impl Web for Fake {
             "/keys" => json!({ "keys": *self.keys.lock().unwrap() }),
             _ => json!({ "id_token": *self.id_token.lock().unwrap(), "access_token": "a" }),
         };
-        self.asked.lock().unwrap().push(format!("{path} {}", request.form.unwrap_or_default()));
+        let form = match request.body {
+            Some(Body::Form(form)) => form,
+            _ => String::new(),
+        };
+        self.asked.lock().unwrap().push(format!("{path} {form}"));
         Ok(Response { status: 200, body: body.to_string().into_bytes() })
     }
 }

@@ -4,13 +4,17 @@ use super::{Policies, read, unknown};
 use crate::{
     base::fault::Fault,
     domain::{
+        collection::Definition,
         document::malformed,
         path::elements,
         policy::{Facts, Mask, Membership, Policy, PolicySet, Reason, Verdict, changed, judge, shown},
+        sealing::Sealing,
     },
+    ports::documents::COLLECTIONS,
     services::{
         Error, Result,
         access::{Action, Caller, MemberRole, Resource, Restriction, Role, Subject},
+        audit::Event,
         identities::{self, Status},
         memberships::Memberships,
     },
@@ -76,9 +80,13 @@ pub struct Said {
 }
 
 /// A stored document: what is judged, and what of it the caller may see.
-struct Stored {
-    judged: RawDocumentBuf,
-    visible: Option<RawDocumentBuf>,
+pub(super) struct Stored {
+    pub judged: RawDocumentBuf,
+    pub visible: Option<RawDocumentBuf>,
+    /// By which policies the caller sees it.
+    grounds: String,
+    /// Readings of its collection are told to the audit log.
+    audited: bool,
 }
 
 impl Asked {
@@ -195,7 +203,9 @@ impl Policies {
         }
         let stored = self.stored(caller, asked, own).await?;
         let who = self.who(caller, asked, memberships).await?;
-        self.judge(who, asked, &self.access.policies(), stored.as_ref())
+        let explained = self.judge(who, asked, &self.access.policies(), stored.as_ref())?;
+        self.tell(caller, asked, stored.as_ref(), &explained).await?;
+        Ok(explained)
     }
 
     /// What would be decided under policies not yet kept, of a request and a document that need not exist.
@@ -216,7 +226,19 @@ impl Policies {
         policies.extend(asked.policies.iter().cloned());
         let stored = self.stored(caller, asked, false).await?;
         let who = self.who(caller, asked, memberships).await?;
-        self.judge(who, asked, &PolicySet::new(policies), stored.as_ref())
+        let explained = self.judge(who, asked, &PolicySet::new(policies), stored.as_ref())?;
+        self.tell(caller, asked, stored.as_ref(), &explained).await?;
+        Ok(explained)
+    }
+
+    /// That a stored document is about to be shown.
+    async fn tell(&self, caller: &Caller, asked: &Asked, stored: Option<&Stored>, explained: &Explained) -> Result<()> {
+        let (Some(id), Some(collection), Some(stored)) = (&asked.id, &asked.collection, stored) else { return Ok(()) };
+        if !stored.audited || explained.shown.is_none() {
+            return Ok(());
+        }
+        let event = Event::new("documents.read").document(collection, id).grounds(&stored.grounds);
+        self.audit.record_reading(caller, event).await
     }
 
     /// The stored document asked about. To who asks about itself, what it may not see is not there.
@@ -226,19 +248,40 @@ impl Policies {
         if asked.before.is_some() || asked.document.is_some() || asked.action == Some(Action::Create) {
             return Err(Error::Invalid(Fault::new("policies.unknown_field").at("id")));
         }
-        let missing = || Error::NotFound(Fault::new("documents.missing").with("id", id));
+        let stored = self.look(caller, collection, id).await?;
+        match own && stored.visible.is_none() {
+            true => Err(missing(id)),
+            false => Ok(Some(stored)),
+        }
+    }
+
+    pub(super) async fn look(&self, caller: &Caller, collection: &str, id: &str) -> Result<Stored> {
         if collection.starts_with("system.") {
             return Err(Error::Forbidden);
         }
-        let found = self.documents.get(collection, id).await?.ok_or_else(missing)?;
-        let found = self.seals.opened_one(&*self.documents, collection, found).await?;
+        let found = self.documents.get(collection, id).await?.ok_or_else(|| missing(id))?;
+        let definition = self.documents.get(COLLECTIONS, collection).await?;
+        self.opened(caller, (collection, id), found, definition).await
+    }
+
+    /// A document as it is stored under a definition, opened, and what the caller may see of it now.
+    pub(super) async fn opened(
+        &self,
+        caller: &Caller,
+        (collection, id): (&str, &str),
+        found: RawDocumentBuf,
+        definition: Option<RawDocumentBuf>,
+    ) -> Result<Stored> {
+        let definition = definition.map(|kept| Definition::read(collection, &kept)).transpose();
+        let definition = definition.map_err(|fault| Error::Internal(Box::new(fault)))?;
+        let definition = definition.ok_or_else(|| missing(id))?;
+        let opened = self.seals.opened(&Sealing::of(&definition), vec![found]).await?.pop();
+        let judged = opened.ok_or_else(|| missing(id))?;
         // Whoever it is asked of, the caller is shown no more of it than the caller may see.
         let grant = self.access.decide(caller, Action::View, Resource::Collection(collection)).ok();
-        let visible = grant.and_then(|grant| grant.show(&found).map(Cow::into_owned));
-        match own && visible.is_none() {
-            true => Err(missing()),
-            false => Ok(Some(Stored { judged: found, visible })),
-        }
+        let visible = grant.as_ref().and_then(|grant| grant.show(&judged).map(Cow::into_owned));
+        let grounds = grant.map(|grant| grant.grounds_of(&judged)).unwrap_or_default();
+        Ok(Stored { judged, visible, grounds, audited: definition.audits_reads() })
     }
 
     fn judge(&self, who: Supposed, asked: &Asked, policies: &PolicySet, stored: Option<&Stored>) -> Result<Explained> {
@@ -334,6 +377,10 @@ impl Explained {
         }
         self.allowed = self.barred.is_none();
     }
+}
+
+pub(super) fn missing(id: &str) -> Error {
+    Error::NotFound(Fault::new("documents.missing").with("id", id))
 }
 
 fn told(reason: Reason) -> Fault {

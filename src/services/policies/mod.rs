@@ -1,12 +1,17 @@
 //! Policies: kept as documents, checked whole before they count, in force from the moment a change is answered.
 
 mod explain;
+mod past;
+mod who;
 
 pub use explain::{Asked, Explained, Said};
+pub(super) use past::Past;
+pub use who::Whom;
 
 use super::{
     Error, Result,
     access::{Access, Action, Caller, Resource, Role},
+    audit::Audit,
     documents::all,
     sealing::Seals,
 };
@@ -35,6 +40,7 @@ pub struct Policies {
     environment: Environment,
     access: Arc<Access>,
     seals: Arc<Seals>,
+    audit: Arc<Audit>,
     /// One change at a time: what each leaves behind is looked at whole.
     changing: tokio::sync::Mutex<()>,
 }
@@ -69,8 +75,9 @@ impl Policies {
         environment: Environment,
         access: Arc<Access>,
         seals: Arc<Seals>,
+        audit: Arc<Audit>,
     ) -> Self {
-        Self { documents, clock, environment, access, seals, changing: tokio::sync::Mutex::default() }
+        Self { documents, clock, environment, access, seals, audit, changing: tokio::sync::Mutex::default() }
     }
 
     /// Brings every kept policy into force. One that cannot be read stops the start: what it would have allowed or

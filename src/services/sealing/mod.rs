@@ -10,7 +10,7 @@ use crate::{
         fault::Fault,
         random,
     },
-    domain::{collection::Definition, sealing::Sealing},
+    domain::sealing::Sealing,
     ports::{
         self,
         documents::{Batch, COLLECTIONS, Change, Conflict, Documents, Expect, Operation, Origin, Retention, Snapshot},
@@ -133,18 +133,6 @@ impl Seals {
         }
         let keys = self.keys(subjects).await?;
         documents.iter().map(|document| sealing.open(document, &keys).map_err(damaged)).collect()
-    }
-
-    /// One document of a collection whose definition is not at hand.
-    pub async fn opened_one(
-        &self,
-        documents: &dyn Documents,
-        collection: &str,
-        document: RawDocumentBuf,
-    ) -> Result<RawDocumentBuf> {
-        let Some(definition) = documents.get(COLLECTIONS, collection).await? else { return Ok(document) };
-        let sealing = Sealing::of(&Definition::read(collection, &definition).map_err(internal)?);
-        Ok(self.opened(&sealing, vec![document]).await?.pop().unwrap_or_default())
     }
 
     /// Commits what `sealer` seals; `subjects` are those that show before.
@@ -347,10 +335,6 @@ fn binary(bytes: &[u8]) -> bson::Binary {
 
 fn bytes<const N: usize>(document: &RawDocument, field: &str) -> Option<[u8; N]> {
     document.get_binary(field).ok().and_then(|binary| binary.bytes.try_into().ok())
-}
-
-fn internal(fault: Fault) -> Error {
-    Error::Internal(Box::new(fault))
 }
 
 /// What does not open although its key is there.

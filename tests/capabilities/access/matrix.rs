@@ -101,6 +101,7 @@ impl Stage {
                 json!({ "email": "new@example.org", "organization": organization, "role": "MEMBER" })
             }
             "POST /api/v1/access/explain" => json!({ "identity": owner, "action": "VIEW", "collection": "things" }),
+            "POST /api/v1/access/who" => json!({ "collection": "things", "id": "d" }),
             "POST /api/v1/batch" => {
                 json!({ "operations": [{ "action": "delete", "collection": "things", "id": "d" }] })
             }

@@ -1,6 +1,7 @@
 //! Documents one by one and by the batch: revisions, conditions, retries, rules.
 
 mod queries;
+mod readings;
 
 use crate::house::House;
 use poem::http::Method;

@@ -1,6 +1,7 @@
 //! Policies and what they open: documents, fields, writes, and the question why.
 
 mod visibility;
+mod who;
 
 use crate::house::{Answer, EMAIL, House, PASSWORD};
 use futures_util::FutureExt;
