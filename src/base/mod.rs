@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod nss;
 pub mod process;
 pub mod random;
+pub mod secret;
 pub mod stop;
 pub mod telemetry;
 pub mod trust;

@@ -221,15 +221,15 @@ pub async fn assemble(
     let port = config.server.https.port();
     let site = Site::new(&config.server.hostnames, port, &config.identity.origins)
         .map_err(|fault| Problem::new(Kind::Refused, fault))?;
-    let (who, open, rights) = (identities.clone(), sessions.clone(), access.clone());
-    let mfa = Arc::new(Mfa::new(store(), time(), who, open, rights, audit.clone(), site));
+    let (who, open) = (identities.clone(), sessions.clone());
+    let mfa = Arc::new(Mfa::new(store(), time(), who, open, stamp.environment, audit.clone(), site));
     let (rights, open, who) = (access.clone(), sessions.clone(), identities.clone());
     let keys = Arc::new(Keys::new(store(), time(), rights, open, who, mfa.clone(), audit.clone()));
     let machines = Machines::new(store(), time(), sessions.clone(), keys.clone(), audit.clone(), &stamp);
     let machines = Arc::new(machines);
     let (mailer, pages) = (outgoing::mailer(config, &stamp, &clock)?, outgoing::pages(config));
-    let (rights, who) = (access.clone(), identities.clone());
-    let recoveries = Recoveries::new(store(), time(), rights, who, audit.clone(), mailer.clone(), pages.recovery);
+    let who = identities.clone();
+    let recoveries = Recoveries::new(store(), time(), who, audit.clone(), mailer.clone(), pages.recovery);
     let recoveries = Arc::new(recoveries);
     let who = identities.clone();
     let verifications = Verifications::new(store(), time(), who, audit.clone(), mailer, pages.verification);

@@ -84,9 +84,9 @@ impl Bench {
     /// Sessions as another instance, or this one restarted, has them over the same store.
     pub fn mfa(&self) -> Arc<Mfa> {
         let (store, time, audit) = (self.documents.clone(), self.clock.clone(), self.audit.clone());
-        let (who, open, rights) = (self.identities.clone(), self.sessions.clone(), self.access.clone());
+        let (who, open) = (self.identities.clone(), self.sessions.clone());
         let site = Site::new(&["localhost".to_owned()], 443, &[]).unwrap();
-        Arc::new(Mfa::new(store, time, who, open, rights, audit, site))
+        Arc::new(Mfa::new(store, time, who, open, self.access.environment(), audit, site))
     }
 
     pub fn sessions(&self, stamp: &Stamp, keyring: &Keyring) -> Sessions {

@@ -9,16 +9,14 @@ use super::{
     scope::{Scopes, refusal},
 };
 use crate::{
-    base::{clock::SharedClock, fault::Fault, random},
+    base::{clock::SharedClock, fault::Fault, random, secret},
     domain::{contact, document::revision, filter::Filter, membership::Move, sort::Sort, update::Update},
     ports::{
         self,
         documents::{Batch, Change, Conflict, Documents, Expect, Operation, Query},
     },
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bson::{DateTime, RawDocument, RawDocumentBuf, rawdoc};
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -60,9 +58,6 @@ struct Kept {
     status: String,
     expires: DateTime,
     by: String,
-    /// The token went to the address alone: who brings it reads what is sent there.
-    #[serde(default)]
-    mailed: bool,
 }
 
 /// Whom to ask in: one of the two.
@@ -112,7 +107,7 @@ impl Invitations {
     ) -> Result<Made> {
         let grant = self.access.decide(caller, Action::Create, MODULE)?;
         let now = self.clock.now();
-        let token = Zeroizing::new(URL_SAFE_NO_PAD.encode(random::array::<32>()));
+        let token = secret::make();
         let (email, person) = match invited {
             Invited::Email(email) => (Some(contact::email(&email).map_err(Error::Invalid)?), None),
             Invited::Person(person) => (None, Some(person)),
@@ -123,11 +118,10 @@ impl Invitations {
             role,
             email,
             person,
-            hash: hash(&token),
+            hash: secret::hash(&token),
             status: PENDING.to_owned(),
             expires: DateTime::from_millis(now.plus_seconds(LIFE_SECONDS).0),
             by: caller.actor(),
-            mailed: false,
         };
         let document = bson::serialize_to_raw_document_buf(&kept).map_err(|error| Error::Internal(Box::new(error)))?;
         let step = Move { from: None, to: Some(role) };
@@ -178,13 +172,14 @@ impl Invitations {
         let id = member.id.clone();
         let operations: Vec<_> = [close, member].into_iter().chain(made.as_ref().map(identities::put)).collect();
         let scopes = vec![None; operations.len()];
-        self.commit(caller, operations, scopes).await.map_err(|error| match error {
+        let committed = self.commit(caller, operations, scopes).await;
+        self.memberships().forget([person.as_str()]);
+        committed.map_err(|error| match error {
             ports::Error::Conflict(Conflict::Revision { .. }) => gone(),
             // Somebody took the address meanwhile: they are to log in.
             ports::Error::Conflict(Conflict::Unique { operation: 2, .. }) => Error::Unauthorized,
             other => taken(other),
         })?;
-        self.memberships().forget([person.as_str()]);
         self.memberships().shown(&id).await
     }
 
@@ -208,7 +203,7 @@ impl Invitations {
                 let Account { name, password, locale } = account.ok_or_else(wanted)?;
                 let (email, name, password) = (Some(email.clone()), Some(name), Some(password));
                 let new = New { email, name, locale, password, ..New::default() };
-                let identity = self.identities.prepare(new, kept.mailed).await?;
+                let identity = self.identities.prepare(new, false).await?;
                 Ok((identity.id.clone(), Some(identity)))
             }
             (Subject::Anonymous, _) => Err(Error::Unauthorized),
@@ -249,7 +244,7 @@ impl Invitations {
     }
 
     async fn by_token(&self, token: &str) -> Result<Option<RawDocumentBuf>> {
-        let filter = Filter::parse(&rawdoc! { "hash": hash(token) }).map_err(Error::Invalid)?;
+        let filter = Filter::parse(&rawdoc! { "hash": secret::hash(token) }).map_err(Error::Invalid)?;
         let (collection, filter) = (INVITATIONS.to_owned(), Arc::new(filter));
         let query = Query { collection, filter, sort: Sort::default(), limit: 1, after: None };
         Ok(self.documents.find(query).await?.documents.into_iter().next())
@@ -280,11 +275,6 @@ fn close(document: &RawDocument, set: &RawDocument) -> Result<Operation> {
     let update = Update::parse(&rawdoc! { "$set": set.to_owned() }).map_err(Error::Invalid)?;
     let expect = revision(document).map_or(Expect::Present, Expect::Revision);
     Ok(Operation { collection: INVITATIONS.to_owned(), id, expect, change: Change::Update(update) })
-}
-
-/// 256 random bits need no salt.
-fn hash(token: &str) -> String {
-    hex::encode(Sha256::digest(token.as_bytes()))
 }
 
 fn read(document: &RawDocument) -> Result<Kept> {

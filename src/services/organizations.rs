@@ -93,8 +93,9 @@ impl Organizations {
         let operations = vec![identities::put(&organization), membership];
         let check = Some(Arc::new(Scopes(vec![Some(grant.scope), None])) as _);
         let batch = Batch { time: now, origin: caller.origin(), operations, check, receipt };
-        let committed = self.documents.commit(batch).await.map_err(|error| taken(error, &organization))?;
+        let committed = self.documents.commit(batch).await;
         self.memberships.forget([owner]);
+        let committed = committed.map_err(|error| taken(error, &organization))?;
         let made = committed.outcomes.into_iter().next().map_or(organization.id, |outcome| outcome.id);
         self.shown(&made).await
     }

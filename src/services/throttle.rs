@@ -35,6 +35,10 @@ const RULES: [Rule; 3] = [
     Rule { allowed: 30, longest: 900_000, forgives: 30_000 },
 ];
 
+/// The place of that third rule; and attempts of one subscriber under way at once, so that nobody fills the queue alone.
+const SUBSCRIBER: usize = 2;
+const AT_ONCE: u32 = 16;
+
 /// Where somebody has succeeded, what others fail at elsewhere does not concern them, for so long.
 const REMEMBERED: i64 = 30 * 86_400_000;
 /// Tallies at once. Each costs an attacker a checked attempt.
@@ -79,6 +83,8 @@ pub struct Attempt<'a> {
     throttle: &'a Throttle,
     keys: [Key; 3],
     outcome: Outcome,
+    /// Somebody has got in so from there before.
+    pub known: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -126,15 +132,20 @@ impl Throttle {
     pub async fn attempt(&self, purpose: &str, account: &str, address: Option<IpAddr>) -> Result<Attempt<'_>> {
         let address = address.map(|address| subscriber(address).to_string()).unwrap_or_default();
         let account = account.trim().to_lowercase();
+        // From nowhere, nobody answers for another account's failures.
+        let whence = if address.is_empty() { &account } else { &address };
         let keys = [
             self.key(&[purpose, &account, &address]),
             self.key(&[purpose, "account", &account, ""]),
-            self.key(&[purpose, "address", &address, ""]),
+            self.key(&[purpose, "address", whence, ""]),
         ];
         let mut place = None;
         loop {
-            let judged = match self.judge(&keys) {
-                Verdict::Go => return Ok(Attempt { throttle: self, keys, outcome: Outcome::Failed }),
+            let judged = match self.judge(&keys, !address.is_empty()) {
+                Verdict::Go => {
+                    let known = self.is_known(&keys);
+                    return Ok(Attempt { throttle: self, keys, outcome: Outcome::Failed, known });
+                }
                 Verdict::Refused(millis) => return Err(Error::RateLimit { retry_after: seconds(millis) }),
                 Verdict::Wait(judged) => judged,
             };
@@ -145,11 +156,19 @@ impl Throttle {
         }
     }
 
+    fn is_known(&self, keys: &[Key; 3]) -> bool {
+        let (now, tallies) = (self.clock.now(), self.lock());
+        keys.first().and_then(|pair| tallies.get(pair)).is_some_and(|tally| tally.known > now)
+    }
+
     /// A pair of somebody known answers for itself alone.
-    fn judge(&self, keys: &[Key; 3]) -> Verdict {
+    fn judge(&self, keys: &[Key; 3], from_afar: bool) -> Verdict {
         let (now, mut tallies) = (self.clock.now(), self.lock());
-        for (key, rule) in keys.iter().zip(&RULES) {
+        for (place, (key, rule)) in keys.iter().zip(&RULES).enumerate() {
             let Some(tally) = tallies.get_mut(key) else { continue };
+            if place == SUBSCRIBER && from_afar && tally.in_flight >= AT_ONCE {
+                return Verdict::Refused(1000);
+            }
             match tally.judge(rule, now) {
                 Verdict::Go if tally.known > now => break,
                 Verdict::Go => {}

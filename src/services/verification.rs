@@ -5,25 +5,26 @@ use super::{
     Error, Result,
     access::Caller,
     audit::{Audit, Event},
-    identities::{self, Changes, IDENTITIES, Identities, Identity, New},
+    identities::{self, Changes, IDENTITIES, Identities, Identity, New, Status},
 };
 use crate::{
     base::{
         clock::{SharedClock, Timestamp},
         fault::Fault,
-        random,
+        random, secret,
     },
     domain::{document::revision, filter::Filter, sort::Sort, update::Update},
     ports::{
         self,
         documents::{Batch, Change, Conflict, Documents, Expect, Operation, Query},
-        mail::{Letter, Mailer},
+        mail::{self, Letter, Mailer},
     },
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
-use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 use zeroize::Zeroizing;
 
 /// What waits to be proven, and the letters that wait to leave.
@@ -32,13 +33,15 @@ pub const VERIFICATIONS: &str = "system.verifications";
 const LIFE: i64 = 24 * 3600;
 /// Seconds between two letters to one address.
 const PAUSE: i64 = 60;
-/// After so many seconds of failures a letter is given up.
-const GIVEN_UP: i64 = 3600;
-/// Addresses that may wait.
+/// Registrations that may wait; past that the oldest makes room.
 const MOST: u64 = 10_000;
+/// Of one address.
+const MOST_OF_ONE: usize = 20;
 /// Wrong passwords, of one letter.
 const TRIES: u32 = 5;
 const AT_ONCE: usize = 100;
+/// How often a guess is counted again over another's.
+const ROUNDS: usize = 64;
 const LONGEST_TOKEN: usize = 64;
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -73,6 +76,8 @@ pub struct Verifications {
     mailer: Option<Arc<dyn Mailer>>,
     /// The page a link opens; the token follows as its fragment, which browsers send to nobody.
     page: String,
+    /// When a letter last left for an address, within [`PAUSE`].
+    sent: Mutex<HashMap<String, Timestamp>>,
 }
 
 impl Verifications {
@@ -84,7 +89,7 @@ impl Verifications {
         mailer: Option<Arc<dyn Mailer>>,
         page: String,
     ) -> Self {
-        Self { documents, clock, identities, audit, mailer, page }
+        Self { documents, clock, identities, audit, mailer, page, sent: Mutex::default() }
     }
 
     /// Takes note of who wants an account of their own. Whether the address has one already is looked at later, by
@@ -93,10 +98,27 @@ impl Verifications {
         if self.mailer.is_none() {
             return self.identities.register(caller, new).await;
         }
+        self.identities.registers()?;
+        if new.email.is_none() {
+            return Err(Error::Invalid(Fault::new("verification.email").at("email")));
+        }
         let person = self.identities.candidate(new).await?;
-        let unproven = || Error::Invalid(Fault::new("verification.email").at("email"));
-        let email = person.email.clone().ok_or_else(unproven)?;
-        self.ask(caller, random::id(self.clock.now()), email, (Some(person), None)).await
+        let Some(email) = person.email.clone() else { return Ok(()) };
+        let waiting = self.select(&rawdoc! { "email": email.as_str() }, Sort::default(), MOST_OF_ONE).await?;
+        // Somebody plays with an address: who it belongs to has letters enough.
+        if waiting.len() >= MOST_OF_ONE {
+            return Ok(());
+        }
+        let kept = self.documents.describe(VERIFICATIONS).await?.map_or(0, |kept| kept.documents);
+        if kept >= MOST {
+            let registrations = rawdoc! { "person": { "$exists": true } };
+            let oldest = Sort::parse_text("expires").map_err(Error::Invalid)?;
+            for oldest in self.select(&registrations, oldest, 1).await? {
+                self.remove(&oldest).await?;
+            }
+        }
+        let id = random::id(self.clock.now());
+        self.ask(caller, Verification { person: Some(person), ..self.asked(id, email) }).await
     }
 
     /// Changes the caller's own identity. Another address waits until it is proven: it is answered beside the identity.
@@ -114,7 +136,7 @@ impl Verifications {
         let Some(email) = email else {
             return Ok((self.identities.change_own(caller, changes, password, rev).await?, None));
         };
-        let id = self.identities.prove_contact(caller, password.clone()).await?;
+        let id = self.identities.may_take(caller, &email, password.clone(), rev).await?;
         let person = match changes.is_empty() {
             true => self.identities.own(caller).await?,
             false => self.identities.change_own(caller, changes, password, rev).await?,
@@ -122,79 +144,89 @@ impl Verifications {
         if person.get_str("email").is_ok_and(|known| known == email) {
             return Ok((person, None));
         }
-        self.ask(caller, id.clone(), email.clone(), (None, Some(id))).await?;
+        self.ask(caller, Verification { identity: Some(id.clone()), ..self.asked(id, email.clone()) }).await?;
         Ok((person, Some(email)))
     }
 
-    async fn ask(
-        &self,
-        caller: &Caller,
-        id: String,
-        email: String,
-        (person, identity): (Option<Identity>, Option<String>),
-    ) -> Result<()> {
-        let waiting = self.documents.describe(VERIFICATIONS).await?.map_or(0, |kept| kept.documents);
-        if waiting >= MOST {
-            return Err(Error::RateLimit { retry_after: 60 });
-        }
-        let now = self.clock.now();
+    fn asked(&self, id: String, email: String) -> Verification {
+        let asked = self.clock.now();
+        let (expires, next, hash) = (asked.plus_seconds(LIFE), Some(asked), None);
+        Verification { id, email, asked, expires, hash, next, attempts: 0, wrong: 0, person: None, identity: None }
+    }
+
+    async fn ask(&self, caller: &Caller, asked: Verification) -> Result<()> {
         // By what was asked for: whether there is such an account is for nobody to read.
-        let told = Event::new("verification.ask").about(self.audit.pseudonym(&email));
-        let (expires, next) = (now.plus_seconds(LIFE), Some(now));
-        let (hash, attempts, wrong) = (None, 0, 0);
-        let asked = Verification { id, email, asked: now, expires, hash, next, attempts, wrong, person, identity };
+        let told = Event::new("verification.ask").about(self.audit.pseudonym(&asked.email));
         let operations = vec![put(&asked)?, self.audit.operation(caller, told)?];
         self.commit(caller, operations).await
     }
 
     /// Sends what was asked for and lets go of what ended. Answers how many letters left.
     pub async fn deliver(&self) -> Result<usize> {
-        let Some(mailer) = &self.mailer else { return Ok(0) };
         let now = self.clock.now();
-        for over in self.select(&rawdoc! { "expires": { "$lte": now.0 } }).await? {
+        for over in self.select(&rawdoc! { "expires": { "$lte": now.0 } }, Sort::default(), AT_ONCE).await? {
             self.remove(&over).await?;
         }
+        let Some(mailer) = &self.mailer else { return Ok(0) };
         let mut sent = 0;
-        for document in self.select(&rawdoc! { "next": { "$lte": now.0 } }).await? {
+        let oldest = Sort::parse_text("next").map_err(Error::Invalid)?;
+        for document in self.select(&rawdoc! { "next": { "$lte": now.0 } }, oldest, AT_ONCE).await? {
             let asked: Verification = read(&document)?;
-            match self.letter(&document, &asked).await? {
-                None => self.remove(&document).await?,
-                Some((letter, waits)) => {
-                    let done = mailer.send(&letter).await.inspect(|()| sent += 1);
-                    self.settle(&asked, waits, done).await?;
-                }
+            // Whoever asks, nobody's mail is flooded.
+            if let Some(until) = self.paused(&asked.email) {
+                let expect = revision(&document).map_or(Expect::Present, Expect::Revision);
+                let later = set(&asked.id, expect, &rawdoc! { "next": until.0 })?;
+                self.commit(&Caller::system(), vec![later]).await.or_else(changed)?;
+                continue;
             }
+            let Some((letter, waits)) = self.letter(&document, &asked).await? else { continue };
+            let done = mailer.send(&letter).await.inspect(|()| {
+                sent += 1;
+                self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(asked.email.clone(), self.clock.now());
+            });
+            self.settle(&asked, waits, done).await?;
         }
         Ok(sent)
     }
 
-    /// The letter to the address, and whether an answer to it is waited for.
-    async fn letter(&self, document: &RawDocument, asked: &Verification) -> Result<Option<(Letter, bool)>> {
+    /// Until when an address gets no other letter.
+    fn paused(&self, email: &str) -> Option<Timestamp> {
         let now = self.clock.now();
-        let others = rawdoc! { "email": &*asked.email, "_id": { "$ne": &*asked.id } };
-        let others =
-            self.select(&others).await?.iter().map(|other| read(other)).collect::<Result<Vec<Verification>>>()?;
-        // Whoever asks, nobody's mail is flooded.
-        if others.iter().any(|other| other.next.is_none() && other.asked.plus_seconds(PAUSE) > now) {
-            return Ok(None);
-        }
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.retain(|_, at| at.plus_seconds(PAUSE) > now);
+        sent.get(email).map(|at| at.plus_seconds(PAUSE))
+    }
+
+    /// The letter to the address, and whether an answer to it is waited for. `None`: it was asked for anew meanwhile.
+    async fn letter(&self, document: &RawDocument, asked: &Verification) -> Result<Option<(Letter, bool)>> {
         let words = |key| Fault::new(key).with("email", &asked.email);
+        let plain = |key| Letter::bilingual(&asked.email, "verification.subject", &words(key));
+        if asked.person.is_none() && asked.identity.is_none() {
+            return Ok(Some((plain("verification.replaced"), false)));
+        }
         if self.identities.known(&asked.email).await?.is_some() {
-            let letter = Letter::bilingual(&asked.email, "verification.subject", &words("verification.known"));
-            return Ok(Some((letter, false)));
+            return Ok(Some((plain("verification.known"), false)));
         }
         // Made anew at each attempt: the token itself is kept nowhere, not even until the letter has left.
-        let token = Zeroizing::new(URL_SAFE_NO_PAD.encode(*Zeroizing::new(random::array::<32>())));
+        let token = secret::make();
         let expect = revision(document).map_or(Expect::Present, Expect::Revision);
-        self.commit(&Caller::system(), vec![set(&asked.id, expect, &rawdoc! { "hash": hash(&token) })?]).await?;
+        let kept = set(&asked.id, expect, &rawdoc! { "hash": secret::hash(&token) })?;
+        match self.commit(&Caller::system(), vec![kept]).await {
+            Err(Error::Precondition(_) | Error::NotFound(_)) => return Ok(None),
+            kept => kept?,
+        }
         let link = Zeroizing::new(format!("{}#token={}", self.page, *token));
         let words = words("verification.text").with("link", &*link);
         Ok(Some((Letter::bilingual(&asked.email, "verification.subject", &words), true)))
     }
 
+    /// What becomes of the note whose letter was sent, or was not; one put in its place meanwhile stands as it is.
     async fn settle(&self, asked: &Verification, waits: bool, done: ports::Result<()>) -> Result<()> {
-        let now = self.clock.now();
         let Some(document) = self.documents.get(VERIFICATIONS, &asked.id).await? else { return Ok(()) };
+        let kept: Verification = read(&document)?;
+        if (kept.asked, &kept.email) != (asked.asked, &asked.email) {
+            return Ok(());
+        }
         let expect = revision(&document).map_or(Expect::Present, Expect::Revision);
         let operation = match done {
             Ok(()) if waits => {
@@ -203,13 +235,12 @@ impl Verifications {
             }
             Ok(()) => operation(&asked.id, expect, Change::Delete),
             Err(error) => {
-                let lost = matches!(error, ports::Error::Rejected(_)) || asked.asked.plus_seconds(GIVEN_UP) <= now;
-                tracing::warn!(%error, attempts = asked.attempts + 1, given_up = lost, "a letter to verify an address was not sent");
-                let pause = 10_i64.saturating_mul(1 << asked.attempts.min(6));
-                let next = rawdoc! { "attempts": i64::from(asked.attempts) + 1, "next": now.plus_seconds(pause).0 };
-                match lost {
-                    true => operation(&asked.id, expect, Change::Delete),
-                    false => set(&asked.id, expect, &next)?,
+                let next = mail::again(asked.asked, asked.attempts, self.clock.now(), &error);
+                let (attempts, given_up) = (asked.attempts + 1, next.is_none());
+                tracing::warn!(%error, attempts, given_up, "a letter to prove an address was not sent");
+                match next {
+                    None => operation(&asked.id, expect, Change::Delete),
+                    Some(next) => set(&asked.id, expect, &rawdoc! { "attempts": i64::from(attempts), "next": next.0 })?,
                 }
             }
         };
@@ -229,38 +260,77 @@ impl Verifications {
     }
 
     async fn redeem(&self, caller: &Caller, token: &str, password: Zeroizing<String>) -> Result<Identity> {
-        let found = match token.len() <= LONGEST_TOKEN {
-            true => self.select(&rawdoc! { "hash": hash(token) }).await?,
-            false => Vec::new(),
-        };
-        let document = found.first().ok_or_else(gone)?;
-        let asked: Verification = read(document)?;
-        if asked.expires <= self.clock.now() {
-            return Err(gone());
-        }
+        let (asked, expect) = self.guess(token).await?;
+        let mut replaced = None;
         let (identity, change) = match (&asked.person, &asked.identity) {
             (Some(person), _) => {
-                self.right(document, &asked, self.identities.has_proven(person, password).await?).await?;
+                self.identities.registers()?;
+                if !self.identities.has_proven(person, password).await? {
+                    return Err(Error::Unauthorized);
+                }
                 let mut person = person.clone();
                 person.email_verified = true;
-                (person.clone(), identities::put(&person))
+                let change = identities::put(&person);
+                (person, change)
             }
             (None, Some(id)) => {
-                let proven = self.identities.prove_again(caller, id, password).await;
-                self.right(document, &asked, !matches!(proven, Err(Error::Unauthorized))).await?;
-                let mut identity = proven?;
+                let proven = self.identities.prove_again(caller, id, password).await?;
                 let current = self.documents.get(IDENTITIES, id).await?.ok_or_else(gone)?;
-                (identity.email, identity.email_verified) = (Some(asked.email.clone()), true);
-                let expect = revision(&current).map_or(Expect::Present, Expect::Revision);
-                let change = identities::set(&identity, expect)?;
+                let mut identity = identities::read(&current)?;
+                if identity.tokens_from != proven.tokens_from || identity.status != Status::Active {
+                    return Err(gone());
+                }
+                replaced = identity.email.replace(asked.email.clone());
+                identity.email_verified = true;
+                let as_read = revision(&current).map_or(Expect::Present, Expect::Revision);
+                let change = identities::set(&identity, as_read)?;
                 (identity, change)
             }
             (None, None) => return Err(gone()),
         };
+        self.redeemed(caller, (&asked, expect), identity, change, replaced).await
+    }
+
+    /// The note a token is of, with one more guess counted before it is judged: of any number at once each counts.
+    async fn guess(&self, token: &str) -> Result<(Verification, Expect)> {
+        let token = Some(token).filter(|token| token.len() <= LONGEST_TOKEN).map(secret::hash).ok_or_else(gone)?;
+        for _ in 0..ROUNDS {
+            let found = self.select(&rawdoc! { "hash": token.as_str() }, Sort::default(), 1).await?;
+            let document = found.first().ok_or_else(gone)?;
+            let asked: Verification = read(document)?;
+            if asked.expires <= self.clock.now() {
+                return Err(gone());
+            }
+            let expect = revision(document).map_or(Expect::Present, Expect::Revision);
+            if asked.wrong >= TRIES {
+                self.remove(document).await?;
+                return Err(gone());
+            }
+            let counted = set(&asked.id, expect, &rawdoc! { "wrong": i64::from(asked.wrong) + 1 })?;
+            match self.commit(&Caller::system(), vec![counted]).await {
+                Err(Error::Precondition(_) | Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+                Ok(()) => return Ok((asked, Expect::Present)),
+            }
+        }
+        Err(Error::Unavailable("this link is used too often at once".to_owned()))
+    }
+
+    async fn redeemed(
+        &self,
+        caller: &Caller,
+        (asked, expect): (&Verification, Expect),
+        identity: Identity,
+        change: Operation,
+        replaced: Option<String>,
+    ) -> Result<Identity> {
         let told = self.audit.operation(caller, Event::new("verification.confirm").about(&identity.id))?;
-        let expect = revision(document).map_or(Expect::Present, Expect::Revision);
-        let used = operation(&asked.id, expect, Change::Delete);
-        match self.commit_all(caller, vec![used, change, told]).await {
+        let mut operations = vec![operation(&asked.id, expect, Change::Delete), change, told];
+        if let Some(email) = replaced {
+            // Whoever had the address learns that the account left it.
+            operations.push(put(&self.asked(random::id(self.clock.now()), email))?);
+        }
+        match self.commit_all(caller, operations).await {
             Err(error @ ports::Error::Conflict(Conflict::Unique { .. })) => {
                 Err(self.identities.taken(error, &identity).await)
             }
@@ -270,28 +340,10 @@ impl Verifications {
         }
     }
 
-    /// A wrong password is counted; too many end the letter.
-    async fn right(&self, document: &RawDocument, asked: &Verification, right: bool) -> Result<()> {
-        if right {
-            return Ok(());
-        }
-        let expect = revision(document).map_or(Expect::Present, Expect::Revision);
-        let operation = match asked.wrong + 1 >= TRIES {
-            true => operation(&asked.id, expect, Change::Delete),
-            false => set(&asked.id, expect, &rawdoc! { "wrong": i64::from(asked.wrong) + 1 })?,
-        };
-        self.commit(&Caller::system(), vec![operation]).await.or_else(changed)?;
-        Err(Error::Unauthorized)
-    }
-
-    async fn select(&self, filter: &RawDocument) -> Result<Vec<RawDocumentBuf>> {
+    async fn select(&self, filter: &RawDocument, sort: Sort, limit: usize) -> Result<Vec<RawDocumentBuf>> {
         let filter = Arc::new(Filter::parse(filter).map_err(Error::Invalid)?);
-        let (collection, limit) = (VERIFICATIONS.to_owned(), AT_ONCE);
-        Ok(self
-            .documents
-            .find(Query { collection, filter, sort: Sort::default(), limit, after: None })
-            .await?
-            .documents)
+        let collection = VERIFICATIONS.to_owned();
+        Ok(self.documents.find(Query { collection, filter, sort, limit, after: None }).await?.documents)
     }
 
     async fn remove(&self, document: &RawDocument) -> Result<()> {
@@ -320,11 +372,6 @@ fn changed(error: Error) -> Result<()> {
 
 fn gone() -> Error {
     Error::Gone(Fault::new("verification.gone"))
-}
-
-/// 256 random bits need no salt.
-fn hash(token: &str) -> String {
-    hex::encode(Sha256::digest(token.as_bytes()))
 }
 
 fn operation(id: &str, expect: Expect, change: Change) -> Operation {

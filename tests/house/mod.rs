@@ -166,7 +166,7 @@ async fn state_at(
     let memberships = identities.memberships().clone();
     let site = Site::new(&["localhost".to_owned()], 443, &[]).unwrap();
     let (kept, time, who, open) = (store.clone(), clock.clone(), identities.clone(), sessions.clone());
-    let mfa = Arc::new(Mfa::new(kept, time, who, open, access.clone(), audit.clone(), site));
+    let mfa = Arc::new(Mfa::new(kept, time, who, open, stamp.environment, audit.clone(), site));
     let target: Arc<dyn Objects> = Arc::new(Folder::open(folder).unwrap());
     let (kept, time, own, to) = (store.clone(), clock.clone(), stamp.clone(), (target, recipients));
     let backups = Backups::new(kept, to, own, keys.clone(), time, access.clone(), audit.clone());
@@ -192,7 +192,7 @@ async fn state_at(
     let mailer = mail::folder::Folder::new(folder.with_file_name("mail"), sender, clock.clone());
     let (held, time, page) = (store.clone(), clock.clone(), "https://example.org/recover".to_owned());
     let (who, mailer) = (identities.clone(), Some(Arc::new(mailer) as Arc<dyn Mailer>));
-    let recoveries = Recoveries::new(held, time, access.clone(), who, audit.clone(), mailer.clone(), page);
+    let recoveries = Recoveries::new(held, time, who, audit.clone(), mailer.clone(), page);
     let (held, time, page) = (store.clone(), clock.clone(), "https://example.org/verify".to_owned());
     let verifications = Verifications::new(held, time, identities.clone(), audit.clone(), mailer, page);
     let (time, web) = (clock.clone(), Https::new(rustls::RootCertStore::empty()).unwrap());

@@ -123,13 +123,14 @@ impl Ldap {
         let seconds = i32::try_from(self.settings.patience.as_secs()).unwrap_or(i32::MAX);
         ldap.with_search_options(SearchOptions::new().sizelimit(2).timelimit(seconds));
         let ldap3::SearchResult(found, result) = ldap.search(base, scope, filter, attributes).await?;
-        if result.rc != SIZE_LIMIT_EXCEEDED {
+        let more = result.rc == SIZE_LIMIT_EXCEEDED;
+        if !more {
             result.success()?;
         }
         let mut entries = found.into_iter().filter(|one| !one.is_ref() && !one.is_intermediate());
         match (entries.next(), entries.next()) {
-            (Some(one), None) => Ok(read(SearchEntry::construct(one), mail)),
-            (Some(_), Some(_)) => {
+            (Some(one), None) if !more => Ok(read(SearchEntry::construct(one), mail)),
+            (Some(_), _) => {
                 tracing::warn!(base, "the directory knows several people by one name: none of them is let in");
                 Ok(None)
             }
@@ -141,8 +142,8 @@ impl Ldap {
 #[async_trait::async_trait]
 impl Directory for Ldap {
     async fn prove(&self, name: &str, password: &str) -> ports::Result<Option<Entry>> {
-        // RFC 4513, 5.1.2: a bind without a password succeeds, and proves nobody.
-        if name.is_empty() || password.is_empty() {
+        // RFC 4513, 5.1.2: a bind without a password succeeds, and proves nobody; some servers read no further than a NUL.
+        if name.is_empty() || password.is_empty() || password.contains('\0') {
             return Ok(None);
         }
         let (url, patience) = (&self.settings.url, self.settings.patience);

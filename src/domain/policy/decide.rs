@@ -100,7 +100,8 @@ impl PolicySet {
             Resource::Collection(name) => (&self.collections, name),
             Resource::Module(name) => (&self.modules, name),
         };
-        [name, ANY].into_iter().filter_map(|name| kind.get(name)).flatten()
+        let names = if name == ANY { [Some(ANY), None] } else { [Some(name), Some(ANY)] };
+        names.into_iter().flatten().filter_map(|name| kind.get(name)).flatten()
     }
 
     /// What the policies allow of it: nothing, when none does.

@@ -13,8 +13,9 @@ use std::{
 /// Conditions of a `where`, at most: each is asked of every document looked at.
 pub const MAX_CONDITIONS: usize = 100;
 
-/// Callers whose filter is remembered; past that, all are forgotten and bound again.
-const REMEMBERED: usize = 1024;
+/// Callers whose filter is remembered, of few organizations each; past that, all are forgotten and bound again.
+const REMEMBERED: usize = 512;
+const MOST_ORGANIZATIONS: usize = 16;
 
 const IDENTITY: &str = "$identity.id";
 const ORGANIZATIONS: &str = "$identity.organizations";
@@ -31,8 +32,8 @@ pub struct Scope {
 enum Bound {
     /// The same for everyone.
     Once(Arc<Filter>),
-    /// By the caller and their organizations: bound once for each, and the same ever after.
-    Each(Arc<RwLock<HashMap<Vec<String>, Arc<Filter>>>>),
+    /// By the caller, and their organizations where those are named: bound once for each, and the same ever after.
+    Each { organizations: bool, known: Arc<RwLock<HashMap<Vec<String>, Arc<Filter>>>> },
     /// Time is in it.
     Always,
 }
@@ -69,8 +70,8 @@ impl Scope {
         }
         let bound = match variables {
             Variables { time: true, .. } => Bound::Always,
-            Variables { caller: true, .. } => Bound::Each(Arc::default()),
-            Variables { .. } => Bound::Once(Arc::new(filter)),
+            Variables { identity: false, organizations: false, .. } => Bound::Once(Arc::new(filter)),
+            Variables { organizations, .. } => Bound::Each { organizations, known: Arc::default() },
         };
         Ok(Self { template: template.to_owned(), conditions, bound })
     }
@@ -99,10 +100,14 @@ impl Scope {
         let known = match &self.bound {
             Bound::Once(filter) => return Ok(filter.clone()),
             Bound::Always => return filter(),
-            Bound::Each(known) => known,
+            Bound::Each { organizations: true, .. } if bindings.organizations.len() > MOST_ORGANIZATIONS => {
+                return filter();
+            }
+            Bound::Each { organizations, known } => (*organizations, known),
         };
-        let caller: Vec<String> =
-            [bindings.identity].iter().chain(bindings.organizations).map(|&id| id.into()).collect();
+        let (named, known) = known;
+        let organizations = if named { bindings.organizations } else { &[] };
+        let caller: Vec<String> = [bindings.identity].iter().chain(organizations).map(|&id| id.into()).collect();
         if let Some(filter) = known.read().unwrap_or_else(PoisonError::into_inner).get(&caller) {
             return Ok(filter.clone());
         }
@@ -119,7 +124,8 @@ impl Scope {
 /// What of the caller's world a `where` names.
 #[derive(Default)]
 struct Variables {
-    caller: bool,
+    identity: bool,
+    organizations: bool,
     time: bool,
 }
 
@@ -134,7 +140,8 @@ fn check_value(name: &str, value: RawBsonRef<'_>, variables: &mut Variables) -> 
         RawBsonRef::Array(inner) => elements(inner).try_for_each(|element| check_value(name, element, variables)),
         RawBsonRef::String(text) if text.starts_with('$') => {
             variables.time |= text == NOW;
-            variables.caller |= text != NOW;
+            variables.identity |= text == IDENTITY;
+            variables.organizations |= text == ORGANIZATIONS;
             match text {
                 IDENTITY | NOW => Ok(()),
                 ORGANIZATIONS if ["$in", "$nin"].contains(&name) => Ok(()),
@@ -249,7 +256,7 @@ mod tests {
         for n in 0..REMEMBERED + 10 {
             bind(&n.to_string(), &[]);
         }
-        let Bound::Each(known) = &scope.bound else { panic!("nothing is remembered") };
+        let Bound::Each { known, .. } = &scope.bound else { panic!("nothing is remembered") };
         assert!(known.read().unwrap_or_else(PoisonError::into_inner).len() <= REMEMBERED);
     }
 

@@ -14,7 +14,8 @@ use poem::{
 };
 use routes::Routes;
 use std::{io, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 pub struct Gates {
@@ -37,15 +38,17 @@ impl Gates {
         }
         let method = request.method().clone();
         let long = routes::is_long(&request);
-        let carried = !method.is_safe();
+        let carried = routes::may_write(&request);
         if long || carried {
+            // What is carried through once it is whole must become so in its time, whoever still waits for it.
+            let until = (!long).then(|| Instant::now() + self.state.limits.request);
             let body = request.take_body();
-            request.set_body(unsilent(body, self.state.limits.silence));
+            request.set_body(timely(body, self.state.limits.silence, until));
         }
         let routes = self.routes.clone();
         let call = AssertUnwindSafe(async move { routes.call(request).await }).catch_unwind();
-        let call: Pin<Box<dyn Future<Output = _> + Send>> = match carried {
-            true => Box::pin(carry(call)),
+        let call: Pin<Box<dyn Future<Output = _> + Send + '_>> = match carried {
+            true => Box::pin(carry(&self.state.tasks, call)),
             false => Box::pin(call),
         };
         let answered = match long {
@@ -78,17 +81,20 @@ impl Gates {
 /// Carries a change through, even when its client leaves or its time is over: what follows a commit, such as a right
 /// that is forgotten, must not be left undone.
 async fn carry<T: Send + 'static>(
+    tasks: &TaskTracker,
     call: impl Future<Output = std::thread::Result<T>> + Send + 'static,
 ) -> std::thread::Result<T> {
-    let carried = tokio::spawn(call.in_current_span());
+    let carried = tasks.spawn(call.in_current_span());
     carried.await.unwrap_or_else(|error| Err(Box::new(error)))
 }
 
-/// A body that fails once nothing of it has come for so long, even after the head of the answer has left.
-fn unsilent(body: Body, silence: Duration) -> Body {
+/// A body that fails once nothing of it has come for so long, even after the head of the answer has left, or once it is
+/// not whole by a time.
+fn timely(body: Body, silence: Duration, until: Option<Instant>) -> Body {
     let chunks = Box::pin(body.into_bytes_stream());
     Body::from_bytes_stream(stream::try_unfold(chunks, move |mut chunks| async move {
-        match timeout(silence, chunks.try_next()).await {
+        let silent = Instant::now() + silence;
+        match timeout_at(until.map_or(silent, |until| until.min(silent)), chunks.try_next()).await {
             Ok(chunk) => Ok(chunk?.map(|chunk| (chunk, chunks))),
             Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
         }

@@ -75,6 +75,13 @@ pub fn is_long(request: &Request) -> bool {
     )
 }
 
+/// Whether it may change something. Questions too long for a URL are asked by POST.
+pub fn may_write(request: &Request) -> bool {
+    let path = request.uri().path();
+    let asks = ["/query", "/access/explain", "/access/who", "/policies/test"].iter().any(|end| path.ends_with(end));
+    !(request.method().is_safe() || asks && request.method() == Method::POST)
+}
+
 /// `/a/{b}/{c}` as poem-openapi registers it: `/a/:param0/:param1`.
 fn pattern(path: &str) -> String {
     let mut count = 0;
@@ -91,6 +98,14 @@ fn pattern(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn questions_write_nothing() {
+        let may = |method, path: &str| may_write(&Request::builder().method(method).uri_str(path).finish());
+        assert!(may(Method::POST, "/api/v1/collections/c/documents") && may(Method::DELETE, "/api/v1/policies/p"));
+        assert!(may(Method::PUT, "/api/v1/policies/test"));
+        assert!(!may(Method::GET, "/api/v1/policies/p") && !may(Method::POST, "/api/v1/collections/c/query"));
+    }
 
     #[test]
     fn only_streams_and_backups_are_long() {

@@ -1,6 +1,7 @@
 //! The route by which people add themselves, where the operator lets them.
 
 use crate::{
+    domain::contact,
     http::{body::Sent, conditions, envelope::Answer, exchange::Public, spec::Tag},
     services::{Result, access::Subject, identities::New},
 };
@@ -48,7 +49,8 @@ impl Routes {
         let Registered { email, phone, password, name, locale } = sent.read()?;
         let password = Some(Zeroizing::new(password));
         let caller = exchange.caller(Subject::Anonymous);
-        let account = email.as_deref().or(phone.as_deref()).unwrap_or_default().to_owned();
+        let account = email.as_deref().map(|email| contact::email(email).unwrap_or_else(|_| email.to_owned()));
+        let account = account.or_else(|| phone.clone()).unwrap_or_default();
         // Never a success: each letter asked for counts, whoever it is for.
         let _asked = exchange.state.throttle.attempt("registration", &account, exchange.address).await?;
         exchange

@@ -109,6 +109,11 @@ impl Entry {
         let named = self.details.as_ref().and_then(|details| details.get(DOCUMENTS)).and_then(Value::as_array);
         let mut objects = RawArrayBuf::new();
         objects.push(object);
+        let tells = |name: &str| self.details.as_ref().is_some_and(|details| details.contains_key(name));
+        // An empty page, a total and the presence of a next page say something of documents they do not name.
+        if named.is_some_and(Vec::is_empty) || tells("total") || tells("more") {
+            objects.push(wide(object));
+        }
         match named {
             Some(named) => named.iter().filter_map(Value::as_str).for_each(|id| objects.push(format!("{object}/{id}"))),
             None if WIDE.contains(&self.action.as_str()) => objects.push(wide(object)),

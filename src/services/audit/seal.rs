@@ -6,6 +6,7 @@ use super::{
     conceal::Known,
     derive,
     entry::{self, Entry, Leaf, Outcome},
+    event::Event,
     state::{HEAD, State, tile_id},
     unsound,
 };
@@ -20,7 +21,7 @@ use crate::{
 };
 use bson::{RawDocumentBuf, rawdoc};
 use serde_json::{Value, json};
-use std::sync::{PoisonError, atomic::Ordering};
+use std::sync::{MutexGuard, PoisonError, atomic::Ordering};
 
 /// Entries of one commit, and bytes of their texts: with the events they were and their tiles they stay below what a
 /// batch may hold.
@@ -82,12 +83,13 @@ impl Audit {
 
     /// Seals all there is, told floods included, and leaves the witnesses their checkpoint: before a stop.
     pub async fn finish(&self) -> Result<()> {
-        self.tell_repeats(true).await?;
+        let told = self.tell_repeats(true).await;
+        // What is on disk is sealed whatever cannot be told.
         self.seal().await?;
         if let Some(fault) = self.witness_last().await? {
             tracing::warn!(%fault, "stopped with a witness behind");
         }
-        Ok(())
+        told
     }
 
     /// Tells how often went on what was told once, and what is owed.
@@ -97,15 +99,17 @@ impl Audit {
             self.record(&due.caller, due.event.clone()).await?;
             self.repeats().told(&due);
         }
-        let owed = std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner));
-        for (place, (caller, event)) in owed.iter().enumerate() {
-            if let Err(error) = self.record(caller, event.clone()).await {
-                let rest = owed.iter().skip(place).cloned();
-                self.owed.lock().unwrap_or_else(PoisonError::into_inner).extend(rest);
-                return Err(error);
-            }
+        // Let go once it is on disk: cut short, it is told twice sooner than never.
+        loop {
+            let first = self.owed().first().cloned();
+            let Some((caller, event)) = first else { return Ok(()) };
+            self.record(&caller, event).await?;
+            self.owed().remove(0);
         }
-        Ok(())
+    }
+
+    fn owed(&self) -> MutexGuard<'_, Vec<(Caller, Event)>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn gather(&self, state: &mut State) -> Result<Gathered> {

@@ -19,6 +19,8 @@ const SECONDS: i64 = 60;
 const LONGEST: i64 = 15 * 60;
 /// What a stop waits for servers.
 const AT_STOP: Duration = Duration::from_secs(3);
+/// For which a disk is waited.
+const DISK: Duration = Duration::from_secs(10);
 
 /// Where a witness is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,11 +115,18 @@ impl Audit {
     }
 
     async fn write(&self, path: &Path, note: &str) -> std::result::Result<(), Fault> {
-        let (file, note) = (self.file(path), note.to_owned());
-        let shown = file.display().to_string();
-        let written = tokio::task::spawn_blocking(move || files::replace(&file, note.as_bytes())).await;
-        let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        written.map_err(|error| Fault::new("audit.witness").at(shown).with("cause", error))
+        let (place, own, note) = (path.to_owned(), format!("{}.checkpoint", self.stamp.id), note.to_owned());
+        let written = tokio::task::spawn_blocking(move || {
+            // In a folder, a file of the instance's own name.
+            let file = if place.is_dir() { place.join(own) } else { place };
+            files::replace(&file, note.as_bytes())
+        });
+        // A disk of the network that is gone may answer never.
+        let written = match tokio::time::timeout(DISK, written).await {
+            Ok(written) => written.unwrap_or_else(|error| Err(std::io::Error::other(error))),
+            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+        };
+        written.map_err(|error| Fault::new("audit.witness").at(path.display().to_string()).with("cause", error))
     }
 
     /// A server that keeps what it is sent answers with success; what else it says is not read.
@@ -133,10 +142,5 @@ impl Audit {
             Ok(answer) => Err(fault(format!("HTTP {}", answer.status))),
             Err(error) => Err(fault(error.to_string())),
         }
-    }
-
-    /// In a folder, a file of the instance's own name.
-    fn file(&self, path: &Path) -> PathBuf {
-        if path.is_dir() { path.join(format!("{}.checkpoint", self.stamp.id)) } else { path.to_owned() }
     }
 }

@@ -31,8 +31,7 @@ impl Documents {
     pub async fn find(&self, caller: &Caller, collection: &str, search: &Search) -> Result<Found> {
         let (grant, rules) = self.view(caller, collection).await?;
         let mut found = self.page(collection, search, (&grant, &rules)).await?;
-        let told = (found.documents.as_slice(), found.total);
-        self.tell_page(caller, collection, search, (&grant, &rules), told).await?;
+        self.tell_page(caller, collection, search, (&grant, &rules), &found).await?;
         if !search.fields.is_everything() {
             found.documents = found.documents.iter().map(|document| search.fields.apply(document)).collect();
         }

@@ -1,13 +1,13 @@
 //! Readings told to the audit log, on disk before anything is answered: everywhere those that take a collection away,
 //! and each one where the collection asks for it.
 
-use super::{Documents, Search, rules::Rules};
+use super::{Documents, Found, Search, rules::Rules};
 use crate::services::{
     Result,
     access::{Caller, Grant, Subject},
     audit::{Event, MOST_DOCUMENTS},
 };
-use bson::{RawDocument, RawDocumentBuf};
+use bson::RawDocument;
 
 impl Documents {
     /// One document, by its id.
@@ -25,14 +25,14 @@ impl Documents {
         self.audit.record_reading(caller, event).await
     }
 
-    /// Those a page shows, each named; what the filter would find is only counted.
+    /// Those a page shows, each named; that there are more, or how many, says something of those it does not.
     pub(super) async fn tell_page(
         &self,
         caller: &Caller,
         collection: &str,
         search: &Search,
         (grant, rules): (&Grant, &Rules),
-        (documents, total): (&[RawDocumentBuf], Option<u64>),
+        found: &Found,
     ) -> Result<()> {
         if !rules.audited {
             // Over the local socket nobody but an operator asks: that is told.
@@ -42,9 +42,10 @@ impl Documents {
             };
         }
         let ids: Vec<String> =
-            documents.iter().filter_map(|found| found.get_str("_id").ok()).map(str::to_owned).collect();
+            found.documents.iter().filter_map(|shown| shown.get_str("_id").ok()).map(str::to_owned).collect();
         let event = self.event("documents.query", collection, search, grant).with("count", ids.len());
-        let event = total.into_iter().fold(event, |event, total| event.with("total", total));
+        let event = found.total.into_iter().fold(event, |event, total| event.with("total", total));
+        let event = found.next.iter().fold(event, |event, _| event.with("more", true));
         if ids.is_empty() {
             return self.audit.record_reading(caller, event.documents(collection, ids)).await;
         }

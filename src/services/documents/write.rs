@@ -168,8 +168,12 @@ impl Documents {
         written.document = written.document.filter(|document| !committed.replayed || !sealing::shows(document));
         // As the caller may see it now: a retry is answered long after, and who writes does not always read.
         if let Some(document) = written.document.take() {
-            let views = self.access.decide(caller, Action::View, Resource::Collection(&collection));
-            written.document = views.ok().and_then(|views| views.show(&document).map(Cow::into_owned));
+            let views = self.access.decide(caller, Action::View, Resource::Collection(&collection)).ok();
+            written.document = views.as_ref().and_then(|views| views.show(&document).map(Cow::into_owned));
+            // The entry of the write says who had it in hand then; shown again, it is read.
+            if let (Some(views), Some(_), true) = (&views, &written.document, committed.replayed) {
+                self.tell_one(caller, (&collection, &written.id), (views, &rules), &document).await?;
+            }
         }
         Ok(written)
     }

@@ -21,40 +21,45 @@ use crate::{
 use bson::{DateTime, RawDocument, RawDocumentBuf, rawdoc};
 use std::{collections::BTreeMap, sync::Arc};
 
+/// Documents changed in one commit.
+const AT_ONCE: usize = 500;
+
 impl Identities {
-    /// In one commit: the person, what proves them and what is addressed to them; then sessions and trust. Memberships
-    /// end and stay in the history. Nobody gets in under this identity any more.
+    /// Nobody gets in under this identity any more; then what proves the person and what is addressed to them goes, and
+    /// at last the person. Memberships end and stay in the history. Cut short, it is gone on with from the start: what
+    /// the rest is found by goes last.
     pub(in crate::services) async fn forget(&self, caller: &Caller, id: &str, pseudonym: &str) -> Result<()> {
         let _deciding = self.memberships.deciding.lock().await;
-        let known = self.require(id).await?;
-        let from = self.clock.now();
-        let identity = Identity {
-            email: Some(format!("{pseudonym}@erased.invalid")),
-            status: Status::Disabled,
-            handles: vec![format!("id:{id}")],
-            tokens_from: from,
-            ..Identity::blank(id.to_owned(), known.kind)
-        };
-        let document = bson::serialize_to_raw_document_buf(&identity).map_err(|error| Error::Internal(error.into()))?;
-        let mut operations = vec![operation(IDENTITIES, id, Change::Put(document))];
-        for (collection, filter) in removed(&known) {
-            operations.extend(self.each(collection, &filter, || Ok(Change::Delete)).await?);
-        }
+        let disabled = rawdoc! { "status": Status::Disabled.name() };
+        let known = self.change_with(caller, id, disabled, Vec::new(), None).await?;
         let ended = rawdoc! {
-            "$set": { "status": "ended", "ended": DateTime::from_millis(from.0), "endedBy": caller.actor() },
+            "$set": { "status": "ended", "ended": DateTime::from_millis(self.clock.now().0), "endedBy": caller.actor() },
         };
         let end = || Update::parse(&ended).map(Change::Update).map_err(Error::Invalid);
-        operations.extend(self.each(MEMBERSHIPS, &active(id), end).await?);
-        let batch = Batch { time: from, origin: caller.origin(), operations, check: None, receipt: None };
-        self.documents.commit(batch).await?;
+        let ended = self.each(caller, MEMBERSHIPS, &active(id), end).await;
         match known.kind {
             Kind::Organization => self.memberships.forget_all(),
             Kind::Person | Kind::Machine => self.memberships.forget([id]),
         }
+        ended?;
+        self.sessions.forget(caller, id).await?;
+        self.trust.forget(caller, id).await?;
+        // After the sessions: a request of theirs that was under way writes no more.
+        for (collection, filter) in removed(&known) {
+            self.each(caller, collection, &filter, || Ok(Change::Delete)).await?;
+        }
+        let identity = Identity {
+            email: Some(format!("{pseudonym}@erased.invalid")),
+            status: Status::Disabled,
+            handles: vec![format!("id:{id}")],
+            tokens_from: known.tokens_from,
+            ..Identity::blank(id.to_owned(), known.kind)
+        };
+        let document = bson::serialize_to_raw_document_buf(&identity).map_err(|error| Error::Internal(error.into()))?;
+        self.commit(caller, vec![operation(IDENTITIES, id, Change::Put(document))]).await?;
         // Keys are remembered for an era.
         self.sessions.begin_era();
-        self.sessions.forget(caller, id).await?;
-        self.trust.forget(caller, id).await
+        Ok(())
     }
 
     /// How much there is to forget of someone, by the names of its collections.
@@ -76,19 +81,30 @@ impl Identities {
         Ok(counts)
     }
 
+    /// Changes what a filter finds, as much of it as there is.
     async fn each(
         &self,
+        caller: &Caller,
         collection: &str,
         filter: &RawDocument,
         change: impl Fn() -> Result<Change> + Send,
-    ) -> Result<Vec<Operation>> {
+    ) -> Result<()> {
         let filter = Filter::parse(filter).map_err(Error::Invalid)?;
-        let mut operations = Vec::new();
-        for document in all(&*self.documents, collection, filter).await? {
-            let id = document.get_str("_id").map_err(|error| Error::Internal(Box::new(error)))?;
-            operations.push(operation(collection, id, change()?));
+        for documents in all(&*self.documents, collection, filter).await?.chunks(AT_ONCE) {
+            let mut operations = Vec::new();
+            for document in documents {
+                let id = document.get_str("_id").map_err(|error| Error::Internal(Box::new(error)))?;
+                operations.push(operation(collection, id, change()?));
+            }
+            self.commit(caller, operations).await?;
         }
-        Ok(operations)
+        Ok(())
+    }
+
+    async fn commit(&self, caller: &Caller, operations: Vec<Operation>) -> Result<()> {
+        let (time, origin) = (self.clock.now(), caller.origin());
+        self.documents.commit(Batch { time, origin, operations, check: None, receipt: None }).await?;
+        Ok(())
     }
 }
 

@@ -141,6 +141,10 @@ impl Import<'_> {
     async fn draft(&self, caller: &Caller, rights: &Rights, line: u64, account: Account) -> Result<Draft> {
         let identities = self.identities;
         let Account { email, phone, name, locale, email_verified, roles, password_hash, memberships } = account;
+        // Roles are over the instance: who manages some identities hands none out.
+        if !(roles.is_empty() || rights.people.is_everything()) {
+            return Err(Error::Forbidden);
+        }
         let (new, now) = (New { email, phone, name, locale, password: None, roles }, identities.clock.now());
         let mut identity = identities.draft(&new, now)?;
         if let Some(hash) = &password_hash {
@@ -148,10 +152,13 @@ impl Import<'_> {
         }
         identity.email_verified = email_verified && identity.email.is_some();
         identity.password = password_hash;
-        let known = if self.upsert { self.known(&identity).await? } else { None };
+        let known = if self.upsert { self.known(rights, &identity).await? } else { None };
         let (identity, operation, created) = match known {
             Some((kept, expect)) => {
-                let merged = merged(kept, identity);
+                let merged = merged(kept.clone(), identity);
+                if merged.handles() != kept.handles() {
+                    super::not_oneself(caller, &identities.managed(caller, &kept.id).await?)?;
+                }
                 let operation = people::set(&merged, expect)?;
                 (merged, operation, false)
             }
@@ -166,9 +173,12 @@ impl Import<'_> {
     }
 
     /// The person of a line who is there already.
-    async fn known(&self, identity: &Identity) -> Result<Option<(Identity, Expect)>> {
+    async fn known(&self, rights: &Rights, identity: &Identity) -> Result<Option<(Identity, Expect)>> {
         for handle in identity.handles.iter().skip(1) {
             if let Some(document) = self.identities.find(handle).await? {
+                if !rights.people.scope.matches(&document) {
+                    return Err(Error::Forbidden);
+                }
                 let expect = revision(&document).map_or(Expect::Present, Expect::Revision);
                 return Ok(Some((read(&document)?, expect)));
             }
@@ -215,9 +225,11 @@ impl Import<'_> {
             });
             let check = Some(Arc::new(Scopes(scopes.collect())) as _);
             let (time, origin) = (self.identities.clock.now(), caller.origin());
-            match self.identities.documents.commit(Batch { time, origin, operations, check, receipt: None }).await {
+            let batch = Batch { time, origin, operations, check, receipt: None };
+            let committed = self.identities.documents.commit(batch).await;
+            self.identities.memberships.forget(drafts.iter().map(|draft| draft.identity.id.as_str()));
+            match committed {
                 Ok(_) => {
-                    self.identities.memberships.forget(drafts.iter().map(|draft| draft.identity.id.as_str()));
                     let created = drafts.iter().filter(|draft| draft.created).count() as u64;
                     self.progress.created += created;
                     self.progress.updated += drafts.len() as u64 - created;

@@ -212,9 +212,11 @@ impl Identities {
 
     /// Sets another password; every session and API key ends, for somebody else may have made them.
     pub async fn change_password(&self, caller: &Caller, who: &str, password: Zeroizing<String>) -> Result<Identity> {
-        let grant = self.access.decide(caller, Action::Manage, MODULE)?;
-        let identity = self.within(&grant, who).await?;
+        let identity = self.managed(caller, who).await?;
         not_oneself(caller, &identity)?;
+        if identity.kind != Kind::Person {
+            return Err(Error::Invalid(Fault::new("identities.no_password").with("who", who)));
+        }
         let hash = self.hash(&identity, password).await?;
         let keys = self.end_keys(caller, &identity.id).await?;
         self.change_with(caller, &identity.id, rawdoc! { "password": hash }, keys, None).await
@@ -228,15 +230,18 @@ impl Identities {
         if status == Status::Disabled && identity.status == Status::Active {
             self.may_go(&identity).await?;
         }
-        let identity = self.change(caller, identity, rawdoc! { "status": status.name() }, None).await?;
-        match identity.kind {
+        let (kind, id) = (identity.kind, identity.id.clone());
+        let changed = self.change(caller, identity, rawdoc! { "status": status.name() }, None).await;
+        // After a failure too: whether it is on the disk may be unknown.
+        match kind {
             Kind::Organization => self.memberships.forget_all(),
-            Kind::Person | Kind::Machine => self.memberships.forget([identity.id.as_str()]),
+            Kind::Person | Kind::Machine => self.memberships.forget([id.as_str()]),
         }
-        Ok(identity)
+        changed
     }
 
-    /// Gives other roles over the instance and ends every session, whose tokens say the old ones.
+    /// Gives other roles over the instance and ends every session, whose tokens say the old ones; a new role ends the
+    /// API keys too.
     pub async fn set_roles(&self, caller: &Caller, who: &str, roles: Vec<Role>) -> Result<Identity> {
         let grant = self.access.decide(caller, Action::Manage, MODULE)?;
         // Roles are over the instance: who manages some identities hands none out.
@@ -253,7 +258,12 @@ impl Identities {
         }
         let mut names = bson::RawArrayBuf::new();
         roles.iter().for_each(|role| names.push(role.name()));
-        self.change(caller, identity, rawdoc! { "roles": names }, None).await
+        // A key made before was made by a proof that asked for less.
+        let keys = match roles.iter().all(|role| identity.roles.contains(role)) {
+            true => Vec::new(),
+            false => self.end_keys(caller, &identity.id).await?,
+        };
+        self.change_with(caller, &identity.id, rawdoc! { "roles": names }, keys, None).await
     }
 
     /// Someone always administers the instance, and every active organization has an owner.

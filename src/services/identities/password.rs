@@ -54,9 +54,29 @@ struct Settled {
     decoy: String,
 }
 
-pub struct Passwords {
+/// Whose turn it is: who got in so before does not wait behind those who never did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    Known,
+    Others,
+}
+
+/// How many may be at work, and wait for it.
+#[derive(Clone)]
+struct Line {
     cores: Arc<Semaphore>,
     queue: Arc<Semaphore>,
+}
+
+impl Line {
+    fn of(cores: usize) -> Self {
+        Self { cores: Arc::new(Semaphore::new(cores)), queue: Arc::new(Semaphore::new(cores + QUEUE)) }
+    }
+}
+
+pub struct Passwords {
+    known: Line,
+    others: Line,
     /// New passwords take one core of two: whoever floods a registration must not keep people from a login.
     new: (Arc<Semaphore>, Arc<Semaphore>),
     /// Milliseconds the slowest hash of another kind took.
@@ -71,8 +91,8 @@ impl Passwords {
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
-            cores: Arc::new(Semaphore::new(cores)),
-            queue: Arc::new(Semaphore::new(cores + QUEUE)),
+            known: Line::of(1),
+            others: Line::of(cores),
             new: (Arc::new(Semaphore::new(cores.div_ceil(2) + QUEUE)), Arc::new(Semaphore::new(cores.div_ceil(2)))),
             slowest: Arc::default(),
             settled: Arc::default(),
@@ -83,10 +103,10 @@ impl Passwords {
 
     /// Measures what this machine can pay. At start, beside the requests; before, the floor holds.
     pub async fn calibrate(&self) -> Result<()> {
-        let cores = u64::try_from(self.cores.available_permits().max(1)).unwrap_or(1);
+        let cores = u64::try_from(self.others.cores.available_permits().max(1)).unwrap_or(1);
         // All cores at once may fill a quarter of the memory.
         let most = process::memory().map_or(u64::from(FLOOR.0), |bytes| bytes / 4 / 1024 / cores);
-        let settled = self.run(move || settle(most)).await?.map_err(internal)?;
+        let settled = self.run(Lane::Others, move || settle(most)).await?.map_err(internal)?;
         tracing::info!(memory_kib = settled.cost.0, passes = settled.cost.1, "password hashes calibrated");
         let _ = self.settled.set(settled);
         Ok(())
@@ -104,7 +124,7 @@ impl Passwords {
         let _place = self.new.0.try_acquire().map_err(|_| Error::RateLimit { retry_after: 5 })?;
         let _turn = self.new.1.acquire().await.map_err(|error| Error::Internal(Box::new(error)))?;
         let (cost, email) = (self.cost(), email.to_owned());
-        let hashed = self.run(move || match is_common(&normal, &email) {
+        let hashed = self.run(Lane::Others, move || match is_common(&normal, &email) {
             true => Ok(None),
             false => hash(cost, normal.as_bytes()).map(Some),
         });
@@ -115,16 +135,16 @@ impl Passwords {
     /// What to keep of a password that passed the rules of its time.
     pub async fn rehash(&self, password: Zeroizing<String>) -> Result<String> {
         let cost = self.cost();
-        self.run(move || hash(cost, normalise(&password).as_bytes())).await?.map_err(internal)
+        self.run(Lane::Known, move || hash(cost, normalise(&password).as_bytes())).await?.map_err(internal)
     }
 
     /// Whether the password is the one kept. `None`: no such account; takes as long.
-    pub async fn verify(&self, password: Zeroizing<String>, kept: Option<String>) -> Result<Verdict> {
+    pub async fn verify(&self, password: Zeroizing<String>, kept: Option<String>, lane: Lane) -> Result<Verdict> {
         if password.len() > LONGEST {
             return Ok(Verdict { right: false, outdated: false });
         }
         let (settled, slowest, cost) = (self.settled.clone(), self.slowest.clone(), self.cost());
-        self.run(move || {
+        self.run(lane, move || {
             let begun = Stopwatch::start();
             let decoy = || settled.get().map_or_else(|| DECOY.as_str(), |settled| &settled.decoy);
             let (text, known) = (kept.as_deref().unwrap_or_else(decoy), kept.is_some());
@@ -155,11 +175,12 @@ impl Passwords {
         self.settled.get().map_or(FLOOR, |settled| settled.cost)
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    async fn run<T: Send + 'static>(&self, lane: Lane, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         #[cfg(test)]
         self.jobs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let _place = self.queue.clone().try_acquire_owned().map_err(|_| Error::RateLimit { retry_after: 5 })?;
-        let core = self.cores.clone().acquire_owned().await.map_err(|error| Error::Internal(Box::new(error)))?;
+        let Line { cores, queue } = if lane == Lane::Known { &self.known } else { &self.others }.clone();
+        let _place = queue.try_acquire_owned().map_err(|_| Error::RateLimit { retry_after: 5 })?;
+        let core = cores.acquire_owned().await.map_err(|error| Error::Internal(Box::new(error)))?;
         tokio::task::spawn_blocking(move || {
             let _core = core;
             work()
@@ -253,10 +274,26 @@ mod tests {
         let passwords = Passwords::new();
         let kept = passwords.hash(secret("correct horse battery"), true, "a@b.cd").await.unwrap();
         assert!(kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{kept}");
-        assert_eq!(passwords.verify(secret("correct horse battery"), Some(kept.clone())).await.unwrap(), RIGHT);
-        assert!(!passwords.verify(secret("correct horse batterz"), Some(kept)).await.unwrap().right);
-        let decoy = passwords.verify(secret("a password nobody has"), None).await.unwrap();
+        assert_eq!(
+            passwords.verify(secret("correct horse battery"), Some(kept.clone()), Lane::Others).await.unwrap(),
+            RIGHT
+        );
+        assert!(!passwords.verify(secret("correct horse batterz"), Some(kept), Lane::Others).await.unwrap().right);
+        let decoy = passwords.verify(secret("a password nobody has"), None, Lane::Others).await.unwrap();
         assert!(!decoy.right, "the decoy let someone in");
+    }
+
+    #[tokio::test]
+    async fn who_got_in_before_does_not_wait_behind_those_who_never_did() {
+        let passwords = Passwords::new();
+        let _flood = passwords
+            .others
+            .queue
+            .clone()
+            .try_acquire_many_owned(u32::try_from(passwords.others.queue.available_permits()).unwrap());
+        let others = passwords.verify(secret("a guess"), None, Lane::Others).await;
+        assert!(matches!(others, Err(Error::RateLimit { .. })), "{others:?}");
+        assert!(!passwords.verify(secret("a guess"), None, Lane::Known).await.unwrap().right);
     }
 
     #[tokio::test]
@@ -274,7 +311,7 @@ mod tests {
         // One character, eighteen once normalised.
         assert_eq!(refused("ﷺ", false).await, "identities.password_length");
         assert_eq!(refused("Password12345678", false).await, "identities.password_common");
-        assert!(!passwords.verify(secret(&"x".repeat(1025)), None).await.unwrap().right);
+        assert!(!passwords.verify(secret(&"x".repeat(1025)), None, Lane::Others).await.unwrap().right);
     }
 
     #[tokio::test]
@@ -282,10 +319,10 @@ mod tests {
         let passwords = Passwords::new();
         let (composed, apart) = ("le caf\u{e9} du matin", "le cafe\u{301} du matin");
         let kept = passwords.hash(secret(apart), false, "a@b.cd").await.unwrap();
-        assert_eq!(passwords.verify(secret(composed), Some(kept.clone())).await.unwrap(), RIGHT);
+        assert_eq!(passwords.verify(secret(composed), Some(kept.clone()), Lane::Others).await.unwrap(), RIGHT);
         // Kept as it was typed, by an earlier release.
         let earlier = hash(FLOOR, apart.as_bytes()).unwrap();
-        let verdict = passwords.verify(secret(apart), Some(earlier)).await.unwrap();
+        let verdict = passwords.verify(secret(apart), Some(earlier), Lane::Others).await.unwrap();
         assert_eq!(verdict, Verdict { right: true, outdated: true });
     }
 
@@ -295,11 +332,11 @@ mod tests {
         let weak = passwords.hash(secret("correct horse battery"), true, "a@b.cd").await.unwrap();
         let (cost, decoy) = (Cost(FLOOR.0, 3), hash(Cost(FLOOR.0, 3), DECOY_WORDS).unwrap());
         assert!(passwords.settled.set(Settled { cost, decoy }).is_ok());
-        let verdict = passwords.verify(secret("correct horse battery"), Some(weak)).await.unwrap();
+        let verdict = passwords.verify(secret("correct horse battery"), Some(weak), Lane::Others).await.unwrap();
         assert_eq!(verdict, Verdict { right: true, outdated: true });
         let strong = passwords.rehash(secret("correct horse battery")).await.unwrap();
         assert!(strong.contains("m=19456,t=3,p=1"), "{strong}");
-        assert_eq!(passwords.verify(secret("correct horse battery"), Some(strong)).await.unwrap(), RIGHT);
+        assert_eq!(passwords.verify(secret("correct horse battery"), Some(strong), Lane::Others).await.unwrap(), RIGHT);
         // However little memory there is, never below the floor; whatever was chosen is kept.
         assert_eq!(settle(0).unwrap().cost, FLOOR);
         let settled = settle(u64::MAX).unwrap();

@@ -1,6 +1,6 @@
 //! People added, listed, read and changed, by others or by themselves.
 
-use super::{IDENTITIES, Identities, Identity, Kind, MODULE, read, unknown};
+use super::{IDENTITIES, Identities, Identity, Kind, MODULE, not_oneself, password::Lane, read, unknown};
 use crate::{
     base::{clock::Timestamp, fault::Fault, random},
     domain::{
@@ -125,6 +125,10 @@ impl Identities {
     /// Adds a person, with roles; a retry of the same attempt answers the first one's.
     pub async fn add_once(&self, caller: &Caller, new: New, attempt: Option<Attempt<'_>>) -> Result<Identity> {
         let grant = self.access.decide(caller, Action::Manage, MODULE)?;
+        // Roles are over the instance: who manages some identities hands none out.
+        if !(new.roles.is_empty() || grant.is_everything()) {
+            return Err(Error::Forbidden);
+        }
         // Who manages identities vouches for the address.
         self.put(caller, &grant, new, true, attempt).await
     }
@@ -161,7 +165,7 @@ impl Identities {
     async fn again(&self, first: &str, password: Option<Zeroizing<String>>) -> Result<Identity> {
         let identity = self.require(first).await?;
         let same = match password {
-            Some(password) => self.passwords.verify(password, identity.password.clone()).await?.right,
+            Some(password) => self.passwords.verify(password, identity.password.clone(), Lane::Known).await?.right,
             None => identity.password.is_none(),
         };
         if same { Ok(identity) } else { Err(Error::Conflict(Fault::new(REUSED))) }
@@ -267,6 +271,9 @@ impl Identities {
         let action = if changes.contact() { Action::Manage } else { Action::Update };
         let grant = self.access.decide(caller, action, MODULE)?;
         let document = self.person(&grant, id).await?;
+        if changes.contact() {
+            not_oneself(caller, &self.managed(caller, id).await?)?;
+        }
         self.apply(caller, &grant, &document, changes, rev).await
     }
 
@@ -292,12 +299,32 @@ impl Identities {
         self.apply(caller, &grant, &document, changes, rev).await
     }
 
-    /// The caller, who gave their password with another way in.
-    pub(in crate::services) async fn prove_contact(
+    /// The caller, who may change their own address to this one and gave their password with it.
+    pub(in crate::services) async fn may_take(
         &self,
         caller: &Caller,
+        email: &str,
         password: Option<Zeroizing<String>>,
+        rev: Option<i64>,
     ) -> Result<String> {
+        let grant = self.access.decide(caller, Action::Update, MODULE)?;
+        let document = self.person(&grant, own(caller)?).await?;
+        let actual = revision(&document).unwrap_or_default();
+        if let Some(expected) = rev.filter(|rev| actual != *rev) {
+            let id = own(caller)?.to_owned();
+            return Err(ports::Error::Conflict(Conflict::Revision { operation: 0, id, expected, actual }).into());
+        }
+        let mut after = rawdoc! { "email": email };
+        let others = document.iter().map_while(std::result::Result::ok).filter(|(name, _)| name.as_str() != "email");
+        others.for_each(|(name, value)| after.append(name, value));
+        if !grant.scope.matches(&after) {
+            return Err(Error::Forbidden);
+        }
+        self.prove_contact(caller, password).await
+    }
+
+    /// The caller, who gave their password with another way in.
+    async fn prove_contact(&self, caller: &Caller, password: Option<Zeroizing<String>>) -> Result<String> {
         let id = own(caller)?;
         let proven = match password {
             Some(password) => self.prove_again(caller, id, password).await,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     base::random,
-    services::{access::Grant, audit::Event, documents::all, keys},
+    services::{access::Grant, audit::Event, documents::all, keys, mfa::FACTORS},
 };
 
 /// Letters of a machine's name, at most.
@@ -64,11 +64,6 @@ impl Identities {
         }
     }
 
-    /// Whether there is a password to lose: who gets in by a provider alone has none.
-    pub(in crate::services) fn has_password(identity: &Identity) -> bool {
-        identity.password.is_some()
-    }
-
     /// What ends the API keys and machine's keys of an identity, to commit with a change after which every session ends.
     pub(in crate::services) async fn end_keys(&self, caller: &Caller, identity: &str) -> Result<Vec<Operation>> {
         let live = Filter::parse(&rawdoc! { "identity": identity, "revoked": false }).map_err(Error::Invalid)?;
@@ -82,6 +77,32 @@ impl Identities {
             operations.push(self.audit.operation(caller, told)?);
         }
         Ok(operations)
+    }
+
+    /// What takes away the second factors and the links to providers of an identity, to commit with another change.
+    pub(in crate::services) async fn end_factors(&self, identity: &str) -> Result<Vec<Operation>> {
+        let mut operations = Vec::new();
+        for (collection, filter) in [(FACTORS, rawdoc! { "_id": identity }), (LINKS, rawdoc! { "identity": identity })]
+        {
+            let filter = Filter::parse(&filter).map_err(Error::Invalid)?;
+            for document in all(&*self.documents, collection, filter).await? {
+                let id = document.get_str("_id").map_err(|error| Error::Internal(Box::new(error)))?.to_owned();
+                let (collection, expect) = (collection.to_owned(), Expect::Present);
+                operations.push(Operation { collection, id, expect, change: Change::Delete });
+            }
+        }
+        Ok(operations)
+    }
+
+    /// Somebody whose proof the caller may change. Roles are over the instance: who manages some identities neither
+    /// hands any out nor gets in as who has some.
+    pub(in crate::services) async fn managed(&self, caller: &Caller, who: &str) -> Result<Identity> {
+        let grant = self.access.decide(caller, Action::Manage, MODULE)?;
+        let identity = self.within(&grant, who).await?;
+        match identity.roles.is_empty() || grant.is_everything() {
+            true => Ok(identity),
+            false => Err(Error::Forbidden),
+        }
     }
 
     /// Checks a password by the rules of this identity and answers what to keep of it.

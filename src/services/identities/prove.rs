@@ -1,6 +1,6 @@
 //! Identities proven by a password, at a login or again; a password changed by who knows the present one.
 
-use super::{IDENTITIES, Identities, Identity, Status, read};
+use super::{IDENTITIES, Identities, Identity, Status, password::Lane, read};
 use crate::{
     base::clock::Stopwatch,
     domain::{document::revision, trust, update::Update},
@@ -17,7 +17,8 @@ impl Identities {
     pub async fn prove(&self, caller: &Caller, who: &str, password: Zeroizing<String>) -> Result<Identity> {
         let account = self.account(who);
         let attempt = self.throttle.attempt("login", &account, caller.address).await?;
-        let identity = attempt.of(self.check(caller, &account, password).await)?;
+        let lane = if attempt.known { Lane::Known } else { Lane::Others };
+        let identity = attempt.of(self.check(caller, &account, password, lane).await)?;
         self.trust.note(&identity.id, trust::Event::DayClean);
         Ok(identity)
     }
@@ -28,13 +29,13 @@ impl Identities {
         self.handle(&who).unwrap_or_else(|| format!("other:{}", who.trim().to_lowercase()))
     }
 
-    async fn check(&self, caller: &Caller, account: &str, password: Zeroizing<String>) -> Result<Identity> {
+    async fn check(&self, caller: &Caller, account: &str, password: Zeroizing<String>, lane: Lane) -> Result<Identity> {
         let found = self.find(account).await?;
         let known = found.as_ref().map(|document| read(document)).transpose()?;
         let here = known.as_ref().is_some_and(Identity::has_password);
         let proven = match self.settings.directory.as_ref().filter(|_| !here) {
             Some(directory) => self.prove_elsewhere(caller, directory, account, password).await,
-            None => self.prove_found(found, password).await,
+            None => self.prove_found(found, password, lane).await,
         };
         if let Err(Error::Unauthorized) = &proven {
             if let Some(identity) = known {
@@ -52,7 +53,7 @@ impl Identities {
     pub async fn prove_again(&self, caller: &Caller, id: &str, password: Zeroizing<String>) -> Result<Identity> {
         let attempt = self.throttle.attempt("again", id, None).await?;
         let found = self.documents.get(IDENTITIES, id).await?;
-        let proven = attempt.of(self.prove_found(found, password).await);
+        let proven = attempt.of(self.prove_found(found, password, Lane::Known).await);
         if let Err(Error::Unauthorized) = &proven {
             let failed = Event::new("auth.again").failed("wrong password").about(id);
             self.audit.refused(caller, failed).await;
@@ -66,7 +67,7 @@ impl Identities {
         candidate: &Identity,
         password: Zeroizing<String>,
     ) -> Result<bool> {
-        Ok(self.passwords.verify(password, candidate.password.clone()).await?.right)
+        Ok(self.passwords.verify(password, candidate.password.clone(), Lane::Others).await?.right)
     }
 
     /// By the directory: whoever has no password here, whether they exist or not. A failure takes as long as one here.
@@ -85,11 +86,16 @@ impl Identities {
         proven
     }
 
-    async fn prove_found(&self, found: Option<RawDocumentBuf>, password: Zeroizing<String>) -> Result<Identity> {
+    async fn prove_found(
+        &self,
+        found: Option<RawDocumentBuf>,
+        password: Zeroizing<String>,
+        lane: Lane,
+    ) -> Result<Identity> {
         let begun = Stopwatch::start();
         let identity = found.as_ref().map(|document| read(document)).transpose()?;
         let kept = identity.as_ref().and_then(|identity| identity.password.clone());
-        let verdict = self.passwords.verify(password.clone(), kept).await?;
+        let verdict = self.passwords.verify(password.clone(), kept, lane).await?;
         match (identity, found) {
             (Some(identity), Some(document)) if verdict.right && identity.status == Status::Active => {
                 if verdict.outdated {

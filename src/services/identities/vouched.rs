@@ -57,8 +57,15 @@ impl Identities {
         let (time, origin) = (self.clock.now(), caller.origin());
         let batch = Batch { time, origin, operations: vec![operation], check: None, receipt: None };
         match self.documents.commit(batch).await {
-            // Two logins at once, of the same subject and so of the same identity.
-            Ok(_) | Err(ports::Error::Conflict(Conflict::Exists { .. })) => Ok(identity),
+            Ok(_) => Ok(identity),
+            // Two logins at once: whom the first one linked.
+            Err(ports::Error::Conflict(Conflict::Exists { id, .. })) => {
+                let linked = self.documents.get(LINKS, &id).await?.ok_or(Error::Unauthorized)?;
+                match linked.get_str("identity").is_ok_and(|linked| linked == identity.id) {
+                    true => Ok(identity),
+                    false => Err(Error::Unauthorized),
+                }
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -159,8 +159,7 @@ impl Keys {
 
     /// Makes, or takes, a key for somebody. Its words are answered this once.
     pub async fn create(&self, caller: &Caller, who: &str, wanted: Wanted, again: Again) -> Result<Made> {
-        let grant = self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
-        let owner = self.identities.within(&grant, who).await?;
+        let owner = self.identities.managed(caller, who).await?;
         self.make(caller, owner, wanted, again).await
     }
 
@@ -258,16 +257,17 @@ impl Keys {
             return Err(Error::Conflict(Fault::new("keys.too_many").with("limit", MOST)));
         }
         // A key outlives every session: a token that was stolen must not make one.
-        if matches!(caller.subject, Subject::Identity(_)) {
-            self.mfa.prove_again(caller, again).await?;
-        }
+        let proven = match caller.subject {
+            Subject::Identity(_) => Some(self.mfa.prove_again(caller, again).await?),
+            _ => None,
+        };
         let id = random::id(now);
         let (words, hash) = match public {
             Some(_) => (None, None),
             None => Some(text::make(&id)).unzip(),
         };
         let (created_by, expires) = (caller.actor(), now.plus_seconds(days * 24 * 3600));
-        let (created, last_used, revoked, identity) = (now, None, false, owner.id);
+        let (created, last_used, revoked, identity) = (now, None, false, owner.id.clone());
         let key =
             Key { id, identity, name, hash, public, restriction, created, created_by, expires, last_used, revoked };
         let document = bson::serialize_to_raw_document_buf(&key).map_err(|error| Error::Internal(error.into()))?;
@@ -275,6 +275,14 @@ impl Keys {
         let told = Event::new("keys.issue").about(&key.identity).document(KEYS, &key.id).with("kind", kind);
         let told = self.audit.operation(caller, told.with("expires", key.expires.rfc3339()))?;
         self.commit(caller, vec![operation(&key.id, Expect::Absent, Change::Put(document)), told]).await?;
+        // What was proven may have changed meanwhile, with every key of before; a change from here on finds this one.
+        for as_it_was in [&owner].into_iter().chain(&proven) {
+            let now = self.identities.require(&as_it_was.id).await?;
+            if now.tokens_from != as_it_was.tokens_from || now.status != as_it_was.status {
+                self.end(caller, key).await?;
+                return Err(Error::InvalidProof("identity changed"));
+            }
+        }
         Ok((key, words))
     }
 

@@ -1,8 +1,7 @@
 //! How an API key is written: `dbk_ID_SECRET_CHECK`. The prefix is for those who search for leaked secrets, the check
 //! (the start of a SHA-256 over the rest) tells a slip of the pen from a guess without a look at the store.
 
-use crate::base::random;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use crate::base::secret;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -12,7 +11,7 @@ const LENGTH: usize = 4 + 32 + 1 + 43 + 1 + 8;
 
 /// A new key for the id of its document: its words, and what is kept of its secret.
 pub fn make(id: &str) -> (Zeroizing<String>, String) {
-    let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(*Zeroizing::new(random::array::<32>())));
+    let secret = secret::make();
     let mut words = Zeroizing::new(String::with_capacity(LENGTH));
     words.push_str(PREFIX);
     words.extend(id.chars().filter(|c| *c != '-'));
@@ -47,7 +46,7 @@ fn check(body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::Timestamp;
+    use crate::base::{clock::Timestamp, random};
 
     #[test]
     fn a_key_is_read_as_it_was_written() {

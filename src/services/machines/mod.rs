@@ -122,7 +122,8 @@ impl Machines {
 
     /// A token, unless the key ended while it was being proven: from here on its end finds the token.
     async fn grant(&self, machine: Identity, key: Key, certificate: Option<&Certificate>) -> Result<Granted> {
-        let (access, expires_in) = self.sessions.grant_key(&machine, &key.id, key.restriction, certificate)?;
+        let (access, expires_in) =
+            self.sessions.grant_key(&machine, (&key.id, key.expires), key.restriction, certificate)?;
         match self.keys.of_machine(&key.id).await? {
             Some((_, now)) if now.tokens_from == machine.tokens_from => {
                 Ok(Granted { access, expires_in, identity: machine.id })

@@ -13,21 +13,20 @@ pub use passkeys::{Offered, Passkey, Site};
 
 use super::{
     Error, Result,
-    access::{Access, Caller, Role},
+    access::{Caller, Role},
     audit::{Audit, Event},
-    identities::{self, Identities, Identity},
+    identities::{self, IDENTITIES, Identities, Identity},
     sessions::{Granted, Sessions, own},
 };
 use crate::{
     base::{
         clock::{SharedClock, Timestamp},
         environment::Environment,
-        random,
+        secret,
     },
     domain::document::revision,
     ports::documents::{Batch, Change, Documents, Expect, Operation},
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use factors::Factors;
 use std::{
     collections::HashMap,
@@ -114,7 +113,6 @@ pub struct Mfa {
     environment: Environment,
     identities: Arc<Identities>,
     sessions: Arc<Sessions>,
-    access: Arc<Access>,
     audit: Arc<Audit>,
     site: Site,
     challenges: Waiting<Challenge>,
@@ -136,17 +134,16 @@ impl Mfa {
         clock: SharedClock,
         identities: Arc<Identities>,
         sessions: Arc<Sessions>,
-        access: Arc<Access>,
+        environment: Environment,
         audit: Arc<Audit>,
         site: Site,
     ) -> Self {
         Self {
             documents,
             clock,
-            environment: access.environment(),
+            environment,
             identities,
             sessions,
-            access,
             audit,
             site,
             challenges: Waiting::default(),
@@ -181,7 +178,7 @@ impl Mfa {
         let offered = if enrol { vec!["totp"] } else { factors.methods() };
         let (device, methods) = (device.to_owned(), methods.to_vec());
         let challenge = Challenge { identity, device, methods, enrol, secret: None, wrong: 0 };
-        let key = token();
+        let key = secret::make().to_string();
         self.challenges.put(key.clone(), challenge, self.clock.now());
         Err(Error::SecondFactor(Box::new(Owed { challenge: key, methods: offered, enrol })))
     }
@@ -235,7 +232,7 @@ impl Mfa {
         if current.tokens_from != challenge.identity.tokens_from {
             return Err(Error::InvalidProof("identity changed"));
         }
-        let codes = self.change(caller, id, |factors| {
+        let codes = self.change(caller, (id, current.tokens_from), |factors| {
             if !factors.is_empty() {
                 return Err(Error::InvalidProof("enrolled meanwhile"));
             }
@@ -303,14 +300,26 @@ impl Mfa {
         Err(Error::RateLimit { retry_after: u64::try_from(wait).unwrap_or_default().max(1) })
     }
 
-    /// Changes someone's factors; in the same commit, what was proven before them opens nothing any more.
-    async fn change<R>(&self, caller: &Caller, id: &str, change: impl Fn(&mut Factors) -> Result<R>) -> Result<R> {
+    /// Changes someone's factors, as they were when that was proven (`since`: their `tokens_from`); in the same commit,
+    /// what was proven before opens nothing any more.
+    async fn change<R>(
+        &self,
+        caller: &Caller,
+        (id, since): (&str, Timestamp),
+        change: impl Fn(&mut Factors) -> Result<R>,
+    ) -> Result<R> {
         for _ in 0..ROUNDS {
+            let kept = self.documents.get(IDENTITIES, id).await?.ok_or(Error::InvalidProof("identity gone"))?;
+            let identity = identities::read(&kept)?;
+            if identity.tokens_from != since || identity.status != identities::Status::Active {
+                return Err(Error::InvalidProof("identity changed"));
+            }
             let (mut factors, expect) = self.load(id).await?;
             let result = change(&mut factors)?;
             factors.tidy();
             let now = self.clock.now();
-            let mut renewed = vec![identities::renewed(id, now)?];
+            let as_read = revision(&kept).map_or(Expect::Present, Expect::Revision);
+            let mut renewed = vec![Operation { expect: as_read, ..identities::renewed(id, now)? }];
             // Nobody has a session yet who sets up a first factor to get one.
             if let Ok((_, session)) = own(caller) {
                 renewed.push(Sessions::renewed(session, now)?);
@@ -355,9 +364,4 @@ fn with(methods: &[Method], second: Method) -> Vec<Method> {
 
 fn busy() -> Error {
     Error::Unavailable("these factors change too often".to_owned())
-}
-
-/// 256 random bits.
-fn token() -> String {
-    URL_SAFE_NO_PAD.encode(random::array::<32>())
 }

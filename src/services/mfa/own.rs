@@ -6,7 +6,7 @@ use crate::{
     ports::documents::{Change, Expect, Operation},
     services::{
         Error, Result,
-        access::{Action, Caller, Resource},
+        access::Caller,
         identities::{self, Identity},
         sessions::own,
     },
@@ -35,6 +35,8 @@ pub struct Status {
 
 /// A secret not confirmed yet, of the identity it waits under.
 pub struct Enrolment {
+    /// The identity's `tokens_from` when it was begun.
+    since: Timestamp,
     secret: Zeroizing<Vec<u8>>,
     wrong: u32,
 }
@@ -56,7 +58,8 @@ impl Mfa {
         let identity = self.prove_again(caller, again).await?;
         let secret = totp::secret();
         let shown = self.shown(&secret, &identity);
-        self.enrolments.put(identity.id, Enrolment { secret, wrong: 0 }, self.clock.now());
+        let since = identity.tokens_from;
+        self.enrolments.put(identity.id, Enrolment { since, secret, wrong: 0 }, self.clock.now());
         Ok(shown)
     }
 
@@ -73,7 +76,7 @@ impl Mfa {
             }
             return Err(Error::Invalid(Fault::new("mfa.code").at("code")));
         };
-        let codes = self.change(caller, id, |factors| {
+        let codes = self.change(caller, (id, enrolment.since), |factors| {
             factors.enrol_totp(&enrolment.secret, step, now);
             Ok(factors.first_recovery())
         });
@@ -84,7 +87,7 @@ impl Mfa {
 
     pub async fn totp_remove(&self, caller: &Caller, again: Again) -> Result<()> {
         let identity = self.prove_again(caller, again).await?;
-        self.change(caller, &identity.id, |factors| {
+        self.change(caller, (&identity.id, identity.tokens_from), |factors| {
             factors.totp.take().ok_or_else(|| Error::NotFound(Fault::new("mfa.no_totp")))?;
             self.check_last(factors, &identity)
         })
@@ -95,7 +98,7 @@ impl Mfa {
     /// New recovery codes, told this once, in place of the old.
     pub async fn recovery_renew(&self, caller: &Caller, again: Again) -> Result<Vec<String>> {
         let identity = self.prove_again(caller, again).await?;
-        let codes = self.change(caller, &identity.id, |factors| match factors.is_empty() {
+        let codes = self.change(caller, (&identity.id, identity.tokens_from), |factors| match factors.is_empty() {
             true => Err(Error::Conflict(Fault::new("mfa.none"))),
             false => Ok(factors.renew_recovery()),
         });
@@ -106,7 +109,7 @@ impl Mfa {
 
     pub async fn passkey_remove(&self, caller: &Caller, again: Again, passkey: &str) -> Result<()> {
         let identity = self.prove_again(caller, again).await?;
-        self.change(caller, &identity.id, |factors| {
+        self.change(caller, (&identity.id, identity.tokens_from), |factors| {
             let place = factors.passkeys.iter().position(|kept| kept.id == passkey);
             let unknown = || Error::NotFound(Fault::new("mfa.no_passkey").with("id", passkey));
             factors.passkeys.remove(place.ok_or_else(unknown)?);
@@ -118,17 +121,15 @@ impl Mfa {
 
     /// Takes every second factor from someone who lost theirs; every session and API key ends.
     pub async fn reset(&self, caller: &Caller, who: &str) -> Result<Identity> {
-        let grant = self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
-        let identity = self.identities.within(&grant, who).await?;
+        let identity = self.identities.managed(caller, who).await?;
         identities::not_oneself(caller, &identity)?;
         let (factors, expect) = self.load(&identity.id).await?;
+        let mut operations = self.identities.end_keys(caller, &identity.id).await?;
         if expect != Expect::Absent {
             let (collection, id) = (FACTORS.to_owned(), factors.id);
-            let mut operations = self.identities.end_keys(caller, &identity.id).await?;
             operations.push(Operation { collection, id, expect: Expect::Present, change: Change::Delete });
-            return self.identities.change_with(caller, &identity.id, rawdoc! {}, operations, None).await;
         }
-        Ok(identity)
+        self.identities.change_with(caller, &identity.id, rawdoc! {}, operations, None).await
     }
 
     /// The caller, once they have proven themselves again in this very request.
@@ -144,7 +145,8 @@ impl Mfa {
         let fresh = session.proven.plus_seconds(FRESH) > self.clock.now();
         let (factors, _) = self.load(id).await?;
         // A password alone must not undo what was set up for the day it is known to somebody else.
-        if !factors.is_empty() && !(fresh && session.methods.contains(&Method::Mfa)) {
+        let strong = fresh && session.methods.contains(&Method::Mfa);
+        if !factors.is_empty() && !strong {
             return Err(Error::Invalid(Fault::new("mfa.prove_again_code").at("code")));
         }
         if let Some(password) = again.password {

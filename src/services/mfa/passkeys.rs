@@ -1,9 +1,9 @@
 //! Passkeys (WebAuthn): discoverable, with the user verified, so that one is a proof by itself. A login never names the
 //! account: it cannot tell which exist.
 
-use super::{Method, Mfa, ROUNDS, busy, own::Again, token};
+use super::{Method, Mfa, ROUNDS, busy, own::Again};
 use crate::{
-    base::{clock::Timestamp, fault::Fault},
+    base::{clock::Timestamp, fault::Fault, secret},
     services::{
         Error, Result,
         access::Caller,
@@ -50,6 +50,8 @@ pub struct Offered {
 
 pub struct Registration {
     identity: String,
+    /// The identity's `tokens_from` when it was begun.
+    since: Timestamp,
     state: PasskeyRegistration,
 }
 
@@ -110,8 +112,9 @@ impl Mfa {
         // Only one the authenticator finds by itself opens a session without naming the account.
         options["authenticatorSelection"]["residentKey"] = "required".into();
         options["authenticatorSelection"]["requireResidentKey"] = true.into();
-        let ceremony = token();
-        self.registrations.put(ceremony.clone(), Registration { identity: identity.id, state }, self.clock.now());
+        let ceremony = secret::make().to_string();
+        let begun = Registration { since: identity.tokens_from, identity: identity.id, state };
+        self.registrations.put(ceremony.clone(), begun, self.clock.now());
         Ok(Offered { ceremony, options })
     }
 
@@ -127,7 +130,8 @@ impl Mfa {
         let (id, _) = own(caller)?;
         let now = self.clock.now();
         let taken = self.registrations.take(ceremony, now).filter(|(_, begun)| begun.identity == id);
-        let (_, Registration { state, .. }) = taken.ok_or_else(|| Error::Conflict(Fault::new("mfa.not_started")))?;
+        let (_, Registration { state, since, .. }) =
+            taken.ok_or_else(|| Error::Conflict(Fault::new("mfa.not_started")))?;
         let refused = || Error::Invalid(Fault::new("mfa.passkey").at("credential"));
         let credential = serde_json::from_value(credential.clone()).map_err(|_| refused())?;
         let made = webauthn.finish_passkey_registration(&credential, &state).map_err(|error| {
@@ -135,7 +139,7 @@ impl Mfa {
             refused()
         })?;
         let passkey = Passkey::of(&made, name, now)?;
-        let codes = self.change(caller, id, |factors| {
+        let codes = self.change(caller, (id, since), |factors| {
             if factors.passkeys.iter().any(|kept| kept.id == passkey.id) {
                 return Err(refused());
             }
@@ -154,7 +158,7 @@ impl Mfa {
     pub fn passkey_login_start(&self) -> Result<Offered> {
         let begun = self.site.webauthn()?.start_discoverable_authentication();
         let (asked, state) = begun.map_err(|error| Error::Internal(Box::new(error)))?;
-        let ceremony = token();
+        let ceremony = secret::make().to_string();
         self.logins.put(ceremony.clone(), state, self.clock.now());
         Ok(Offered { ceremony, options: json(&asked.public_key)? })
     }

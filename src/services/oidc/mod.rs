@@ -15,7 +15,7 @@ use crate::{
         clock::{SharedClock, Timestamp},
         config::Secret,
         fault::Fault,
-        random,
+        secret,
     },
     ports::web::Web,
 };
@@ -82,7 +82,7 @@ impl Oidc {
     /// Begins a login: the provider's page to open.
     pub async fn start(&self) -> Result<Started> {
         let provider = self.provider()?;
-        let [state, nonce, verifier] = [(); 3].map(|()| URL_SAFE_NO_PAD.encode(random::array::<32>()));
+        let [state, nonce, verifier] = [(); 3].map(|()| secret::make().to_string());
         let url = provider.authorization(&state, &nonce, &challenge(&verifier)).await?;
         let now = self.clock.now();
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,7 +93,7 @@ impl Oidc {
             let oldest = begun.iter().min_by_key(|(_, one)| one.expires).map(|(state, _)| state.clone());
             oldest.map(|state| begun.remove(&state));
         }
-        begun.insert(hash(&state), Begun { nonce, verifier, expires: now.plus_seconds(LIFE) });
+        begun.insert(secret::hash(&state), Begun { nonce, verifier, expires: now.plus_seconds(LIFE) });
         Ok(Started { url, state })
     }
 
@@ -117,7 +117,7 @@ impl Oidc {
         if code.is_empty() || code.len() > LONGEST || state.len() > LONGEST {
             return Err(Error::InvalidProof("no code of a provider"));
         }
-        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash(state));
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&secret::hash(state));
         let begun = begun.filter(|begun| begun.expires > self.clock.now());
         let begun = begun.ok_or(Error::InvalidProof("unknown or used state"))?;
         let claims = provider.redeem(code, &begun.verifier, &begun.nonce).await?;
@@ -135,10 +135,6 @@ impl Oidc {
 /// RFC 7636, S256.
 fn challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()))
-}
-
-fn hash(words: &str) -> String {
-    hex::encode(Sha256::digest(words.as_bytes()))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::{
         Error, Result,
         access::{Action, Caller, MemberRole, Resource, Restriction, Role, Subject},
         audit::Event,
-        identities::{self, Status},
+        identities::{self, Kind, Status},
         memberships::Memberships,
     },
 };
@@ -231,28 +231,33 @@ impl Policies {
         Ok(explained)
     }
 
-    /// That a stored document is about to be shown.
+    /// That a stored document is about to be shown, or what becomes of it told.
     async fn tell(&self, caller: &Caller, asked: &Asked, stored: Option<&Stored>, explained: &Explained) -> Result<()> {
         let (Some(id), Some(collection), Some(stored)) = (&asked.id, &asked.collection, stored) else { return Ok(()) };
-        if !stored.audited || explained.shown.is_none() {
+        if !stored.audited {
             return Ok(());
         }
-        let event = Event::new("documents.read").document(collection, id).grounds(&stored.grounds);
+        let action = if explained.shown.is_some() { "documents.read" } else { "access.explain" };
+        let event = Event::new(action).document(collection, id).grounds(&stored.grounds);
         self.audit.record_reading(caller, event).await
     }
 
-    /// The stored document asked about. To who asks about itself, what it may not see is not there.
+    /// The stored document asked about. To who asks about itself, what it may not see is not there; nor to who
+    /// supposes an identity or policies of their own, which would answer guesses at what is hidden.
     async fn stored(&self, caller: &Caller, asked: &Asked, own: bool) -> Result<Option<Stored>> {
         let (Some(id), Some(collection)) = (&asked.id, &asked.collection) else { return Ok(None) };
         // Beside a state of the caller's making it would answer guesses at what is hidden.
         if asked.before.is_some() || asked.document.is_some() || asked.action == Some(Action::Create) {
             return Err(Error::Invalid(Fault::new("policies.unknown_field").at("id")));
         }
-        let stored = self.look(caller, collection, id).await?;
-        match own && stored.visible.is_none() {
-            true => Err(missing(id)),
-            false => Ok(Some(stored)),
+        let mut stored = self.look(caller, collection, id).await?;
+        if own && stored.visible.is_none() {
+            return Err(missing(id));
         }
+        if asked.subject.is_some() || !asked.policies.is_empty() {
+            stored.judged = stored.visible.clone().ok_or_else(|| missing(id))?;
+        }
+        Ok(Some(stored))
     }
 
     pub(super) async fn look(&self, caller: &Caller, collection: &str, id: &str) -> Result<Stored> {
@@ -352,9 +357,11 @@ impl Policies {
             (None, _) => return Err(Error::Invalid(Fault::new("policies.identity").at("identity"))),
         };
         let identity = identities::named(&*self.documents, &id, None).await?;
-        // Who is disabled gives no proof, and has no rights.
-        let active = identity.status == Status::Active;
-        let roles = if active { identity.roles } else { Vec::new() };
+        // Who is disabled gives no proof; an organization is acted for.
+        if identity.status != Status::Active || identity.kind == Kind::Organization {
+            return Err(Error::Conflict(Fault::new("policies.no_proof").at("identity").with("who", &identity.id)));
+        }
+        let roles = identity.roles;
         let held = memberships.memberships_of(&identity.id).await?.to_vec();
         Ok(Supposed { id: identity.id, roles, memberships: held, trust: None, restriction: None })
     }

@@ -29,6 +29,8 @@ use std::sync::Arc;
 const PAGE: usize = 100;
 const PAGE_MOST: usize = 1000;
 /// Identities looked at for one answer, so many at once.
+/// How often a page of the past is looked at again, where rights changed meanwhile.
+const TRIES: usize = 3;
 const MOST_EXAMINED: usize = 2000;
 const AT_ONCE: usize = 200;
 /// Fields told to be out of someone's reach.
@@ -103,6 +105,25 @@ impl Policies {
     /// organization, may narrow it; nothing widens it but root on the machine.
     pub async fn who_may(&self, caller: &Caller, asked: &Whom, memberships: &Memberships) -> Result<Found> {
         self.access.decide(caller, Action::View, Resource::Module("access"))?;
+        // The journal is long: one at a time reads it.
+        let _turn = match asked.at {
+            Some(_) => Some(self.looking_back.lock().await),
+            None => None,
+        };
+        for _ in 0..TRIES {
+            let (found, sight) = self.page_of(caller, asked, memberships).await?;
+            let held = match &sight.past {
+                Some(past) => past.holds(&*self.documents, (&asked.collection, &asked.id)).await?,
+                None => true,
+            };
+            if held {
+                return Ok(found);
+            }
+        }
+        Err(Error::Unavailable("rights changed while they were looked at".to_owned()))
+    }
+
+    async fn page_of(&self, caller: &Caller, asked: &Whom, memberships: &Memberships) -> Result<(Found, Sight)> {
         let sight = self.sight(caller, asked).await?;
         let event = Event::new("access.who").document(&asked.collection, &asked.id).with("of", asked.action.name());
         let event = asked.at.into_iter().fold(event, |event, at| event.with("at", at.rfc3339()));
@@ -126,12 +147,13 @@ impl Policies {
                 }
                 if documents.len() == asked.limit {
                     let (limit, total, explain) = (asked.limit, None, Default::default());
-                    return Ok(Found { documents, limit, next: cursor, total, explain });
+                    return Ok((Found { documents, limit, next: cursor, total, explain }, sight));
                 }
             }
             if last || examined >= MOST_EXAMINED {
                 let next = cursor.filter(|_| !last);
-                return Ok(Found { documents, limit: asked.limit, next, total: None, explain: Default::default() });
+                let found = Found { documents, limit: asked.limit, next, total: None, explain: Default::default() };
+                return Ok((found, sight));
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use super::{
     Error, Result,
-    access::{Access, Action, Caller, Resource},
+    access::Caller,
     audit::{Audit, Event},
     identities::{Identities, Identity, Kind, Status},
 };
@@ -11,18 +11,16 @@ use crate::{
     base::{
         clock::{SharedClock, Timestamp},
         fault::Fault,
-        random,
+        secret,
     },
     domain::{contact, document::revision, filter::Filter, sort::Sort, update::Update},
     ports::{
         self,
         documents::{Batch, Change, Documents, Expect, Operation, Query},
-        mail::{Letter, Mailer},
+        mail::{self, Letter, Mailer},
     },
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bson::{RawDocument, cstr, rawdoc};
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -34,11 +32,9 @@ pub const OUTBOX: &str = "system.outbox";
 const LIFE: i64 = 15 * 60;
 /// Seconds between two letters to one person.
 const PAUSE: i64 = 60;
-/// After so many seconds of failures a letter is given up.
-const GIVEN_UP: i64 = 3600;
 /// Letters that may wait.
 const MOST: u64 = 10_000;
-const AT_ONCE: usize = 100;
+const AT_ONCE: usize = 500;
 const LONGEST_TOKEN: usize = 64;
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -79,7 +75,6 @@ pub struct Handed {
 pub struct Recoveries {
     documents: Arc<dyn Documents>,
     clock: SharedClock,
-    access: Arc<Access>,
     identities: Arc<Identities>,
     audit: Arc<Audit>,
     /// Absent: nothing can be sent.
@@ -92,13 +87,12 @@ impl Recoveries {
     pub fn new(
         documents: Arc<dyn Documents>,
         clock: SharedClock,
-        access: Arc<Access>,
         identities: Arc<Identities>,
         audit: Arc<Audit>,
         mailer: Option<Arc<dyn Mailer>>,
         page: String,
     ) -> Self {
-        Self { documents, clock, access, identities, audit, mailer, page }
+        Self { documents, clock, identities, audit, mailer, page }
     }
 
     /// Takes note that somebody lost the password of an account. Whether there is one is looked at later, by
@@ -113,10 +107,14 @@ impl Recoveries {
         if waiting >= MOST {
             return Err(Error::RateLimit { retry_after: 60 });
         }
-        let (now, id) = (self.clock.now(), hash(&email));
+        // Of an even length, whatever the address is.
+        let (now, id) = (self.clock.now(), secret::hash(&email));
         // By what was asked for: whether there is such an account is for nobody to read.
         let told = self.audit.operation(caller, Event::new("recovery.ask").about(self.audit.pseudonym(&email)))?;
-        let asked = Asked { id, email, asked: now, attempts: 0, next: now };
+        // A letter that waits after a failure goes on waiting as one.
+        let waits = self.documents.get(OUTBOX, &id).await?.map(|waiting| read::<Asked>(&waiting)).transpose()?;
+        let attempts = waits.map_or(0, |waiting| waiting.attempts);
+        let asked = Asked { id, email, asked: now, attempts, next: now };
         self.commit(caller, vec![put(OUTBOX, &asked.id, &asked)?, told]).await?;
         Ok(())
     }
@@ -129,15 +127,26 @@ impl Recoveries {
         }
         let Some(mailer) = &self.mailer else { return Ok(0) };
         let mut sent = 0;
-        for document in self.select(OUTBOX, &rawdoc! { "next": { "$lte": now.0 } }, AT_ONCE).await? {
-            let asked: Asked = read(&document)?;
-            let done = match self.letter(&asked).await? {
-                None => Ok(()),
-                Some(letter) => mailer.send(&letter).await.inspect(|()| sent += 1),
-            };
-            self.settle(&document, asked, done).await?;
+        loop {
+            let waiting = self.select(OUTBOX, &rawdoc! { "next": { "$lte": now.0 } }, AT_ONCE).await?;
+            // Most are of nobody when somebody plays: all of them go at once.
+            let mut idle = Vec::new();
+            for document in &waiting {
+                let asked: Asked = read(document)?;
+                match self.letter(&asked).await? {
+                    None => idle.push(remove(OUTBOX, document)?),
+                    Some(letter) => {
+                        let done = mailer.send(&letter).await.inspect(|()| sent += 1);
+                        self.settle(document, asked, done).await?;
+                    }
+                }
+            }
+            let cleared = idle.len();
+            self.commit(&Caller::system(), idle).await.or_else(changed)?;
+            if waiting.len() < AT_ONCE || cleared == 0 {
+                return Ok(sent);
+            }
         }
-        Ok(sent)
     }
 
     /// Sets another password for who holds the token, once; every session and API key ends, none is opened.
@@ -155,7 +164,7 @@ impl Recoveries {
         if token.len() > LONGEST_TOKEN {
             return Err(gone());
         }
-        let found = self.select(RECOVERIES, &rawdoc! { "hash": hash(token) }, 1).await?;
+        let found = self.select(RECOVERIES, &rawdoc! { "hash": secret::hash(token) }, 1).await?;
         let document = found.first().ok_or_else(gone)?;
         let recovery: Recovery = read(document)?;
         let identity = self.identities.require(&recovery.id).await.map_err(|_| gone())?;
@@ -175,6 +184,10 @@ impl Recoveries {
         let told = self.audit.operation(caller, Event::new("recovery.confirm").about(&identity.id))?;
         let mut operations = self.identities.end_keys(caller, &identity.id).await?;
         operations.extend([remove(RECOVERIES, document)?, told]);
+        if recovery.email.is_some() && !identity.email_verified {
+            // Whoever set the account up was somebody else for all that is known: none of their ways in stays.
+            operations.extend(self.identities.end_factors(&identity.id).await?);
+        }
         match self.identities.change_with(caller, &identity.id, set, operations, None).await {
             Err(Error::Precondition(_) | Error::NotFound(_)) => Err(gone()),
             other => other,
@@ -183,8 +196,7 @@ impl Recoveries {
 
     /// A token for an administrator to hand over.
     pub async fn hand_over(&self, caller: &Caller, who: &str) -> Result<Handed> {
-        let grant = self.access.decide(caller, Action::Manage, Resource::Module("identities"))?;
-        let identity = self.identities.within(&grant, who).await?;
+        let identity = self.identities.managed(caller, who).await?;
         super::identities::not_oneself(caller, &identity)?;
         if identity.kind != Kind::Person {
             return Err(Error::Invalid(Fault::new("recovery.not_a_person").with("who", identity.label())));
@@ -200,7 +212,7 @@ impl Recoveries {
             return Ok(None);
         };
         // Who has none gets in by a provider, which alone decides: a letter must not go round it.
-        if !Identities::has_password(&identity) {
+        if !identity.has_password() {
             return Ok(None);
         }
         let recent = self.documents.get(RECOVERIES, &identity.id).await?;
@@ -227,16 +239,16 @@ impl Recoveries {
             Ok(()) => return self.commit(&Caller::system(), vec![remove(OUTBOX, document)?]).await.or_else(changed),
             Err(error) => error,
         };
-        let lost = matches!(error, ports::Error::Rejected(_)) || asked.asked.plus_seconds(GIVEN_UP) <= now;
-        tracing::warn!(%error, attempts = asked.attempts + 1, given_up = lost, "a letter of recovery was not sent");
-        let operation = if lost {
-            remove(OUTBOX, document)?
-        } else {
-            let pause = 10_i64.saturating_mul(1 << asked.attempts.min(6));
-            let next = rawdoc! { "attempts": i64::from(asked.attempts) + 1, "next": now.plus_seconds(pause).0 };
-            let update = Update::parse(&rawdoc! { "$set": next }).map_err(Error::Invalid)?;
-            let expect = revision(document).map_or(Expect::Present, Expect::Revision);
-            Operation { collection: OUTBOX.to_owned(), id: asked.id, expect, change: Change::Update(update) }
+        let next = mail::again(asked.asked, asked.attempts, now, &error);
+        tracing::warn!(%error, attempts = asked.attempts + 1, given_up = next.is_none(), "a letter of recovery was not sent");
+        let operation = match next {
+            None => remove(OUTBOX, document)?,
+            Some(next) => {
+                let next = rawdoc! { "attempts": i64::from(asked.attempts) + 1, "next": next.0 };
+                let update = Update::parse(&rawdoc! { "$set": next }).map_err(Error::Invalid)?;
+                let expect = revision(document).map_or(Expect::Present, Expect::Revision);
+                Operation { collection: OUTBOX.to_owned(), id: asked.id, expect, change: Change::Update(update) }
+            }
         };
         // Asked for again meanwhile: that one stands.
         self.commit(&Caller::system(), vec![operation]).await.or_else(changed)
@@ -249,8 +261,9 @@ impl Recoveries {
         identity: &Identity,
         email: Option<&str>,
     ) -> Result<(Zeroizing<String>, Timestamp)> {
-        let token = Zeroizing::new(URL_SAFE_NO_PAD.encode(*Zeroizing::new(random::array::<32>())));
-        let (id, hash, made, tokens_from) = (identity.id.clone(), hash(&token), self.clock.now(), identity.tokens_from);
+        let token = secret::make();
+        let (id, hash, made, tokens_from) =
+            (identity.id.clone(), secret::hash(&token), self.clock.now(), identity.tokens_from);
         let (expires, email) = (made.plus_seconds(LIFE), email.map(str::to_owned));
         let action = if email.is_some() { "recovery.letter" } else { "recovery.hand" };
         let recovery = Recovery { id, hash, made, expires, tokens_from, email };
@@ -265,7 +278,9 @@ impl Recoveries {
 
     async fn select(&self, collection: &str, filter: &RawDocument, limit: usize) -> Result<Vec<bson::RawDocumentBuf>> {
         let filter = Arc::new(Filter::parse(filter).map_err(Error::Invalid)?);
-        let query = Query { collection: collection.to_owned(), filter, sort: Sort::default(), limit, after: None };
+        // Who waits longest comes first, where anybody waits.
+        let sort = Sort::parse_text(if collection == OUTBOX { "next" } else { "" }).map_err(Error::Invalid)?;
+        let query = Query { collection: collection.to_owned(), filter, sort, limit, after: None };
         Ok(self.documents.find(query).await?.documents)
     }
 
@@ -282,11 +297,6 @@ fn changed(error: Error) -> Result<()> {
         Error::Precondition(_) | Error::NotFound(_) => Ok(()),
         other => Err(other),
     }
-}
-
-/// 256 random bits need no salt; addresses only get an even length.
-fn hash(words: &str) -> String {
-    hex::encode(Sha256::digest(words.as_bytes()))
 }
 
 fn put(collection: &str, id: &str, value: &impl serde::Serialize) -> Result<Operation> {

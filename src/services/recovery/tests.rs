@@ -57,7 +57,7 @@ async fn bench() -> Desk {
     let (store, time, open, who) = (documents.clone(), clock.clone(), sessions.clone(), identities.clone());
     let keys = Keys::new(store.clone(), time.clone(), access.clone(), open, who, mfa, audit.clone());
     let (post, page) = (Arc::<Post>::default(), "https://example.cd/recover".to_owned());
-    let recoveries = Recoveries::new(store, time, access, identities.clone(), audit, Some(post.clone()), page);
+    let recoveries = Recoveries::new(store, time, identities.clone(), audit, Some(post.clone()), page);
     identities.add(&Caller::system(), EMAIL, secret(PASSWORD), vec![Role::Admin]).await.unwrap();
     Desk { clock, documents, sessions, identities, keys, recoveries, post }
 }

@@ -4,6 +4,7 @@ use super::{
     ACCESS_LIFE, Sessions,
     token::{Proof, Verified},
 };
+use crate::base::clock::Timestamp;
 use crate::services::{
     Error, Result,
     access::{Caller, Restriction},
@@ -13,18 +14,19 @@ use crate::services::{
 };
 
 impl Sessions {
-    /// A token for who proved itself by a key: no session, nothing to refresh. Bound to the certificate that proved the
-    /// key, it lives no longer than that. Answers the seconds it lives too.
+    /// A token for who proved itself by a key: no session, nothing to refresh. It lives no longer than the key, nor than
+    /// the certificate that proved it, to which it is then bound. Answers the seconds it lives too.
     pub(in crate::services) fn grant_key(
         &self,
         identity: &Identity,
-        key: &str,
+        (key, expires): (&str, Timestamp),
         restriction: Option<Restriction>,
         certificate: Option<&Certificate>,
     ) -> Result<(String, i64)> {
         let now = self.clock.now();
-        let rest = certificate.map_or(ACCESS_LIFE, |certificate| certificate.expires.seconds() - now.seconds());
-        let (life, bound) = (ACCESS_LIFE.min(rest), certificate.map(|certificate| certificate.thumbprint));
+        let until = certificate.map_or(expires, |certificate| certificate.expires.min(expires));
+        let life = ACCESS_LIFE.min(until.seconds() - now.seconds());
+        let bound = certificate.map(|certificate| certificate.thumbprint);
         let proof = Proof::Key(key, restriction, bound);
         Ok((self.tokens.issue(identity, proof, now, life)?, life))
     }

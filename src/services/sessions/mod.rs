@@ -21,14 +21,12 @@ use crate::{
         clock::{SharedClock, Timestamp},
         environment::Environment,
         fault::Fault,
-        random,
+        random, secret,
     },
     domain::{document::revision, filter::Filter, sort::Sort, trust, update::Update},
     ports::documents::{Batch, Change, Documents, Expect, Operation, Query},
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bson::rawdoc;
-use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
     net::IpAddr,
@@ -189,7 +187,7 @@ impl Sessions {
     /// Trades a refresh token for new ones. A token used before ends its whole session.
     pub async fn refresh(&self, caller: &Caller, refresh: &str) -> Result<Granted> {
         let now = self.clock.now();
-        let hash = hash(refresh);
+        let hash = secret::hash(refresh);
         let Some(document) = self.documents.get(REFRESHES, &hash).await? else {
             return Err(Error::InvalidProof("unknown refresh token"));
         };
@@ -447,15 +445,10 @@ fn network(address: IpAddr) -> String {
 }
 
 fn new_refresh(session: &str, now: Timestamp) -> (String, Refresh) {
-    let token = URL_SAFE_NO_PAD.encode(random::array::<32>());
+    let token = secret::make();
     let expires = now.plus_seconds(SESSION_LIFE);
-    let kept = Refresh { hash: hash(&token), session: session.to_owned(), used: false, expires };
-    (token, kept)
-}
-
-/// 256 random bits need no salt.
-fn hash(token: &str) -> String {
-    hex::encode(Sha256::digest(token.as_bytes()))
+    let kept = Refresh { hash: secret::hash(&token), session: session.to_owned(), used: false, expires };
+    (token.to_string(), kept)
 }
 
 fn put(collection: &str, id: &str, value: &impl serde::Serialize) -> Result<Operation> {

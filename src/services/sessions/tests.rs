@@ -8,6 +8,7 @@ use crate::{
         bench::Bench,
     },
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 const PASSWORD: &str = "correct horse battery staple";

@@ -109,11 +109,16 @@ impl Subjects {
                 open.push(note);
             }
         }
+        let mut failed = None;
         for note in open {
             tracing::info!(erasure = note.id, "an erasure is gone on with");
-            self.carry_out(&Caller::system(), &note).await?;
+            if let Err(error) = self.carry_out(&Caller::system(), &note).await {
+                // The others are no less urgent.
+                tracing::error!(erasure = note.id, %error, "an erasure could not be finished");
+                failed = Some(error);
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// Keeps the backups of the subjects' keys no older than the last erasure.

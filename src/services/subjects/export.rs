@@ -280,11 +280,14 @@ impl Lines {
             "type": "change",
             "time": DateTime::from_millis(record.time.0),
             "collection": record.collection.as_str(),
-            "id": record.id.as_str(),
             "action": action,
             "revision": record.revision,
             "own": record.origin.actor == self.subject.id,
         };
+        // Of others' documents only that it was done: an id may name them.
+        if before.is_some() || after.is_some() {
+            line.append(cstr!("id"), record.id.as_str());
+        }
         if let Some(before) = before {
             line.append(cstr!("before"), before);
         }

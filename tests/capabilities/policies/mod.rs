@@ -370,9 +370,22 @@ async fn an_explanation_shows_no_more_than_its_reader_may_see() {
     let policy = json!({ "module": "access", "action": "VIEW", "roles": ["identity"] });
     ward.policy("all-ask", policy).await.ok(201);
     ward.house.patch("/api/v1/collections/patients", json!({ "policies": [] })).await.ok(200);
-    let asked = json!({ "as": { "roles": ["admin"] }, "action": "VIEW", "collection": "patients", "id": "a1" });
+    let administrator = ward.house.get("/api/v1/me").await.data()["_id"].clone();
+    let asked = json!({ "identity": administrator, "action": "VIEW", "collection": "patients", "id": "a1" });
     let told = ward.ask(Method::POST, "/api/v1/access/explain", Some(asked)).await.ok(200);
     assert!(told.data()["allowed"] == true && !told.text.contains("na1"), "{}", told.text);
+    // Suppositions of one's own would answer guesses at what is hidden.
+    let reader = json!({ "module": "policies", "action": "VIEW", "roles": ["identity"] });
+    ward.policy("all-read", reader).await.ok(201);
+    let guess = json!({ "name": "guess", "collection": "patients", "action": "VIEW", "roles": ["identity"],
+        "where": { "name": { "$regex": "^na" } } });
+    let nobody = json!({ "id": "na1", "roles": ["admin"] });
+    for (path, supposed) in [("access/explain", ("as", nobody)), ("policies/test", ("policies", json!([guess])))] {
+        let mut asked = json!({ "action": "VIEW", "collection": "patients", "id": "a1" });
+        asked[supposed.0] = supposed.1;
+        let told = ward.ask(Method::POST, &format!("/api/v1/{path}"), Some(asked)).await;
+        told.refused(404, "RESOURCE_NOT_FOUND", "documents.missing");
+    }
     let beside = json!({ "action": "UPDATE", "collection": "patients", "id": "a1", "before": { "salary": 1 } });
     let told = ward.house.post("/api/v1/access/explain", beside).await;
     told.refused(422, "VALIDATION_ERROR", "policies.unknown_field");

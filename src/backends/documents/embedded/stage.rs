@@ -173,7 +173,7 @@ impl Stage<'_, '_> {
         let before = self.document(held.number, id)?;
         let revision = before.as_deref().and_then(document::revision).unwrap_or_default();
         if let (Some(check), Some(before)) = (&self.batch.check, &before)
-            && operation.expect != Expect::Absent
+            && !(operation.expect == Expect::Absent && matches!(operation.change, Change::Put(_)))
         {
             check.admit(place, before)?;
         }
