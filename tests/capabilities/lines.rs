@@ -346,3 +346,20 @@ async fn other_bodies_are_not_lines() {
     assert_eq!((&report["created"], &report["failed"]), (&json!(1), &json!(1)));
     assert_eq!(report["errors"][0]["details"]["rule"], "import.line");
 }
+
+#[tokio::test]
+async fn a_body_that_is_not_whole_in_time_changes_nothing_later() {
+    let house = House::with(Limits { request: Duration::from_millis(300), ..Limits::default() }).await;
+    let path = house.collection(json!({ "name": "places" })).await;
+    let parts = [(0, r#"{"data":{"_id":"#), (1000, r#""late"}}"#)];
+    let chunks = futures_util::stream::iter(parts).then(|(millis, part)| async move {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        Ok::<_, std::io::Error>(bytes::Bytes::from_static(part.as_bytes()))
+    });
+    let request = Request::builder().method(Method::POST).uri_str(&path).content_type("application/json");
+    let request = request.header("authorization", format!("Bearer {}", house.token));
+    let answer = house.call(request.body(Body::from_bytes_stream(Box::pin(chunks)))).await;
+    assert_eq!(answer.status, 503, "{}", answer.text);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    house.get(&format!("{path}/late")).await.refused(404, "RESOURCE_NOT_FOUND", "documents.missing");
+}

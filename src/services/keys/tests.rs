@@ -10,6 +10,7 @@ use crate::{
         access::Role,
         bench::Bench,
         machines::{Certificate, Machines},
+        mfa::Method,
     },
 };
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -339,4 +340,27 @@ async fn a_token_by_certificate_is_bound_to_it_and_outlives_it_not() {
     assert!(refused(prove(Some(shown)).await), "one key, two machines");
     bench.keys.revoke(&Caller::system(), &second.id).await.unwrap();
     assert!(prove(Some(shown)).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_made_while_its_proof_changes_is_not_good() {
+    let bench = bench().await;
+    let strong = [Method::Pwd, Method::Mfa];
+    let granted = bench.sessions.open(&Caller::system(), bench.admin.clone(), "phone", &strong).await.unwrap();
+    let proven = Proven::session(bench.admin.id.clone(), granted.session.clone(), vec![Role::Admin]);
+    let caller = Caller { subject: Subject::Identity(proven), ..Caller::system() };
+    let again = || Again { password: Some(Zeroizing::new(PASSWORD.to_owned())), answer: None };
+    let (_, words) = bench.keys.create_own(&caller, named("before"), again()).await.unwrap();
+    bench.keys.verify(&words.unwrap()).await.unwrap();
+    bench.wait(1);
+    // While the password is compared, which takes its time.
+    let change = async {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        let renewed = identities::renewed(&bench.admin.id, bench.clock.now()).unwrap();
+        bench.keys.commit(&Caller::system(), vec![renewed]).await.unwrap();
+    };
+    let (made, ()) = tokio::join!(bench.keys.create_own(&caller, named("meanwhile"), again()), change);
+    assert!(matches!(made, Err(Error::InvalidProof(_))), "{made:?}");
+    let kept = bench.keys.select(&rawdoc! { "name": "meanwhile" }).await.unwrap();
+    assert!(kept.iter().all(|key| key.revoked), "{kept:?}");
 }
