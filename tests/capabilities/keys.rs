@@ -190,3 +190,14 @@ async fn a_right_over_some_people_stops_at_them() {
     let path = format!("/api/v1/admin/keys/{}", mine["_id"].as_str().unwrap());
     with(&house, &helper, Method::DELETE, &path, None).await.refused(404, "RESOURCE_NOT_FOUND", "keys.unknown");
 }
+
+#[tokio::test]
+async fn a_key_made_before_a_new_role_ends_with_it() {
+    let house = House::open().await;
+    let (id, ana) = house.person("ana@example.org").await;
+    let made = with(&house, &ana, Method::POST, OWN, Some(json!({ "name": "k", "password": PASSWORD }))).await;
+    let key = token(&made.ok(201).data());
+    with(&house, &key, Method::GET, "/api/v1/me", None).await.ok(403);
+    house.put(&format!("/api/v1/admin/identities/{id}/roles"), json!({ "roles": ["auditor"] })).await.ok(200);
+    with(&house, &key, Method::GET, "/api/v1/me", None).await.refused(401, "AUTH_INVALID_TOKEN", "http.invalid_token");
+}

@@ -283,3 +283,19 @@ async fn who_lost_everything_is_helped_by_another_administrator() {
     let nobody = house.by(&other, Method::DELETE, &format!("{admin}/x/factors"), json!({})).await;
     nobody.refused(404, "RESOURCE_NOT_FOUND", "identities.unknown");
 }
+
+#[tokio::test]
+async fn an_app_whose_setting_up_began_before_the_password_changed_is_not_kept() {
+    let (house, clock) = House::at(Environment::Development).await;
+    let token = word(&house.login(EMAIL, PASSWORD).await.ok(200).data()["accessToken"]);
+    let ask = async |method, path: &str, data| house.by(&token, method, path, data).await;
+    let start = format!("{MFA}/totp/start");
+    let begun = ask(Method::POST, &start, json!({ "password": PASSWORD })).await.ok(200).data();
+    pass(&clock, 1);
+    let change = json!({ "current": PASSWORD, "new": "une tout autre phrase de passe" });
+    ask(Method::PUT, "/api/v1/auth/password", change).await.ok(200);
+    let confirm = json!({ "code": code(&word(&begun["secret"]), &clock) });
+    let late = ask(Method::POST, &format!("{MFA}/totp/confirm"), confirm).await;
+    assert_eq!(late.code(), "AUTH_INVALID_TOKEN", "{}", late.text);
+    assert!(ask(Method::GET, MFA, json!({})).await.ok(200).data()["totpSince"].is_null());
+}

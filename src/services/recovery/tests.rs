@@ -8,7 +8,7 @@ use crate::{
         bench::Bench,
         identities::{Changes, New},
         keys::{Keys, Wanted},
-        mfa::{Again, Method},
+        mfa::{self, Again, Method},
         sessions::Sessions,
     },
 };
@@ -150,8 +150,15 @@ async fn a_link_proves_the_address_it_was_sent_to_and_no_other() {
     let unproven = New { email: Some("new@example.cd".to_owned()), password: Some(secret(PASSWORD)), ..New::default() };
     bench.identities.create(&Caller::system(), unproven, None).await.unwrap();
     let token = bench.asked_for("new@example.cd").await.unwrap();
+    let id = bench.identities.require("new@example.cd").await.unwrap().id;
+    let factors = bson::rawdoc! { "_id": &*id, "recovery": ["a hash"], "passkeys": [] };
+    let (collection, change) = (mfa::FACTORS.to_owned(), Change::Put(factors));
+    let factors = Operation { collection, id: id.clone(), expect: Expect::Absent, change };
+    bench.recoveries.commit(&Caller::system(), vec![factors]).await.unwrap();
     let confirmed = bench.confirm(&token).await.unwrap();
     assert!(confirmed.email_verified);
+    // Whoever set the account up may have been somebody else.
+    assert!(bench.documents.get(mfa::FACTORS, &id).await.unwrap().is_none(), "a stranger's way in stays");
 
     bench.wait(PAUSE);
     let token = bench.asked_for("new@example.cd").await.unwrap();

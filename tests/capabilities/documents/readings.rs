@@ -4,6 +4,7 @@ use crate::{
     audit::{entries, find},
     house::House,
 };
+use poem::http::Method;
 use serde_json::{Value, json};
 
 const AUDIT: &str = "/api/v1/audit";
@@ -145,4 +146,18 @@ async fn a_large_page_is_named_to_its_last_document() {
     for id in ["p000", "p499", "p500", "p699"] {
         assert_eq!(told(&house, id, "&action=documents.query").await.len(), 1, "{id}");
     }
+}
+
+#[tokio::test]
+async fn a_document_a_retry_shows_again_is_read_again() {
+    let (house, _, _) = ward(json!({ "audit": { "reads": true } })).await;
+    let create = async || {
+        let document = Some(json!({ "data": { "_id": "d", "ward": "a" } }));
+        house.ask(Method::POST, "/api/v1/collections/patients/documents", &[("idempotency-key", "k")], document).await
+    };
+    create().await.ok(201);
+    create().await.ok(201);
+    house.get("/api/v1/audit/export").await.ok(200);
+    let actions: Vec<_> = told(&house, "d", "").await.into_iter().map(|(action, _)| action).collect();
+    assert_eq!(actions, ["documents.read", "documents.create"]);
 }

@@ -346,6 +346,12 @@ async fn what_is_out_of_sight_is_not_felt_by_how_a_change_fails() {
         let answer = call(method, "b1", "\"999\"", json!({ "name": "x" })).await;
         answer.refused(404, "RESOURCE_NOT_FOUND", "documents.missing");
     }
+    let none = [("authorization", bearer.as_str()), ("if-none-match", "*")];
+    for id in ["b1", "nothing"] {
+        let change = Some(json!({ "data": { "name": "x" } }));
+        let answer = ward.house.ask(Method::PATCH, &format!("{DOCUMENTS}/{id}"), &none, change).await;
+        answer.refused(404, "RESOURCE_NOT_FOUND", "documents.missing");
+    }
     call(Method::PATCH, "a1", "\"999\"", json!({ "name": "x" })).await.refused(
         412,
         "PRECONDITION_FAILED",
@@ -374,6 +380,12 @@ async fn an_explanation_shows_no_more_than_its_reader_may_see() {
     let asked = json!({ "identity": administrator, "action": "VIEW", "collection": "patients", "id": "a1" });
     let told = ward.ask(Method::POST, "/api/v1/access/explain", Some(asked)).await.ok(200);
     assert!(told.data()["allowed"] == true && !told.text.contains("na1"), "{}", told.text);
+    let status = json!({ "status": "disabled" });
+    let (other, _) = ward.house.person("other@example.org").await;
+    ward.house.put(&format!("/api/v1/admin/identities/{other}/status"), status).await.ok(200);
+    let disabled = json!({ "identity": other, "action": "VIEW", "module": "identities" });
+    let told = ward.ask(Method::POST, "/api/v1/access/explain", Some(disabled)).await;
+    told.refused(409, "CONFLICT", "policies.no_proof");
     // Suppositions of one's own would answer guesses at what is hidden.
     let reader = json!({ "module": "policies", "action": "VIEW", "roles": ["identity"] });
     ward.policy("all-read", reader).await.ok(201);
@@ -428,12 +440,18 @@ async fn what_everyone_would_pay_for_is_bounded() {
         let scope = json!({ "$or": parts(conditions) });
         json!({ "collection": "patients", "action": "VIEW", "roles": ["identity"], "where": scope })
     };
+    // About all: each counts once.
+    let every = json!({ "collection": "*", "action": "VIEW", "roles": ["identity"], "where": { "$or": parts(90) } });
+    for n in 0..4 {
+        ward.policy(&format!("every-{n}"), every.clone()).await.ok(201);
+    }
+    let names: Vec<_> = (0..4).map(|n| format!("every-{n}")).collect();
+    ward.house.without(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     for n in 0..5 {
         ward.policy(&format!("dear-{n}"), dear(90)).await.ok(201);
     }
     ward.policy("one-more", dear(90)).await.refused(409, "CONFLICT", "policies.of_one");
     ward.policy("dear-4", dear(50)).await.ok(200);
-    let every = json!({ "collection": "*", "action": "VIEW", "roles": ["identity"], "where": { "$or": parts(90) } });
     ward.policy("every", every).await.refused(409, "CONFLICT", "policies.of_one");
     let own: Vec<_> = (0..101).map(|_| json!({ "action": "VIEW", "roles": ["identity"] })).collect();
     let definition = json!({ "name": "others", "policies": own });
