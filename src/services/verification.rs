@@ -260,7 +260,7 @@ impl Verifications {
     }
 
     async fn redeem(&self, caller: &Caller, token: &str, password: Zeroizing<String>) -> Result<Identity> {
-        let (asked, expect) = self.guess(token).await?;
+        let asked = self.guess(token).await?;
         let mut replaced = None;
         let (identity, change) = match (&asked.person, &asked.identity) {
             (Some(person), _) => {
@@ -288,11 +288,11 @@ impl Verifications {
             }
             (None, None) => return Err(gone()),
         };
-        self.redeemed(caller, (&asked, expect), identity, change, replaced).await
+        self.redeemed(caller, &asked, identity, change, replaced).await
     }
 
     /// The note a token is of, with one more guess counted before it is judged: of any number at once each counts.
-    async fn guess(&self, token: &str) -> Result<(Verification, Expect)> {
+    async fn guess(&self, token: &str) -> Result<Verification> {
         let token = Some(token).filter(|token| token.len() <= LONGEST_TOKEN).map(secret::hash).ok_or_else(gone)?;
         for _ in 0..ROUNDS {
             let found = self.select(&rawdoc! { "hash": token.as_str() }, Sort::default(), 1).await?;
@@ -310,7 +310,7 @@ impl Verifications {
             match self.commit(&Caller::system(), vec![counted]).await {
                 Err(Error::Precondition(_) | Error::NotFound(_)) => {}
                 Err(error) => return Err(error),
-                Ok(()) => return Ok((asked, Expect::Present)),
+                Ok(()) => return Ok(asked),
             }
         }
         Err(Error::Unavailable("this link is used too often at once".to_owned()))
@@ -319,13 +319,14 @@ impl Verifications {
     async fn redeemed(
         &self,
         caller: &Caller,
-        (asked, expect): (&Verification, Expect),
+        asked: &Verification,
         identity: Identity,
         change: Operation,
         replaced: Option<String>,
     ) -> Result<Identity> {
         let told = self.audit.operation(caller, Event::new("verification.confirm").about(&identity.id))?;
-        let mut operations = vec![operation(&asked.id, expect, Change::Delete), change, told];
+        // Of two that are right at once, one finds it.
+        let mut operations = vec![operation(&asked.id, Expect::Present, Change::Delete), change, told];
         if let Some(email) = replaced {
             // Whoever had the address learns that the account left it.
             operations.push(put(&self.asked(random::id(self.clock.now()), email))?);

@@ -82,6 +82,13 @@ impl Audit {
         told
     }
 
+    /// Seals what was done up to this call, where that can be: a log that cannot be sealed must still be seen.
+    pub(super) async fn catch_up(&self) {
+        if let Err(error) = self.seal().await {
+            tracing::warn!(%error, "the log is shown as of the last seal");
+        }
+    }
+
     pub async fn list(&self, caller: &Caller, search: &Search) -> Result<Found> {
         self.reader(caller, "entries").await?;
         let limit = search.limit.unwrap_or(PAGE);
@@ -89,6 +96,7 @@ impl Audit {
             return Err(Error::Invalid(Fault::new("search.limit").at("limit").with("limit", PAGE_MOST)));
         }
         let filter = Arc::new(Filter::parse(&self.filter(search)?).map_err(Error::Invalid)?);
+        self.catch_up().await;
         let sort = Sort::parse_text("-_id").map_err(Error::Invalid)?;
         let (mut entries, mut after, mut last) = (Vec::new(), None, None);
         loop {
