@@ -42,11 +42,12 @@ impl Stopper {
         tokio::time::timeout(grace, self.tasks.wait()).await.is_ok()
     }
 
-    /// Cuts what is left.
-    pub async fn abort(&self) {
+    /// Cuts what is left. What cannot be cut, such as a backup being written, ends with the process. Answers whether
+    /// all of it ended within `grace`.
+    pub async fn abort(&self, grace: Duration) -> bool {
         self.stage.send_replace(Stage::Aborting);
         self.tasks.close();
-        self.tasks.wait().await;
+        tokio::time::timeout(grace, self.tasks.wait()).await.is_ok()
     }
 }
 
@@ -72,5 +73,21 @@ impl Stop {
     /// A stopper that is gone has nothing left to say: that is the end too.
     async fn reached(&mut self, stage: Stage) {
         let _ = self.stage.wait_for(|now| *now >= stage).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_cut_does_not_hold_a_stop_up() {
+        let stopper = Stopper::default();
+        stopper.stop().spawn(std::future::pending());
+        assert!(!stopper.drain(Duration::from_millis(10)).await);
+        assert!(!stopper.abort(Duration::from_millis(10)).await);
+        let stopper = Stopper::default();
+        stopper.stop().spawn(async {});
+        assert!(stopper.abort(Duration::from_secs(60)).await);
     }
 }

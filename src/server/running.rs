@@ -76,6 +76,9 @@ impl Doors {
     }
 }
 
+/// For which what was cut is waited for.
+const CUT: Duration = Duration::from_secs(10);
+
 /// What an opened instance brings along.
 pub struct Parts {
     pub documents: Arc<dyn Documents>,
@@ -250,7 +253,9 @@ impl Running {
         };
         if !drained {
             tracing::warn!("requests still in flight are cut");
-            self.stopper.abort().await;
+            if !self.stopper.abort(CUT).await {
+                tracing::warn!("what could not be cut ends with the process");
+            }
         }
         if let Err(error) = self.trust.flush().await {
             tracing::warn!(%error, "the last of what was noted of trust is lost");
@@ -261,7 +266,7 @@ impl Running {
         }
         let closed = self.documents.close().await;
         let keys_closed = self.seals.close().await;
-        self.ops_stopper.abort().await;
+        self.ops_stopper.abort(CUT).await;
         closed?;
         Ok(keys_closed?)
     }

@@ -62,9 +62,12 @@ struct Verification {
     /// Who registers, with the hash of their password; kept as nobody until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     person: Option<Identity>,
-    /// Whose own address it is to become.
+    /// Whose own address it is to become, or was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     identity: Option<String>,
+    /// Another address took its place: that is told there, and nothing waited for.
+    #[serde(default)]
+    replaced: bool,
 }
 
 pub struct Verifications {
@@ -104,17 +107,17 @@ impl Verifications {
         }
         let person = self.identities.candidate(new).await?;
         let Some(email) = person.email.clone() else { return Ok(()) };
-        let waiting = self.select(&rawdoc! { "email": email.as_str() }, Sort::default(), MOST_OF_ONE).await?;
-        // Somebody plays with an address: who it belongs to has letters enough.
-        if waiting.len() >= MOST_OF_ONE {
-            return Ok(());
+        // Somebody may be playing: the newest is kept, of one address and of all.
+        let unsent = rawdoc! { "email": email.as_str(), "person": { "$exists": true }, "next": { "$exists": true } };
+        let oldest = || Sort::parse_text("expires").map_err(Error::Invalid);
+        let waiting = self.select(&unsent, oldest()?, MOST_OF_ONE).await?;
+        if let Some(first) = waiting.first().filter(|_| waiting.len() >= MOST_OF_ONE) {
+            self.remove(first).await?;
         }
         let kept = self.documents.describe(VERIFICATIONS).await?.map_or(0, |kept| kept.documents);
         if kept >= MOST {
-            let registrations = rawdoc! { "person": { "$exists": true } };
-            let oldest = Sort::parse_text("expires").map_err(Error::Invalid)?;
-            for oldest in self.select(&registrations, oldest, 1).await? {
-                self.remove(&oldest).await?;
+            for first in self.select(&rawdoc! { "person": { "$exists": true } }, oldest()?, 1).await? {
+                self.remove(&first).await?;
             }
         }
         let id = random::id(self.clock.now());
@@ -151,7 +154,8 @@ impl Verifications {
     fn asked(&self, id: String, email: String) -> Verification {
         let asked = self.clock.now();
         let (expires, next, hash) = (asked.plus_seconds(LIFE), Some(asked), None);
-        Verification { id, email, asked, expires, hash, next, attempts: 0, wrong: 0, person: None, identity: None }
+        let (person, identity, replaced) = (None, None, false);
+        Verification { id, email, asked, expires, hash, next, attempts: 0, wrong: 0, person, identity, replaced }
     }
 
     async fn ask(&self, caller: &Caller, asked: Verification) -> Result<()> {
@@ -201,7 +205,7 @@ impl Verifications {
     async fn letter(&self, document: &RawDocument, asked: &Verification) -> Result<Option<(Letter, bool)>> {
         let words = |key| Fault::new(key).with("email", &asked.email);
         let plain = |key| Letter::bilingual(&asked.email, "verification.subject", &words(key));
-        if asked.person.is_none() && asked.identity.is_none() {
+        if asked.replaced {
             return Ok(Some((plain("verification.replaced"), false)));
         }
         if self.identities.known(&asked.email).await?.is_some() {
@@ -261,6 +265,17 @@ impl Verifications {
 
     async fn redeem(&self, caller: &Caller, token: &str, password: Zeroizing<String>) -> Result<Identity> {
         let asked = self.guess(token).await?;
+        let judged = self.judge(caller, &asked, password).await;
+        if matches!(&judged, Err(error) if !matches!(error, Error::Unauthorized)) {
+            // Nothing was judged, for a fault that is not the guesser's.
+            let fewer = Update::parse(&rawdoc! { "$inc": { "wrong": -1 } }).map_err(Error::Invalid)?;
+            let fewer = operation(&asked.id, Expect::Present, Change::Update(fewer));
+            self.commit(&Caller::system(), vec![fewer]).await.or_else(changed)?;
+        }
+        judged
+    }
+
+    async fn judge(&self, caller: &Caller, asked: &Verification, password: Zeroizing<String>) -> Result<Identity> {
         let mut replaced = None;
         let (identity, change) = match (&asked.person, &asked.identity) {
             (Some(person), _) => {
@@ -288,7 +303,7 @@ impl Verifications {
             }
             (None, None) => return Err(gone()),
         };
-        self.redeemed(caller, &asked, identity, change, replaced).await
+        self.redeemed(caller, asked, identity, change, replaced).await
     }
 
     /// The note a token is of, with one more guess counted before it is judged: of any number at once each counts.
@@ -329,7 +344,9 @@ impl Verifications {
         let mut operations = vec![operation(&asked.id, Expect::Present, Change::Delete), change, told];
         if let Some(email) = replaced {
             // Whoever had the address learns that the account left it.
-            operations.push(put(&self.asked(random::id(self.clock.now()), email))?);
+            let told = self.asked(random::id(self.clock.now()), email);
+            let identity = Some(identity.id.clone());
+            operations.push(put(&Verification { identity, replaced: true, ..told })?);
         }
         match self.commit_all(caller, operations).await {
             Err(error @ ports::Error::Conflict(Conflict::Unique { .. })) => {

@@ -5,8 +5,14 @@ use crate::{
     recovery::{letters, token},
 };
 use debrouille_appliance::{
+    base::clock::Timestamp,
     http::Limits,
-    services::{Error, access::Caller, identities::Settings},
+    ports::documents::{Batch, Change, Expect, Operation, Origin},
+    services::{
+        Error,
+        access::Caller,
+        identities::{New, Settings},
+    },
 };
 use poem::{Request, http::Method};
 use serde_json::{Value, json};
@@ -441,4 +447,45 @@ async fn an_address_is_ones_own_to_change_where_a_policy_says_so() {
 
 fn token_of_letter(house: &House) -> String {
     token(letters(house).iter().find(|letter| letter.contains("#token=")).unwrap())
+}
+
+#[tokio::test]
+async fn what_is_not_the_guessers_fault_costs_no_guess_and_the_newest_note_is_kept() {
+    let house = House::open_to_all().await;
+    let register = async |password: &str| {
+        let new = New {
+            email: Some("one@example.org".to_owned()),
+            phone: Some("0812345678".to_owned()),
+            password: Some(Zeroizing::new(password.to_owned())),
+            ..New::default()
+        };
+        house.verifications.register(&Caller::system(), new).await.unwrap();
+    };
+    // Somebody plays with the address: its owner's request is the last.
+    for n in 0..21 {
+        register(&format!("the passphrase of try {n:02}")).await;
+    }
+    register(PASSWORD).await;
+    assert_eq!(house.stores.0.describe("system.verifications").await.unwrap().unwrap().documents, 20);
+    let notes = house.stores.0.snapshot().await.unwrap().documents("system.verifications", None, 100).unwrap();
+    for other in &notes[..notes.len() - 1] {
+        let (id, expect) = (other.get_str("_id").unwrap().to_owned(), Expect::Present);
+        let operation = Operation { collection: "system.verifications".to_owned(), id, expect, change: Change::Delete };
+        let (time, origin, operations) = (Timestamp(1), Origin::default(), vec![operation]);
+        house.stores.0.commit(Batch { time, origin, operations, check: None, receipt: None }).await.unwrap();
+    }
+    house.verifications.deliver().await.unwrap();
+    let token = token(&letters(&house)[0]);
+    let person = json!({ "email": "two@example.org", "phone": "0812345678", "password": PASSWORD });
+    let taken = house.post(PEOPLE, person).await.ok(201).data();
+    let confirm = async || {
+        let password = Zeroizing::new(PASSWORD.to_owned());
+        house.verifications.confirm(&Caller::system(), &token, password).await
+    };
+    for _ in 0..6 {
+        assert!(matches!(confirm().await, Err(Error::Conflict(_))));
+    }
+    let path = format!("{PEOPLE}/{}", taken["_id"].as_str().unwrap());
+    house.patch(&path, json!({ "phone": null })).await.ok(200);
+    assert_eq!(confirm().await.unwrap().email.as_deref(), Some("one@example.org"));
 }

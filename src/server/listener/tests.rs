@@ -263,7 +263,7 @@ async fn what_outlasts_the_grace_is_cut() {
     let asking = tokio::spawn(async move { ask(&mut busy, "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await });
     tokio::time::sleep(SECOND / 5).await;
     assert!(!site.stopper.drain(SECOND / 10).await);
-    site.stopper.abort().await;
+    site.stopper.abort(std::time::Duration::from_secs(10)).await;
     assert_eq!(asking.await.unwrap(), "");
 }
 

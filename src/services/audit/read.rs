@@ -20,11 +20,14 @@ use crate::{
     },
 };
 use bson::{RawArrayBuf, RawDocumentBuf, rawdoc};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Entries of a page: when nothing is said, and at most.
 const PAGE: usize = 100;
 const PAGE_MOST: usize = 1000;
+
+/// For which the seal of what was just done is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What to look for; newest first.
 #[derive(Debug, Clone, Default)]
@@ -82,10 +85,12 @@ impl Audit {
         told
     }
 
-    /// Seals what was done up to this call, where that can be: a log that cannot be sealed must still be seen.
-    pub(super) async fn catch_up(&self) {
-        if let Err(error) = self.seal().await {
-            tracing::warn!(%error, "the log is shown as of the last seal");
+    /// Seals what was done up to this call, where that can be soon: a log that cannot be sealed must still be seen.
+    async fn catch_up(&self) {
+        match tokio::time::timeout(PATIENCE, self.seal()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the log is shown as of the last seal"),
+            Err(_) => tracing::warn!("the log is shown as of the last seal: much is still to be sealed"),
         }
     }
 

@@ -10,7 +10,10 @@ use crate::{
 use futures_util::future::join_all;
 use std::{
     path::{Path, PathBuf},
-    sync::{MutexGuard, PoisonError},
+    sync::{
+        Arc, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,6 +43,8 @@ pub struct Witnessed {
     /// Since it last worked.
     failures: u32,
     fault: Option<Fault>,
+    /// A disk that does not answer is written to no further until it has.
+    writing: Arc<AtomicBool>,
 }
 
 impl Witnessed {
@@ -91,12 +96,12 @@ impl Audit {
         // It is told only what it does not have yet.
         let left = match place {
             _ if before.size == size && before.failures == 0 => Ok(()),
-            Place::Disk(path) => self.write(path, note).await,
+            Place::Disk(path) => self.write(path, note, &before.writing).await,
             Place::Server(url) => self.post(url, note).await,
         };
         let now = self.clock.now();
         let after = match left {
-            Ok(()) => Witnessed { tried: now, done: Some(now), size, ..Witnessed::default() },
+            Ok(()) => Witnessed { tried: now, done: Some(now), size, writing: before.writing, ..Witnessed::default() },
             Err(fault) => {
                 tracing::warn!(%fault, "a witness is behind");
                 Witnessed { tried: now, failures: before.failures + 1, fault: Some(fault), ..before }
@@ -114,19 +119,26 @@ impl Audit {
         held
     }
 
-    async fn write(&self, path: &Path, note: &str) -> std::result::Result<(), Fault> {
+    async fn write(&self, path: &Path, note: &str, writing: &Arc<AtomicBool>) -> std::result::Result<(), Fault> {
         let (place, own, note) = (path.to_owned(), format!("{}.checkpoint", self.stamp.id), note.to_owned());
+        let fault = |error| Fault::new("audit.witness").at(path.display().to_string()).with("cause", error);
+        if writing.swap(true, Ordering::AcqRel) {
+            return Err(fault(std::io::ErrorKind::TimedOut.into()));
+        }
+        let writing = writing.clone();
         let written = tokio::task::spawn_blocking(move || {
             // In a folder, a file of the instance's own name.
             let file = if place.is_dir() { place.join(own) } else { place };
-            files::replace(&file, note.as_bytes())
+            let written = files::replace(&file, note.as_bytes());
+            writing.store(false, Ordering::Release);
+            written
         });
         // A disk of the network that is gone may answer never.
         let written = match tokio::time::timeout(DISK, written).await {
             Ok(written) => written.unwrap_or_else(|error| Err(std::io::Error::other(error))),
             Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
         };
-        written.map_err(|error| Fault::new("audit.witness").at(path.display().to_string()).with("cause", error))
+        written.map_err(fault)
     }
 
     /// A server that keeps what it is sent answers with success; what else it says is not read.

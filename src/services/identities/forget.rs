@@ -131,8 +131,8 @@ fn removed(identity: &Identity) -> Vec<(&'static str, RawDocumentBuf)> {
 /// Addresses that wait to be proven: another of theirs, or theirs for an account of its own.
 fn verifications(identity: &Identity) -> RawDocumentBuf {
     match identity.email.as_deref() {
-        Some(email) => rawdoc! { "$or": [{ "_id": &*identity.id }, { "email": email }] },
-        None => rawdoc! { "_id": &*identity.id },
+        Some(email) => rawdoc! { "$or": [{ "identity": &*identity.id }, { "email": email }] },
+        None => rawdoc! { "identity": &*identity.id },
     }
 }
 

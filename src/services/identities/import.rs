@@ -156,7 +156,7 @@ impl Import<'_> {
         let (identity, operation, created) = match known {
             Some((kept, expect)) => {
                 let merged = merged(kept.clone(), identity);
-                if merged.handles() != kept.handles() {
+                if merged.handles() != kept.handles() || merged.email_verified != kept.email_verified {
                     super::not_oneself(caller, &identities.managed(caller, &kept.id).await?)?;
                 }
                 let operation = people::set(&merged, expect)?;

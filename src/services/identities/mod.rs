@@ -240,8 +240,8 @@ impl Identities {
         changed
     }
 
-    /// Gives other roles over the instance and ends every session, whose tokens say the old ones; a new role ends the
-    /// API keys too.
+    /// Gives other roles over the instance and ends every session, whose tokens say the old ones; a new role ends a
+    /// person's API keys too.
     pub async fn set_roles(&self, caller: &Caller, who: &str, roles: Vec<Role>) -> Result<Identity> {
         let grant = self.access.decide(caller, Action::Manage, MODULE)?;
         // Roles are over the instance: who manages some identities hands none out.
@@ -259,10 +259,8 @@ impl Identities {
         let mut names = bson::RawArrayBuf::new();
         roles.iter().for_each(|role| names.push(role.name()));
         // A key made before was made by a proof that asked for less.
-        let keys = match roles.iter().all(|role| identity.roles.contains(role)) {
-            true => Vec::new(),
-            false => self.end_keys(caller, &identity.id).await?,
-        };
+        let rises = identity.kind == Kind::Person && !roles.iter().all(|role| identity.roles.contains(role));
+        let keys = if rises { self.end_keys(caller, &identity.id).await? } else { Vec::new() };
         self.change_with(caller, &identity.id, rawdoc! { "roles": names }, keys, None).await
     }
 

@@ -54,7 +54,7 @@ struct Settled {
     decoy: String,
 }
 
-/// Whose turn it is: who got in so before does not wait behind those who never did.
+/// Whose turn it is: who got in so before has a core more than all others, and does not wait behind those who never did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     Known,
@@ -178,9 +178,19 @@ impl Passwords {
     async fn run<T: Send + 'static>(&self, lane: Lane, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         #[cfg(test)]
         self.jobs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let Line { cores, queue } = if lane == Lane::Known { &self.known } else { &self.others }.clone();
-        let _place = queue.try_acquire_owned().map_err(|_| Error::RateLimit { retry_after: 5 })?;
-        let core = cores.acquire_owned().await.map_err(|error| Error::Internal(Box::new(error)))?;
+        let (known, others) = (self.known.clone(), self.others.clone());
+        let own = known.queue.try_acquire_owned().ok().filter(|_| lane == Lane::Known);
+        let place = own.map_or_else(|| others.queue.try_acquire_owned().map_err(|_| lane), Ok);
+        let _place = place.map_err(|_| Error::RateLimit { retry_after: 5 })?;
+        let core = match lane {
+            // Whichever is free first: one kept for them, or one of all.
+            Lane::Known => tokio::select! {
+                core = known.cores.acquire_owned() => core,
+                core = others.cores.acquire_owned() => core,
+            },
+            Lane::Others => others.cores.acquire_owned().await,
+        };
+        let core = core.map_err(|error| Error::Internal(Box::new(error)))?;
         tokio::task::spawn_blocking(move || {
             let _core = core;
             work()

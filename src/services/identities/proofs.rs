@@ -79,19 +79,8 @@ impl Identities {
         Ok(operations)
     }
 
-    /// What takes away the second factors and the links to providers of an identity, to commit with another change.
-    pub(in crate::services) async fn end_factors(&self, identity: &str) -> Result<Vec<Operation>> {
-        let mut operations = Vec::new();
-        for (collection, filter) in [(FACTORS, rawdoc! { "_id": identity }), (LINKS, rawdoc! { "identity": identity })]
-        {
-            let filter = Filter::parse(&filter).map_err(Error::Invalid)?;
-            for document in all(&*self.documents, collection, filter).await? {
-                let id = document.get_str("_id").map_err(|error| Error::Internal(Box::new(error)))?.to_owned();
-                let (collection, expect) = (collection.to_owned(), Expect::Present);
-                operations.push(Operation { collection, id, expect, change: Change::Delete });
-            }
-        }
-        Ok(operations)
+    pub(in crate::services) async fn has_factors(&self, identity: &str) -> Result<bool> {
+        Ok(self.documents.get(FACTORS, identity).await?.is_some())
     }
 
     /// Somebody whose proof the caller may change. Roles are over the instance: who manages some identities neither

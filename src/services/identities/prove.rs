@@ -53,7 +53,7 @@ impl Identities {
     pub async fn prove_again(&self, caller: &Caller, id: &str, password: Zeroizing<String>) -> Result<Identity> {
         let attempt = self.throttle.attempt("again", id, None).await?;
         let found = self.documents.get(IDENTITIES, id).await?;
-        let proven = attempt.of(self.prove_found(found, password, Lane::Known).await);
+        let proven = attempt.of(self.prove_found(found, password, Lane::Others).await);
         if let Err(Error::Unauthorized) = &proven {
             let failed = Event::new("auth.again").failed("wrong password").about(id);
             self.audit.refused(caller, failed).await;

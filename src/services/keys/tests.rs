@@ -364,3 +364,13 @@ async fn a_key_made_while_its_proof_changes_is_not_good() {
     let kept = bench.keys.select(&rawdoc! { "name": "meanwhile" }).await.unwrap();
     assert!(kept.iter().all(|key| key.revoked), "{kept:?}");
 }
+
+#[tokio::test]
+async fn a_machine_keeps_its_key_when_it_gets_another_role() {
+    let bench = bench().await;
+    let (machine, key, secret) = bench.machine().await;
+    let roles = vec![Role::Operator, Role::Auditor];
+    bench.identities.set_roles(&Caller::system(), "import-job", roles).await.unwrap();
+    bench.wait(1);
+    bench.prove(&sign(&key, &secret, &bench.claims(&machine))).await.unwrap();
+}

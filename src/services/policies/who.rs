@@ -105,6 +105,9 @@ impl Policies {
     /// organization, may narrow it; nothing widens it but root on the machine.
     pub async fn who_may(&self, caller: &Caller, asked: &Whom, memberships: &Memberships) -> Result<Found> {
         self.access.decide(caller, Action::View, Resource::Module("access"))?;
+        let event = Event::new("access.who").document(&asked.collection, &asked.id).with("of", asked.action.name());
+        let event = asked.at.into_iter().fold(event, |event, at| event.with("at", at.rfc3339()));
+        self.audit.record_reading(caller, event).await?;
         // The journal is long: one at a time reads it.
         let _turn = match asked.at {
             Some(_) => Some(self.looking_back.lock().await),
@@ -125,9 +128,6 @@ impl Policies {
 
     async fn page_of(&self, caller: &Caller, asked: &Whom, memberships: &Memberships) -> Result<(Found, Sight)> {
         let sight = self.sight(caller, asked).await?;
-        let event = Event::new("access.who").document(&asked.collection, &asked.id).with("of", asked.action.name());
-        let event = asked.at.into_iter().fold(event, |event, at| event.with("at", at.rfc3339()));
-        self.audit.record_reading(caller, event).await?;
         let (mut documents, mut cursor) = (Vec::new(), asked.cursor.clone());
         let mut examined = 0;
         loop {

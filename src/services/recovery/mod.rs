@@ -129,20 +129,26 @@ impl Recoveries {
         let mut sent = 0;
         loop {
             let waiting = self.select(OUTBOX, &rawdoc! { "next": { "$lte": now.0 } }, AT_ONCE).await?;
-            // Most are of nobody when somebody plays: all of them go at once.
-            let mut idle = Vec::new();
+            // Most are of nobody when somebody plays: all of them go at once, and first.
+            let (mut nobodys, mut rest) = (Vec::new(), Vec::new());
             for document in &waiting {
                 let asked: Asked = read(document)?;
-                match self.letter(&asked).await? {
-                    None => idle.push(remove(OUTBOX, document)?),
-                    Some(letter) => {
-                        let done = mailer.send(&letter).await.inspect(|()| sent += 1);
-                        self.settle(document, asked, done).await?;
-                    }
+                match self.identities.known(&asked.email).await? {
+                    None => nobodys.push(remove(OUTBOX, document)?),
+                    Some(_) => rest.push((document, asked)),
                 }
             }
-            let cleared = idle.len();
-            self.commit(&Caller::system(), idle).await.or_else(changed)?;
+            let cleared = nobodys.len();
+            if cleared > 0 {
+                self.commit(&Caller::system(), nobodys).await.or_else(changed)?;
+            }
+            for (document, asked) in rest {
+                let done = match self.letter(&asked).await? {
+                    None => Ok(()),
+                    Some(letter) => mailer.send(&letter).await.inspect(|()| sent += 1),
+                };
+                self.settle(document, asked, done).await?;
+            }
             if waiting.len() < AT_ONCE || cleared == 0 {
                 return Ok(sent);
             }
@@ -177,17 +183,14 @@ impl Recoveries {
         // A password the rules refuse does not use the token up.
         let kept = self.identities.hash(&identity, password).await?;
         let mut set = rawdoc! { "password": kept };
-        if recovery.email.is_some() {
-            // Who brings what was sent there reads what is sent there.
+        if recovery.email.is_some() && !self.identities.has_factors(&identity.id).await? {
+            // Who brings what was sent there reads what is sent there. Beside a second factor of an unproven address,
+            // it may be of two people.
             set.append(cstr!("emailVerified"), true);
         }
         let told = self.audit.operation(caller, Event::new("recovery.confirm").about(&identity.id))?;
         let mut operations = self.identities.end_keys(caller, &identity.id).await?;
         operations.extend([remove(RECOVERIES, document)?, told]);
-        if recovery.email.is_some() && !identity.email_verified {
-            // Whoever set the account up was somebody else for all that is known: none of their ways in stays.
-            operations.extend(self.identities.end_factors(&identity.id).await?);
-        }
         match self.identities.change_with(caller, &identity.id, set, operations, None).await {
             Err(Error::Precondition(_) | Error::NotFound(_)) => Err(gone()),
             other => other,
@@ -213,6 +216,10 @@ impl Recoveries {
         };
         // Who has none gets in by a provider, which alone decides: a letter must not go round it.
         if !identity.has_password() {
+            return Ok(None);
+        }
+        // Whoever set a second factor up before the address was proven may be somebody else: an administrator looks.
+        if !identity.email_verified && self.identities.has_factors(&identity.id).await? {
             return Ok(None);
         }
         let recent = self.documents.get(RECOVERIES, &identity.id).await?;

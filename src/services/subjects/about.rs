@@ -70,7 +70,7 @@ pub static PARTS: [Part; 9] = [
     Part {
         kind: "verification",
         collection: VERIFICATIONS,
-        names: &["_id", "email"],
+        names: &["identity", "email"],
         told: &["email", "asked", "expires", "attempts"],
     },
 ];
