@@ -179,7 +179,7 @@ fn make_room(buckets: &mut HashMap<u64, Bucket>, now: Timestamp) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::{FixedClock, Stopwatch, SystemClock};
+    use crate::base::clock::FixedClock;
     use std::sync::{Arc, atomic::Ordering};
 
     fn limiter(per_minute: u32, routes: &[&str]) -> (Limiter, Arc<FixedClock>) {
@@ -260,18 +260,5 @@ mod tests {
         let held: usize = limiter.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
         assert!(held <= MOST * SHARDS && held > MOST * SHARDS / 2, "{held}");
         assert!(limiter.count(emptied, None, "GET", "/").unwrap().standing.retry_after.is_some(), "freed");
-    }
-
-    /// `cargo test --release count_costs -- --ignored --nocapture`
-    #[test]
-    #[ignore = "a measurement"]
-    fn count_costs() {
-        let limiter = Limiter::new(Arc::new(SystemClock), Settings::new(1_000_000, &[]).unwrap());
-        let watch = Stopwatch::start();
-        for _ in 0..1_000_000 {
-            let holder = Holder::Identity("019ab697-e800-7050-a6a6-a7b7286f0ecd");
-            std::hint::black_box(limiter.count(holder, Some(50), "GET", "/api/v1/collections/places/documents/x"));
-        }
-        println!("{} ns a request", watch.millis());
     }
 }
