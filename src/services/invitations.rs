@@ -3,17 +3,17 @@
 use super::{
     Error, Result,
     access::{Access, Action, Caller, Grant, MemberRole, Proven, Subject},
-    documents::{Found, Listing, Search},
+    documents::{Found, Listing, Search, first},
     identities::{self, IDENTITIES, Identities, Identity, Kind, New, Status},
     memberships::{MODULE, Memberships, taken},
     scope::{Scopes, refusal},
 };
 use crate::{
     base::{clock::SharedClock, fault::Fault, random, secret},
-    domain::{contact, document::revision, filter::Filter, membership::Move, sort::Sort, update::Update},
+    domain::{contact, document::revision, filter::Filter, membership::Move, update::Update},
     ports::{
         self,
-        documents::{Batch, Change, Conflict, Documents, Expect, Operation, Query},
+        documents::{Batch, Change, Conflict, Documents, Expect, Operation},
     },
 };
 use bson::{DateTime, RawDocument, RawDocumentBuf, rawdoc};
@@ -244,10 +244,8 @@ impl Invitations {
     }
 
     async fn by_token(&self, token: &str) -> Result<Option<RawDocumentBuf>> {
-        let filter = Filter::parse(&rawdoc! { "hash": secret::hash(token) }).map_err(Error::Invalid)?;
-        let (collection, filter) = (INVITATIONS.to_owned(), Arc::new(filter));
-        let query = Query { collection, filter, sort: Sort::default(), limit: 1, after: None };
-        Ok(self.documents.find(query).await?.documents.into_iter().next())
+        let hash = rawdoc! { "hash": secret::hash(token) };
+        Ok(first(&*self.documents, INVITATIONS, &hash, "", 1).await?.pop())
     }
 
     async fn shown(&self, id: &str) -> Result<RawDocumentBuf> {

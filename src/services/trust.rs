@@ -4,6 +4,7 @@
 use super::{
     Error, Result,
     access::{Access, Action, Caller, Resource},
+    documents::every,
 };
 use crate::{
     base::{
@@ -12,11 +13,11 @@ use crate::{
     },
     domain::{
         filter::Filter,
-        sort::Sort,
         trust::{Event, Rules, Score},
     },
-    ports::documents::{Batch, Change, Documents, Expect, Operation, Query},
+    ports::documents::{Batch, Change, Documents, Expect, Operation},
 };
+use bson::RawDocumentBuf;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -83,21 +84,13 @@ impl Trust {
 
     /// Reads back, at start-up, what was written.
     pub async fn recall(&self) -> Result<()> {
-        let (filter, mut after) = (Arc::new(Filter::And(Vec::new())), None);
-        loop {
-            let (collection, filter) = (TRUST.to_owned(), filter.clone());
-            let query = Query { collection, filter, sort: Sort::default(), limit: 1000, after };
-            let page = self.documents.find(query).await?;
-            for document in &page.documents {
-                let record: Record =
-                    bson::deserialize_from_slice(document.as_bytes()).map_err(|error| Error::Internal(error.into()))?;
-                self.write().insert(record.identity.clone(), Held { record, fresh: false });
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(());
-            }
+        let read = |document: RawDocumentBuf| -> Result<Record> {
+            bson::deserialize_from_slice(document.as_bytes()).map_err(|error| Error::Internal(error.into()))
+        };
+        for record in every(&*self.documents, TRUST, Filter::all(), read).await? {
+            self.write().insert(record.identity.clone(), Held { record, fresh: false });
         }
+        Ok(())
     }
 
     /// 0 to 100. Asked at each request: no look at the disk.

@@ -16,7 +16,7 @@ pub use batch::{Item, MOST_OPERATIONS};
 pub use export::Lines;
 pub use import::{Import, LineFault, Progress};
 pub(super) use listing::Listing;
-pub(super) use read::all;
+pub(super) use read::{all, every, first};
 pub use search::{Found, Search, page_size};
 pub use write::{Attempt, Match, RECEIPT_SECONDS, Written};
 

@@ -10,7 +10,7 @@ use crate::{
         access::{Action, Caller, Grant, Resource, Subject},
     },
 };
-use bson::RawDocumentBuf;
+use bson::{RawDocument, RawDocumentBuf};
 use std::{borrow::Cow, sync::Arc};
 
 impl Documents {
@@ -91,13 +91,39 @@ impl Documents {
     }
 }
 
+/// The first documents of a collection that answer a filter, in an order; as they are stored.
+pub async fn first(
+    store: &dyn port::Documents,
+    collection: &str,
+    filter: &RawDocument,
+    order: &str,
+    limit: usize,
+) -> Result<Vec<RawDocumentBuf>> {
+    let filter = Arc::new(Filter::parse(filter).map_err(Error::Invalid)?);
+    let sort = Sort::parse_text(order).map_err(Error::Invalid)?;
+    let query = Query { collection: collection.to_owned(), filter, sort, limit, after: None };
+    Ok(store.find(query).await?.documents)
+}
+
 /// Every document of a collection that answers a filter, as it is stored.
 pub async fn all(store: &dyn port::Documents, collection: &str, filter: Filter) -> Result<Vec<RawDocumentBuf>> {
+    every(store, collection, filter, Ok).await
+}
+
+/// The same, each read as it comes.
+pub async fn every<T: Send>(
+    store: &dyn port::Documents,
+    collection: &str,
+    filter: Filter,
+    read: impl Fn(RawDocumentBuf) -> Result<T> + Send + Sync,
+) -> Result<Vec<T>> {
     let (filter, mut after, mut all) = (Arc::new(filter), None, Vec::new());
     loop {
         let (collection, filter) = (collection.to_owned(), filter.clone());
         let page = store.find(Query { collection, filter, sort: Sort::default(), limit: 1000, after }).await?;
-        all.extend(page.documents);
+        for document in page.documents {
+            all.push(read(document)?);
+        }
         after = page.next;
         if after.is_none() {
             return Ok(all);

@@ -22,6 +22,7 @@ use super::{
     access::{Access, Action, Caller, Proven, Resource, Role, Subject},
     audit::Audit,
     directory::Vouching,
+    documents::first,
     keys::{KEYS, Key},
     memberships::Memberships,
     sessions::{SESSIONS, Session, Sessions},
@@ -390,10 +391,7 @@ fn handle(who: &str, calling_code: Option<u16>) -> Option<String> {
 }
 
 async fn by_handle(documents: &dyn Documents, handle: &str) -> Result<Option<RawDocumentBuf>> {
-    let filter = Filter::parse(&rawdoc! { "handles": handle }).map_err(Error::Invalid)?;
-    let (collection, filter) = (IDENTITIES.to_owned(), Arc::new(filter));
-    let query = Query { collection, filter, sort: Sort::default(), limit: 1, after: None };
-    Ok(documents.find(query).await?.documents.into_iter().next())
+    Ok(first(documents, IDENTITIES, &rawdoc! { "handles": handle }, "", 1).await?.pop())
 }
 
 fn unknown(who: &str) -> Error {

@@ -11,12 +11,12 @@ use crate::{
     },
     ports::{
         self,
-        documents::{Batch, Change, Conflict, Expect, Operation, Query, Receipt},
+        documents::{Batch, Change, Conflict, Expect, Operation, Receipt},
     },
     services::{
         Error, Result,
         access::{Action, Caller, Grant, Role, Subject},
-        documents::{Attempt, Found, Listing, Search},
+        documents::{Attempt, Found, Listing, Search, every},
         scope::{Scopes, refusal},
     },
 };
@@ -228,20 +228,8 @@ impl Identities {
     /// Every person, for the operators' tools.
     pub async fn list(&self, caller: &Caller) -> Result<Vec<Identity>> {
         let grant = self.access.decide(caller, Action::View, MODULE)?;
-        let filter = Arc::new(Filter::And(vec![(*grant.scope).clone(), people()?]));
-        let (mut after, mut all) = (None, Vec::new());
-        loop {
-            let (collection, filter) = (IDENTITIES.to_owned(), filter.clone());
-            let query = Query { collection, filter, sort: Default::default(), limit: 1000, after };
-            let page = self.documents.find(query).await?;
-            for document in &page.documents {
-                all.push(read(document)?);
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(all);
-            }
-        }
+        let filter = Filter::And(vec![(*grant.scope).clone(), people()?]);
+        every(&*self.documents, IDENTITIES, filter, |document| read(&document)).await
     }
 
     /// An identity by its id, its address or its number, for the operators' tools.

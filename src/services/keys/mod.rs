@@ -10,6 +10,7 @@ use super::{
     Error, Result,
     access::{Access, Action, Caller, Proven, Resource, Restriction, Subject},
     audit::{Audit, Event},
+    documents::every,
     identities::{self, IDENTITIES, Identities, Identity, Kind, Status},
     mfa::{Again, Mfa},
     sessions::Sessions,
@@ -20,8 +21,8 @@ use crate::{
         fault::Fault,
         random,
     },
-    domain::{filter::Filter, sort::Sort, update::Update},
-    ports::documents::{Batch, Change, Documents, Expect, Operation, Query},
+    domain::{filter::Filter, update::Update},
+    ports::documents::{Batch, Change, Documents, Expect, Operation},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bson::rawdoc;
@@ -346,20 +347,8 @@ impl Keys {
     }
 
     async fn select(&self, filter: &bson::RawDocument) -> Result<Vec<Key>> {
-        let filter = Arc::new(Filter::parse(filter).map_err(Error::Invalid)?);
-        let (mut keys, mut after) = (Vec::new(), None);
-        loop {
-            let (collection, filter) = (KEYS.to_owned(), filter.clone());
-            let query = Query { collection, filter, sort: Sort::default(), limit: 1000, after };
-            let page = self.documents.find(query).await?;
-            for document in &page.documents {
-                keys.push(read(document)?);
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(keys);
-            }
-        }
+        let filter = Filter::parse(filter).map_err(Error::Invalid)?;
+        every(&*self.documents, KEYS, filter, |document| read(&document)).await
     }
 
     async fn commit(&self, caller: &Caller, operations: Vec<Operation>) -> Result<()> {

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     base::{clock::SharedClock, fault::Fault, random},
-    domain::{document::revision, filter::Filter, membership::Move, sort::Sort, update::Update},
-    ports::documents::{Batch, Change, Conflict, Documents, Expect, Operation, Query},
+    domain::{document::revision, filter::Filter, membership::Move, update::Update},
+    ports::documents::{Batch, Change, Conflict, Documents, Expect, Operation},
 };
 use bson::{DateTime, RawDocument, RawDocumentBuf, rawdoc};
 use cache::Cache;
@@ -308,18 +308,7 @@ impl Memberships {
     async fn active(&self, of: &RawDocument) -> Result<Vec<RawDocumentBuf>> {
         let mut filter = rawdoc! { "status": "active" };
         of.iter().flatten().for_each(|(name, value)| filter.append(name, value));
-        let filter = Arc::new(Filter::parse(&filter).map_err(Error::Invalid)?);
-        let (mut all, mut after) = (Vec::new(), None);
-        loop {
-            let (collection, filter) = (MEMBERSHIPS.to_owned(), filter.clone());
-            let page =
-                self.documents.find(Query { collection, filter, sort: Sort::default(), limit: 1000, after }).await?;
-            all.extend(page.documents);
-            after = page.next;
-            if after.is_none() {
-                return Ok(all);
-            }
-        }
+        all(&*self.documents, MEMBERSHIPS, Filter::parse(&filter).map_err(Error::Invalid)?).await
     }
 
     pub(super) async fn shown(&self, id: &str) -> Result<RawDocumentBuf> {

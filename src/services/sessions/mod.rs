@@ -10,6 +10,7 @@ use super::{
     Error, Result,
     access::{Caller, Proven, Subject},
     audit::{Audit, Event},
+    documents::every,
     identities::{self, IDENTITIES, Identity, Status},
     instance::Stamp,
     keyring::Keyring,
@@ -393,25 +394,13 @@ impl Sessions {
         Ok(Granted { access, refresh, expires_in: ACCESS_LIFE, identity, session })
     }
 
-    async fn select<T: serde::de::DeserializeOwned>(
+    async fn select<T: serde::de::DeserializeOwned + Send>(
         &self,
         collection: &str,
         filter: &bson::RawDocument,
     ) -> Result<Vec<T>> {
-        let filter = Arc::new(Filter::parse(filter).map_err(Error::Invalid)?);
-        let (mut rows, mut after) = (Vec::new(), None);
-        loop {
-            let (collection, filter) = (collection.to_owned(), filter.clone());
-            let page =
-                self.documents.find(Query { collection, filter, sort: Sort::default(), limit: 1000, after }).await?;
-            for document in &page.documents {
-                rows.push(read(document)?);
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(rows);
-            }
-        }
+        let filter = Filter::parse(filter).map_err(Error::Invalid)?;
+        every(&*self.documents, collection, filter, |document| read(&document)).await
     }
 
     async fn commit(&self, caller: &Caller, time: Timestamp, operations: Vec<Operation>) -> Result<()> {
