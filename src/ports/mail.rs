@@ -1,8 +1,7 @@
 //! Mail: one letter to one person, sent or not.
 
-use super::{Error, Result};
+use super::Result;
 use crate::base::{
-    clock::Timestamp,
     fault::Fault,
     messages::{Language, render, text},
 };
@@ -13,15 +12,6 @@ pub struct Letter {
     pub subject: String,
     /// Plain text.
     pub text: String,
-}
-
-/// Seconds of failures after which a letter is given up.
-const GIVEN_UP: i64 = 3600;
-
-/// When a letter asked for at a time is tried again after so many failed attempts; `None`: it is given up.
-pub fn again(asked: Timestamp, attempts: u32, now: Timestamp, error: &Error) -> Option<Timestamp> {
-    let lost = matches!(error, Error::Rejected(_)) || asked.plus_seconds(GIVEN_UP) <= now;
-    (!lost).then(|| now.plus_seconds(10_i64.saturating_mul(1 << attempts.min(6))))
 }
 
 impl Letter {

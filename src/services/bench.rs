@@ -19,12 +19,44 @@ use crate::{
     base::{
         clock::{Clock, FixedClock},
         environment::Environment,
+        fault::Fault,
     },
     domain::trust::Rules,
-    ports::documents::Documents,
+    ports::{
+        self,
+        documents::Documents,
+        mail::{Letter, Mailer},
+    },
 };
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU8, Ordering},
+};
 use zeroize::Zeroizing;
+
+/// A mail server that says what it is told to, fine, later or never, once it is not held.
+#[derive(Default)]
+pub struct Post {
+    pub says: AtomicU8,
+    pub letters: Mutex<Vec<Letter>>,
+    /// A letter is on its way.
+    pub begun: tokio::sync::Notify,
+    pub held: tokio::sync::Mutex<()>,
+}
+
+#[async_trait::async_trait]
+impl Mailer for Post {
+    async fn send(&self, letter: &Letter) -> ports::Result<()> {
+        self.begun.notify_one();
+        let _held = self.held.lock().await;
+        match self.says.load(Ordering::Relaxed) {
+            0 => self.letters.lock().unwrap().push(letter.clone()),
+            1 => return Err(ports::Error::Unavailable("later".to_owned())),
+            _ => return Err(ports::Error::Rejected(Fault::new("mail.letter"))),
+        }
+        Ok(())
+    }
+}
 
 pub struct Bench {
     pub clock: Arc<FixedClock>,

@@ -23,6 +23,7 @@ pub mod memberships;
 pub mod mfa;
 pub mod oidc;
 pub mod organizations;
+mod outbox;
 pub mod policies;
 pub mod recovery;
 mod scope;

@@ -5,7 +5,9 @@ use super::{
     Error, Result,
     access::Caller,
     audit::{Audit, Event},
+    documents::first,
     identities::{self, Changes, IDENTITIES, Identities, Identity, New, Status},
+    outbox::{Outbox, Ready, operation, put, read, unless_changed, update},
 };
 use crate::{
     base::{
@@ -13,26 +15,21 @@ use crate::{
         fault::Fault,
         random, secret,
     },
-    domain::{document::revision, filter::Filter, sort::Sort, update::Update},
+    domain::document::revision,
     ports::{
         self,
-        documents::{Batch, Change, Conflict, Documents, Expect, Operation, Query},
-        mail::{self, Letter, Mailer},
+        documents::{Change, Conflict, Documents, Expect, Operation},
+        mail::{Letter, Mailer},
     },
 };
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// What waits to be proven, and the letters that wait to leave.
 pub const VERIFICATIONS: &str = "system.verifications";
 
 const LIFE: i64 = 24 * 3600;
-/// Seconds between two letters to one address.
-const PAUSE: i64 = 60;
 /// Registrations that may wait; past that the oldest makes room.
 const MOST: u64 = 10_000;
 /// Of one address.
@@ -75,12 +72,9 @@ pub struct Verifications {
     clock: SharedClock,
     identities: Arc<Identities>,
     audit: Arc<Audit>,
-    /// Absent: nothing can be sent.
-    mailer: Option<Arc<dyn Mailer>>,
+    outbox: Outbox,
     /// The page a link opens; the token follows as its fragment, which browsers send to nobody.
     page: String,
-    /// When a letter last left for an address, within [`PAUSE`].
-    sent: Mutex<HashMap<String, Timestamp>>,
 }
 
 impl Verifications {
@@ -92,13 +86,14 @@ impl Verifications {
         mailer: Option<Arc<dyn Mailer>>,
         page: String,
     ) -> Self {
-        Self { documents, clock, identities, audit, mailer, page, sent: Mutex::default() }
+        let outbox = Outbox::new(VERIFICATIONS, documents.clone(), clock.clone(), mailer);
+        Self { documents, clock, identities, audit, outbox, page }
     }
 
     /// Takes note of who wants an account of their own. Whether the address has one already is looked at later, by
     /// [`Self::deliver`]: here all of them cost and answer the same.
     pub async fn register(&self, caller: &Caller, new: New) -> Result<()> {
-        if self.mailer.is_none() {
+        if !self.outbox.is_open() {
             return self.identities.register(caller, new).await;
         }
         self.identities.registers()?;
@@ -109,14 +104,13 @@ impl Verifications {
         let Some(email) = person.email.clone() else { return Ok(()) };
         // Somebody may be playing: the newest is kept, of one address and of all.
         let unsent = rawdoc! { "email": email.as_str(), "person": { "$exists": true }, "next": { "$exists": true } };
-        let oldest = || Sort::parse_text("expires").map_err(Error::Invalid);
-        let waiting = self.select(&unsent, oldest()?, MOST_OF_ONE).await?;
+        let waiting = self.first(&unsent, "expires", MOST_OF_ONE).await?;
         if let Some(first) = waiting.first().filter(|_| waiting.len() >= MOST_OF_ONE) {
             self.remove(first).await?;
         }
         let kept = self.documents.describe(VERIFICATIONS).await?.map_or(0, |kept| kept.documents);
         if kept >= MOST {
-            for first in self.select(&rawdoc! { "person": { "$exists": true } }, oldest()?, 1).await? {
+            for first in self.first(&rawdoc! { "person": { "$exists": true } }, "expires", 1).await? {
                 self.remove(&first).await?;
             }
         }
@@ -132,7 +126,7 @@ impl Verifications {
         password: Option<Zeroizing<String>>,
         rev: Option<i64>,
     ) -> Result<(RawDocumentBuf, Option<String>)> {
-        let email = match self.mailer.is_some() {
+        let email = match self.outbox.is_open() {
             true => changes.take_email()?,
             false => None,
         };
@@ -161,94 +155,41 @@ impl Verifications {
     async fn ask(&self, caller: &Caller, asked: Verification) -> Result<()> {
         // By what was asked for: whether there is such an account is for nobody to read.
         let told = Event::new("verification.ask").about(self.audit.pseudonym(&asked.email));
-        let operations = vec![put(&asked)?, self.audit.operation(caller, told)?];
-        self.commit(caller, operations).await
+        let operations = vec![put(VERIFICATIONS, &asked.id, &asked)?, self.audit.operation(caller, told)?];
+        Ok(self.outbox.commit(caller, operations).await?)
     }
 
     /// Sends what was asked for and lets go of what ended. Answers how many letters left.
     pub async fn deliver(&self) -> Result<usize> {
-        let now = self.clock.now();
-        for over in self.select(&rawdoc! { "expires": { "$lte": now.0 } }, Sort::default(), AT_ONCE).await? {
+        for over in self.first(&rawdoc! { "expires": { "$lte": self.clock.now().0 } }, "", AT_ONCE).await? {
             self.remove(&over).await?;
         }
-        let Some(mailer) = &self.mailer else { return Ok(0) };
         let mut sent = 0;
-        let oldest = Sort::parse_text("next").map_err(Error::Invalid)?;
-        for document in self.select(&rawdoc! { "next": { "$lte": now.0 } }, oldest, AT_ONCE).await? {
-            let asked: Verification = read(&document)?;
-            // Whoever asks, nobody's mail is flooded.
-            if let Some(until) = self.paused(&asked.email) {
-                let expect = revision(&document).map_or(Expect::Present, Expect::Revision);
-                let later = set(&asked.id, expect, &rawdoc! { "next": until.0 })?;
-                self.commit(&Caller::system(), vec![later]).await.or_else(changed)?;
-                continue;
-            }
-            let Some((letter, waits)) = self.letter(&document, &asked).await? else { continue };
-            let done = mailer.send(&letter).await.inspect(|()| {
-                sent += 1;
-                self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(asked.email.clone(), self.clock.now());
-            });
-            self.settle(&asked, waits, done).await?;
+        for document in self.outbox.due(AT_ONCE).await? {
+            let ready = self.ready(&read(&document)?).await?;
+            sent += usize::from(self.outbox.send(&document, Some(ready)).await?);
         }
         Ok(sent)
     }
 
-    /// Until when an address gets no other letter.
-    fn paused(&self, email: &str) -> Option<Timestamp> {
-        let now = self.clock.now();
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        sent.retain(|_, at| at.plus_seconds(PAUSE) > now);
-        sent.get(email).map(|at| at.plus_seconds(PAUSE))
-    }
-
-    /// The letter to the address, and whether an answer to it is waited for. `None`: it was asked for anew meanwhile.
-    async fn letter(&self, document: &RawDocument, asked: &Verification) -> Result<Option<(Letter, bool)>> {
+    async fn ready(&self, asked: &Verification) -> Result<Ready> {
+        let letter = |words: &Fault| Letter::bilingual(&asked.email, "verification.subject", words);
         let words = |key| Fault::new(key).with("email", &asked.email);
-        let plain = |key| Letter::bilingual(&asked.email, "verification.subject", &words(key));
-        if asked.replaced {
-            return Ok(Some((plain("verification.replaced"), false)));
-        }
-        if self.identities.known(&asked.email).await?.is_some() {
-            return Ok(Some((plain("verification.known"), false)));
+        let told = match asked.replaced {
+            true => Some("verification.replaced"),
+            false => self.identities.known(&asked.email).await?.map(|_| "verification.known"),
+        };
+        if let Some(told) = told {
+            let (letter, set, with) = (letter(&words(told)), RawDocumentBuf::new(), Vec::new());
+            return Ok(Ready { letter, set, with, then: Change::Delete });
         }
         // Made anew at each attempt: the token itself is kept nowhere, not even until the letter has left.
         let token = secret::make();
-        let expect = revision(document).map_or(Expect::Present, Expect::Revision);
-        let kept = set(&asked.id, expect, &rawdoc! { "hash": secret::hash(&token) })?;
-        match self.commit(&Caller::system(), vec![kept]).await {
-            Err(Error::Precondition(_) | Error::NotFound(_)) => return Ok(None),
-            kept => kept?,
-        }
         let link = Zeroizing::new(format!("{}#token={}", self.page, *token));
-        let words = words("verification.text").with("link", &*link);
-        Ok(Some((Letter::bilingual(&asked.email, "verification.subject", &words), true)))
-    }
-
-    /// What becomes of the note whose letter was sent, or was not; one put in its place meanwhile stands as it is.
-    async fn settle(&self, asked: &Verification, waits: bool, done: ports::Result<()>) -> Result<()> {
-        let Some(document) = self.documents.get(VERIFICATIONS, &asked.id).await? else { return Ok(()) };
-        let kept: Verification = read(&document)?;
-        if (kept.asked, &kept.email) != (asked.asked, &asked.email) {
-            return Ok(());
-        }
-        let expect = revision(&document).map_or(Expect::Present, Expect::Revision);
-        let operation = match done {
-            Ok(()) if waits => {
-                let left = Update::parse(&rawdoc! { "$unset": { "next": true } }).map_err(Error::Invalid)?;
-                operation(&asked.id, expect, Change::Update(left))
-            }
-            Ok(()) => operation(&asked.id, expect, Change::Delete),
-            Err(error) => {
-                let next = mail::again(asked.asked, asked.attempts, self.clock.now(), &error);
-                let (attempts, given_up) = (asked.attempts + 1, next.is_none());
-                tracing::warn!(%error, attempts, given_up, "a letter to prove an address was not sent");
-                match next {
-                    None => operation(&asked.id, expect, Change::Delete),
-                    Some(next) => set(&asked.id, expect, &rawdoc! { "attempts": i64::from(attempts), "next": next.0 })?,
-                }
-            }
-        };
-        self.commit(&Caller::system(), vec![operation]).await.or_else(changed)
+        let letter = letter(&words("verification.text").with("link", &*link));
+        let (set, with) = (rawdoc! { "hash": secret::hash(&token) }, Vec::new());
+        // An answer to it is waited for.
+        Ok(Ready { letter, set, with, then: update(rawdoc! { "$unset": { "next": true } })? })
     }
 
     /// Proves an address by the token sent to it and the password that was given with it: a letter alone, opened by who
@@ -268,9 +209,8 @@ impl Verifications {
         let judged = self.judge(caller, &asked, password).await;
         if matches!(&judged, Err(error) if !matches!(error, Error::Unauthorized)) {
             // Nothing was judged, for a fault that is not the guesser's.
-            let fewer = Update::parse(&rawdoc! { "$inc": { "wrong": -1 } }).map_err(Error::Invalid)?;
-            let fewer = operation(&asked.id, Expect::Present, Change::Update(fewer));
-            self.commit(&Caller::system(), vec![fewer]).await.or_else(changed)?;
+            let fewer = of(&asked.id, update(rawdoc! { "$inc": { "wrong": -1 } })?);
+            unless_changed(self.outbox.commit(&Caller::system(), vec![fewer]).await)?;
         }
         judged
     }
@@ -310,22 +250,20 @@ impl Verifications {
     async fn guess(&self, token: &str) -> Result<Verification> {
         let token = Some(token).filter(|token| token.len() <= LONGEST_TOKEN).map(secret::hash).ok_or_else(gone)?;
         for _ in 0..ROUNDS {
-            let found = self.select(&rawdoc! { "hash": token.as_str() }, Sort::default(), 1).await?;
+            let found = self.first(&rawdoc! { "hash": token.as_str() }, "", 1).await?;
             let document = found.first().ok_or_else(gone)?;
             let asked: Verification = read(document)?;
             if asked.expires <= self.clock.now() {
                 return Err(gone());
             }
-            let expect = revision(document).map_or(Expect::Present, Expect::Revision);
             if asked.wrong >= TRIES {
                 self.remove(document).await?;
                 return Err(gone());
             }
-            let counted = set(&asked.id, expect, &rawdoc! { "wrong": i64::from(asked.wrong) + 1 })?;
-            match self.commit(&Caller::system(), vec![counted]).await {
-                Err(Error::Precondition(_) | Error::NotFound(_)) => {}
-                Err(error) => return Err(error),
-                Ok(()) => return Ok(asked),
+            let counted = update(rawdoc! { "$set": { "wrong": i64::from(asked.wrong) + 1 } })?;
+            match self.outbox.commit(&Caller::system(), vec![operation(VERIFICATIONS, document, counted)?]).await {
+                Err(ports::Error::Conflict(_)) => {}
+                counted => return Ok(counted.map(|()| asked)?),
             }
         }
         Err(Error::Unavailable("this link is used too often at once".to_owned()))
@@ -341,14 +279,14 @@ impl Verifications {
     ) -> Result<Identity> {
         let told = self.audit.operation(caller, Event::new("verification.confirm").about(&identity.id))?;
         // Of two that are right at once, one finds it.
-        let mut operations = vec![operation(&asked.id, Expect::Present, Change::Delete), change, told];
+        let mut operations = vec![of(&asked.id, Change::Delete), change, told];
         if let Some(email) = replaced {
             // Whoever had the address learns that the account left it.
             let told = self.asked(random::id(self.clock.now()), email);
-            let identity = Some(identity.id.clone());
-            operations.push(put(&Verification { identity, replaced: true, ..told })?);
+            let told = Verification { identity: Some(identity.id.clone()), replaced: true, ..told };
+            operations.push(put(VERIFICATIONS, &told.id, &told)?);
         }
-        match self.commit_all(caller, operations).await {
+        match self.outbox.commit(caller, operations).await {
             Err(error @ ports::Error::Conflict(Conflict::Unique { .. })) => {
                 Err(self.identities.taken(error, &identity).await)
             }
@@ -358,33 +296,13 @@ impl Verifications {
         }
     }
 
-    async fn select(&self, filter: &RawDocument, sort: Sort, limit: usize) -> Result<Vec<RawDocumentBuf>> {
-        let filter = Arc::new(Filter::parse(filter).map_err(Error::Invalid)?);
-        let collection = VERIFICATIONS.to_owned();
-        Ok(self.documents.find(Query { collection, filter, sort, limit, after: None }).await?.documents)
+    async fn first(&self, filter: &RawDocument, order: &str, most: usize) -> Result<Vec<RawDocumentBuf>> {
+        first(&*self.documents, VERIFICATIONS, filter, order, most).await
     }
 
     async fn remove(&self, document: &RawDocument) -> Result<()> {
-        let asked: Verification = read(document)?;
-        let expect = revision(document).map_or(Expect::Present, Expect::Revision);
-        self.commit(&Caller::system(), vec![operation(&asked.id, expect, Change::Delete)]).await.or_else(changed)
-    }
-
-    async fn commit(&self, caller: &Caller, operations: Vec<Operation>) -> Result<()> {
-        self.commit_all(caller, operations).await.map_err(Error::from)
-    }
-
-    async fn commit_all(&self, caller: &Caller, operations: Vec<Operation>) -> ports::Result<()> {
-        let (time, origin) = (self.clock.now(), caller.origin());
-        self.documents.commit(Batch { time, origin, operations, check: None, receipt: None }).await.map(drop)
-    }
-}
-
-/// Somebody was there first, which is fine.
-fn changed(error: Error) -> Result<()> {
-    match error {
-        Error::Precondition(_) | Error::NotFound(_) => Ok(()),
-        other => Err(other),
+        let gone = operation(VERIFICATIONS, document, Change::Delete)?;
+        unless_changed(self.outbox.commit(&Caller::system(), vec![gone]).await)
     }
 }
 
@@ -392,20 +310,7 @@ fn gone() -> Error {
     Error::Gone(Fault::new("verification.gone"))
 }
 
-fn operation(id: &str, expect: Expect, change: Change) -> Operation {
-    Operation { collection: VERIFICATIONS.to_owned(), id: id.to_owned(), expect, change }
-}
-
-fn put(asked: &Verification) -> Result<Operation> {
-    let document = bson::serialize_to_raw_document_buf(asked).map_err(|error| Error::Internal(Box::new(error)))?;
-    Ok(operation(&asked.id, Expect::Any, Change::Put(document)))
-}
-
-fn set(id: &str, expect: Expect, fields: &RawDocument) -> Result<Operation> {
-    let update = Update::parse(&rawdoc! { "$set": fields.to_owned() }).map_err(Error::Invalid)?;
-    Ok(operation(id, expect, Change::Update(update)))
-}
-
-fn read(document: &RawDocument) -> Result<Verification> {
-    bson::deserialize_from_slice(document.as_bytes()).map_err(|error| Error::Internal(Box::new(error)))
+/// Of a note that is there, however it reads by now.
+fn of(id: &str, change: Change) -> Operation {
+    Operation { collection: VERIFICATIONS.to_owned(), id: id.to_owned(), expect: Expect::Present, change }
 }

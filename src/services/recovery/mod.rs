@@ -5,7 +5,9 @@ use super::{
     Error, Result,
     access::Caller,
     audit::{Audit, Event},
+    documents::first,
     identities::{Identities, Identity, Kind, Status},
+    outbox::{Note, Outbox, PAUSE, Ready, operation, put, read, unless_changed},
 };
 use crate::{
     base::{
@@ -13,14 +15,13 @@ use crate::{
         fault::Fault,
         secret,
     },
-    domain::{contact, document::revision, filter::Filter, sort::Sort, update::Update},
+    domain::contact,
     ports::{
-        self,
-        documents::{Batch, Change, Documents, Expect, Operation, Query},
-        mail::{self, Letter, Mailer},
+        documents::{Change, Documents, Operation},
+        mail::{Letter, Mailer},
     },
 };
-use bson::{RawDocument, cstr, rawdoc};
+use bson::{RawDocumentBuf, cstr, rawdoc};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -30,22 +31,10 @@ pub const RECOVERIES: &str = "system.recoveries";
 pub const OUTBOX: &str = "system.outbox";
 
 const LIFE: i64 = 15 * 60;
-/// Seconds between two letters to one person.
-const PAUSE: i64 = 60;
 /// Letters that may wait.
 const MOST: u64 = 10_000;
 const AT_ONCE: usize = 500;
 const LONGEST_TOKEN: usize = 64;
-
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Asked {
-    #[serde(rename = "_id")]
-    id: String,
-    email: String,
-    asked: Timestamp,
-    attempts: u32,
-    next: Timestamp,
-}
 
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -77,8 +66,7 @@ pub struct Recoveries {
     clock: SharedClock,
     identities: Arc<Identities>,
     audit: Arc<Audit>,
-    /// Absent: nothing can be sent.
-    mailer: Option<Arc<dyn Mailer>>,
+    outbox: Outbox,
     /// The page a link opens; the token follows as its fragment, which browsers send to nobody.
     page: String,
 }
@@ -92,14 +80,15 @@ impl Recoveries {
         mailer: Option<Arc<dyn Mailer>>,
         page: String,
     ) -> Self {
-        Self { documents, clock, identities, audit, mailer, page }
+        let outbox = Outbox::new(OUTBOX, documents.clone(), clock.clone(), mailer);
+        Self { documents, clock, identities, audit, outbox, page }
     }
 
     /// Takes note that somebody lost the password of an account. Whether there is one is looked at later, by
     /// [`Self::deliver`]: here every address costs and answers the same.
     pub async fn ask(&self, caller: &Caller, email: &str) -> Result<()> {
         let Ok(email) = contact::email(email) else { return Ok(()) };
-        if self.mailer.is_none() {
+        if !self.outbox.is_open() {
             tracing::warn!("a recovery was asked for and no mail server is configured: see mail.server");
             return Ok(());
         }
@@ -111,43 +100,40 @@ impl Recoveries {
         let (now, id) = (self.clock.now(), secret::hash(&email));
         // By what was asked for: whether there is such an account is for nobody to read.
         let told = self.audit.operation(caller, Event::new("recovery.ask").about(self.audit.pseudonym(&email)))?;
-        // A letter that waits after a failure goes on waiting as one.
-        let waits = self.documents.get(OUTBOX, &id).await?.map(|waiting| read::<Asked>(&waiting)).transpose()?;
-        let attempts = waits.map_or(0, |waiting| waiting.attempts);
-        let asked = Asked { id, email, asked: now, attempts, next: now };
-        self.commit(caller, vec![put(OUTBOX, &asked.id, &asked)?, told]).await?;
-        Ok(())
+        // A letter that failed, or is on its way, goes on as one that did: tried within a minute, and not at once.
+        let waits = self.documents.get(OUTBOX, &id).await?.map(|waiting| read::<Note>(&waiting)).transpose()?;
+        let (attempts, next) = waits.map_or((0, None), |waiting| (waiting.attempts, waiting.next));
+        let next = next.map_or(now, |next| next.min(now.plus_seconds(PAUSE)));
+        let asked = Note { id, email, asked: now, attempts, next: Some(next) };
+        Ok(self.outbox.commit(caller, vec![put(OUTBOX, &asked.id, &asked)?, told]).await?)
     }
 
     /// Sends what was asked for and lets go of what ended. Answers how many letters left.
     pub async fn deliver(&self) -> Result<usize> {
-        let now = self.clock.now();
-        for over in self.select(RECOVERIES, &rawdoc! { "expires": { "$lte": now.0 } }, AT_ONCE).await? {
-            self.commit(&Caller::system(), vec![remove(RECOVERIES, &over)?]).await.or_else(changed)?;
+        let over = rawdoc! { "expires": { "$lte": self.clock.now().0 } };
+        for over in first(&*self.documents, RECOVERIES, &over, "", AT_ONCE).await? {
+            let over = operation(RECOVERIES, &over, Change::Delete)?;
+            unless_changed(self.outbox.commit(&Caller::system(), vec![over]).await)?;
         }
-        let Some(mailer) = &self.mailer else { return Ok(0) };
         let mut sent = 0;
         loop {
-            let waiting = self.select(OUTBOX, &rawdoc! { "next": { "$lte": now.0 } }, AT_ONCE).await?;
+            let waiting = self.outbox.due(AT_ONCE).await?;
             // Most are of nobody when somebody plays: all of them go at once, and first.
             let (mut nobodys, mut rest) = (Vec::new(), Vec::new());
             for document in &waiting {
-                let asked: Asked = read(document)?;
+                let asked: Note = read(document)?;
                 match self.identities.known(&asked.email).await? {
-                    None => nobodys.push(remove(OUTBOX, document)?),
+                    None => nobodys.push(operation(OUTBOX, document, Change::Delete)?),
                     Some(_) => rest.push((document, asked)),
                 }
             }
             let cleared = nobodys.len();
             if cleared > 0 {
-                self.commit(&Caller::system(), nobodys).await.or_else(changed)?;
+                unless_changed(self.outbox.commit(&Caller::system(), nobodys).await)?;
             }
             for (document, asked) in rest {
-                let done = match self.letter(&asked).await? {
-                    None => Ok(()),
-                    Some(letter) => mailer.send(&letter).await.inspect(|()| sent += 1),
-                };
-                self.settle(document, asked, done).await?;
+                let ready = self.ready(&asked).await?;
+                sent += usize::from(self.outbox.send(document, ready).await?);
             }
             if waiting.len() < AT_ONCE || cleared == 0 {
                 return Ok(sent);
@@ -170,7 +156,8 @@ impl Recoveries {
         if token.len() > LONGEST_TOKEN {
             return Err(gone());
         }
-        let found = self.select(RECOVERIES, &rawdoc! { "hash": secret::hash(token) }, 1).await?;
+        let hash = rawdoc! { "hash": secret::hash(token) };
+        let found = first(&*self.documents, RECOVERIES, &hash, "", 1).await?;
         let document = found.first().ok_or_else(gone)?;
         let recovery: Recovery = read(document)?;
         let identity = self.identities.require(&recovery.id).await.map_err(|_| gone())?;
@@ -190,7 +177,7 @@ impl Recoveries {
         }
         let told = self.audit.operation(caller, Event::new("recovery.confirm").about(&identity.id))?;
         let mut operations = self.identities.end_keys(caller, &identity.id).await?;
-        operations.extend([remove(RECOVERIES, document)?, told]);
+        operations.extend([operation(RECOVERIES, document, Change::Delete)?, told]);
         match self.identities.change_with(caller, &identity.id, set, operations, None).await {
             Err(Error::Precondition(_) | Error::NotFound(_)) => Err(gone()),
             other => other,
@@ -204,12 +191,13 @@ impl Recoveries {
         if identity.kind != Kind::Person {
             return Err(Error::Invalid(Fault::new("recovery.not_a_person").with("who", identity.label())));
         }
-        let (token, expires) = self.open(caller, &identity, None).await?;
+        let (token, expires, operations) = self.draft(caller, &identity, None)?;
+        self.outbox.commit(caller, operations).await?;
         Ok(Handed { link: self.link(&token), token, expires, identity })
     }
 
     /// The letter to who has an account at the address asked for.
-    async fn letter(&self, asked: &Asked) -> Result<Option<Letter>> {
+    async fn ready(&self, asked: &Note) -> Result<Option<Ready>> {
         let found = self.identities.known(&asked.email).await?;
         let Some(identity) = found.filter(|one| one.kind == Kind::Person && one.status == Status::Active) else {
             return Ok(None);
@@ -234,40 +222,20 @@ impl Recoveries {
             return Ok(None);
         }
         // Made anew at each attempt: the token itself is kept nowhere, not even until the letter has left.
-        let (token, _) = self.open(&Caller::system(), &identity, Some(&asked.email)).await?;
+        let (token, _, with) = self.draft(&Caller::system(), &identity, Some(&asked.email))?;
         let link = self.link(&token);
         let words = Fault::new("recovery.text").with("email", identity.label()).with("link", &*link);
-        Ok(Some(Letter::bilingual(&asked.email, "recovery.subject", &words)))
+        let letter = Letter::bilingual(&asked.email, "recovery.subject", &words);
+        Ok(Some(Ready { letter, set: RawDocumentBuf::new(), with, then: Change::Delete }))
     }
 
-    async fn settle(&self, document: &RawDocument, asked: Asked, done: ports::Result<()>) -> Result<()> {
-        let now = self.clock.now();
-        let error = match done {
-            Ok(()) => return self.commit(&Caller::system(), vec![remove(OUTBOX, document)?]).await.or_else(changed),
-            Err(error) => error,
-        };
-        let next = mail::again(asked.asked, asked.attempts, now, &error);
-        tracing::warn!(%error, attempts = asked.attempts + 1, given_up = next.is_none(), "a letter of recovery was not sent");
-        let operation = match next {
-            None => remove(OUTBOX, document)?,
-            Some(next) => {
-                let next = rawdoc! { "attempts": i64::from(asked.attempts) + 1, "next": next.0 };
-                let update = Update::parse(&rawdoc! { "$set": next }).map_err(Error::Invalid)?;
-                let expect = revision(document).map_or(Expect::Present, Expect::Revision);
-                Operation { collection: OUTBOX.to_owned(), id: asked.id, expect, change: Change::Update(update) }
-            }
-        };
-        // Asked for again meanwhile: that one stands.
-        self.commit(&Caller::system(), vec![operation]).await.or_else(changed)
-    }
-
-    /// Makes the one token of an identity; the one before is worth nothing any more.
-    async fn open(
+    /// The one token of an identity, once this is committed; the one before is worth nothing any more.
+    fn draft(
         &self,
         caller: &Caller,
         identity: &Identity,
         email: Option<&str>,
-    ) -> Result<(Zeroizing<String>, Timestamp)> {
+    ) -> Result<(Zeroizing<String>, Timestamp, Vec<Operation>)> {
         let token = secret::make();
         let (id, hash, made, tokens_from) =
             (identity.id.clone(), secret::hash(&token), self.clock.now(), identity.tokens_from);
@@ -275,52 +243,12 @@ impl Recoveries {
         let action = if email.is_some() { "recovery.letter" } else { "recovery.hand" };
         let recovery = Recovery { id, hash, made, expires, tokens_from, email };
         let told = self.audit.operation(caller, Event::new(action).about(&identity.id))?;
-        self.commit(caller, vec![put(RECOVERIES, &recovery.id, &recovery)?, told]).await?;
-        Ok((token, recovery.expires))
+        Ok((token, expires, vec![put(RECOVERIES, &recovery.id, &recovery)?, told]))
     }
 
     fn link(&self, token: &str) -> Zeroizing<String> {
         Zeroizing::new(format!("{}#token={token}", self.page))
     }
-
-    async fn select(&self, collection: &str, filter: &RawDocument, limit: usize) -> Result<Vec<bson::RawDocumentBuf>> {
-        let filter = Arc::new(Filter::parse(filter).map_err(Error::Invalid)?);
-        // Who waits longest comes first, where anybody waits.
-        let sort = Sort::parse_text(if collection == OUTBOX { "next" } else { "" }).map_err(Error::Invalid)?;
-        let query = Query { collection: collection.to_owned(), filter, sort, limit, after: None };
-        Ok(self.documents.find(query).await?.documents)
-    }
-
-    async fn commit(&self, caller: &Caller, operations: Vec<Operation>) -> Result<()> {
-        let (time, origin) = (self.clock.now(), caller.origin());
-        self.documents.commit(Batch { time, origin, operations, check: None, receipt: None }).await?;
-        Ok(())
-    }
-}
-
-/// Somebody was there first, which is fine.
-fn changed(error: Error) -> Result<()> {
-    match error {
-        Error::Precondition(_) | Error::NotFound(_) => Ok(()),
-        other => Err(other),
-    }
-}
-
-fn put(collection: &str, id: &str, value: &impl serde::Serialize) -> Result<Operation> {
-    let document = bson::serialize_to_raw_document_buf(value).map_err(|error| Error::Internal(Box::new(error)))?;
-    let (collection, id) = (collection.to_owned(), id.to_owned());
-    Ok(Operation { collection, id, expect: Expect::Any, change: Change::Put(document) })
-}
-
-/// Only as it was read.
-fn remove(collection: &str, document: &RawDocument) -> Result<Operation> {
-    let id = document.get_str("_id").map_err(|error| Error::Internal(Box::new(error)))?.to_owned();
-    let expect = revision(document).map_or(Expect::Present, Expect::Revision);
-    Ok(Operation { collection: collection.to_owned(), id, expect, change: Change::Delete })
-}
-
-fn read<T: serde::de::DeserializeOwned>(document: &RawDocument) -> Result<T> {
-    bson::deserialize_from_slice(document.as_bytes()).map_err(|error| Error::Internal(Box::new(error)))
 }
 
 #[cfg(test)]

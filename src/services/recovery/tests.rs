@@ -3,42 +3,21 @@
 use super::*;
 use crate::{
     base::{clock::FixedClock, environment::Environment},
+    ports::documents::Expect,
     services::{
         access::Role,
-        bench::Bench,
+        bench::{Bench, Post},
         identities::{Changes, New},
         keys::{Keys, Wanted},
         mfa::{self, Again, Method},
         sessions::Sessions,
     },
 };
-use std::sync::{
-    Mutex,
-    atomic::{AtomicU8, Ordering},
-};
+use std::sync::atomic::Ordering;
 
 const PASSWORD: &str = "correct horse battery staple";
 const ANOTHER: &str = "another horse, another staple";
 const EMAIL: &str = "admin@example.cd";
-
-/// What the server on the other side would say: fine, later, never.
-#[derive(Default)]
-struct Post {
-    says: AtomicU8,
-    letters: Mutex<Vec<Letter>>,
-}
-
-#[async_trait::async_trait]
-impl Mailer for Post {
-    async fn send(&self, letter: &Letter) -> ports::Result<()> {
-        match self.says.load(Ordering::Relaxed) {
-            0 => self.letters.lock().unwrap().push(letter.clone()),
-            1 => return Err(ports::Error::Unavailable("later".to_owned())),
-            _ => return Err(ports::Error::Rejected(Fault::new("mail.letter"))),
-        }
-        Ok(())
-    }
-}
 
 struct Desk {
     clock: Arc<FixedClock>,
@@ -161,7 +140,7 @@ async fn a_link_proves_the_address_it_was_sent_to_and_no_other() {
     let factors = bson::rawdoc! { "_id": &*id, "recovery": ["a hash"], "passkeys": [] };
     let (collection, change) = (mfa::FACTORS.to_owned(), Change::Put(factors));
     let factors = Operation { collection, id: id.clone(), expect: Expect::Absent, change };
-    bench.recoveries.commit(&Caller::system(), vec![factors]).await.unwrap();
+    bench.recoveries.outbox.commit(&Caller::system(), vec![factors]).await.unwrap();
     assert!(!bench.confirm(&begun).await.unwrap().email_verified);
     bench.wait(PAUSE);
     assert_eq!(bench.asked_for("other@example.cd").await, None);
@@ -233,6 +212,44 @@ async fn who_is_asked_for_often_gets_a_letter_a_minute() {
 }
 
 #[tokio::test]
+async fn asked_anew_while_one_that_failed_is_being_sent_there_is_a_letter_a_minute() {
+    let bench = bench().await;
+    bench.post.says.store(1, Ordering::Relaxed);
+    assert!(bench.asked().await.is_none());
+    bench.post.begun.notified().await;
+    bench.post.says.store(0, Ordering::Relaxed);
+    bench.wait(PAUSE);
+    let meanwhile = async || {
+        let held = bench.post.held.lock().await;
+        bench.post.begun.notified().await;
+        bench.recoveries.ask(&Caller::system(), EMAIL).await.unwrap();
+        drop(held);
+    };
+    let ((), sent) = tokio::join!(meanwhile(), bench.recoveries.deliver());
+    assert_eq!(sent.unwrap(), 1);
+    assert!(bench.asked().await.is_none(), "whoever asks again and again floods somebody's mail");
+    // What was asked for meanwhile is answered by the letter that was under way.
+    bench.wait(PAUSE);
+    assert_eq!((bench.recoveries.deliver().await.unwrap(), bench.waiting().await), (0, 0));
+    assert!(bench.asked().await.is_some());
+}
+
+#[tokio::test]
+async fn asked_anew_a_letter_that_failed_waits_a_minute_and_no_more() {
+    let bench = bench().await;
+    bench.post.says.store(1, Ordering::Relaxed);
+    assert!(bench.asked().await.is_none());
+    for _ in 0..4 {
+        bench.wait(960);
+        assert!(bench.asked().await.is_none());
+    }
+    bench.post.says.store(0, Ordering::Relaxed);
+    assert!(bench.asked().await.is_none(), "a letter that failed was tried again at once");
+    bench.wait(PAUSE);
+    assert_eq!(bench.recoveries.deliver().await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn a_letter_is_tried_again_and_given_up_in_the_end() {
     let bench = bench().await;
     bench.post.says.store(1, Ordering::Relaxed);
@@ -240,7 +257,7 @@ async fn a_letter_is_tried_again_and_given_up_in_the_end() {
     assert_eq!(bench.waiting().await, 1, "what could not leave was lost");
     bench.post.says.store(0, Ordering::Relaxed);
     assert_eq!(bench.recoveries.deliver().await.unwrap(), 0, "it was tried again at once");
-    bench.wait(10);
+    bench.wait(PAUSE);
     assert_eq!(bench.recoveries.deliver().await.unwrap(), 1);
     assert_eq!(bench.waiting().await, 0);
 
