@@ -24,6 +24,7 @@ pub mod mfa;
 pub mod oidc;
 pub mod organizations;
 mod outbox;
+mod past;
 pub mod policies;
 pub mod recovery;
 mod scope;

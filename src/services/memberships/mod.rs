@@ -7,7 +7,7 @@ use super::{
     access::{Access, Action, Caller, Grant, MemberRole, Membership, Resource, Subject},
     documents::{Attempt, Found, Listing, Search, all},
     identities::{self, IDENTITIES, Identity, Kind, Status},
-    policies::Past,
+    past::Past,
     scope::{Scopes, refusal},
 };
 use crate::{
@@ -287,15 +287,18 @@ impl Memberships {
         Ok(counted.into())
     }
 
-    /// As [`Self::memberships_of`], at a moment of the past.
-    pub(super) async fn memberships_at(&self, person: &str, past: &Past) -> Result<Arc<[Membership]>> {
+    /// As [`Self::memberships_of`], at a moment of the past, which catches up with what is read here.
+    pub(super) async fn memberships_at(&self, person: &str, past: &mut Past) -> Result<Arc<[Membership]>> {
         let own = Filter::parse(&rawdoc! { "person": person }).map_err(Error::Invalid)?;
-        let mut counted = Vec::new();
+        let (mut held, mut counted) = (Vec::new(), Vec::new());
         for now in all(&*self.documents, MEMBERSHIPS, own).await? {
-            let id = read(&now)?.id;
+            let Kept { id, organization, .. } = read(&now)?;
+            held.push((id, now, self.documents.get(IDENTITIES, &organization).await?));
+        }
+        past.catch_up(&*self.documents).await?;
+        for (id, now, held) in held {
             let Some(then) = past.then(MEMBERSHIPS, &id, Some(now)) else { continue };
             let Kept { organization, role, status, .. } = read(&then)?;
-            let held = self.documents.get(IDENTITIES, &organization).await?;
             let held = past.then(IDENTITIES, &organization, held).map(|held| identities::read(&held)).transpose()?;
             if status == "active" && held.is_some_and(|held| held.status == Status::Active) {
                 counted.push(Membership { organization, role });

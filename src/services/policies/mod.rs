@@ -1,11 +1,9 @@
 //! Policies: kept as documents, checked whole before they count, in force from the moment a change is answered.
 
 mod explain;
-mod past;
 mod who;
 
 pub use explain::{Asked, Explained, Said};
-pub(super) use past::Past;
 pub use who::Whom;
 
 use super::{

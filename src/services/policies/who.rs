@@ -1,8 +1,9 @@
 //! Who: everyone who may do something to a document, now or as far back as the journal reaches, and by which policies.
 
 use super::{
-    Past, Policies,
+    POLICIES, Policies,
     explain::{Stored, missing},
+    kept, read,
 };
 use crate::{
     base::{clock::Timestamp, fault::Fault},
@@ -17,9 +18,10 @@ use crate::{
         Error, Result,
         access::{Action, Caller, Grant, Proven, Resource},
         audit::Event,
-        documents::{Found, page_size},
+        documents::{Found, all, page_size},
         identities::{self, IDENTITIES, Identity, Kind, Status},
         memberships::Memberships,
+        past::Past,
     },
 };
 use bson::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, cstr, rawdoc};
@@ -29,8 +31,6 @@ use std::sync::Arc;
 const PAGE: usize = 100;
 const PAGE_MOST: usize = 1000;
 /// Identities looked at for one answer, so many at once.
-/// How often a page of the past is looked at again, where rights changed meanwhile.
-const TRIES: usize = 3;
 const MOST_EXAMINED: usize = 2000;
 const AT_ONCE: usize = 200;
 /// Fields told to be out of someone's reach.
@@ -113,32 +113,21 @@ impl Policies {
             Some(_) => Some(self.looking_back.lock().await),
             None => None,
         };
-        for _ in 0..TRIES {
-            let (found, sight) = self.page_of(caller, asked, memberships).await?;
-            let held = match &sight.past {
-                Some(past) => past.holds(&*self.documents, (&asked.collection, &asked.id)).await?,
-                None => true,
-            };
-            if held {
-                return Ok(found);
-            }
-        }
-        Err(Error::Unavailable("rights changed while they were looked at".to_owned()))
-    }
-
-    async fn page_of(&self, caller: &Caller, asked: &Whom, memberships: &Memberships) -> Result<(Found, Sight)> {
-        let sight = self.sight(caller, asked).await?;
+        let mut sight = self.sight(caller, asked).await?;
         let (mut documents, mut cursor) = (Vec::new(), asked.cursor.clone());
         let mut examined = 0;
         loop {
             let batch = self.identities(cursor.as_deref()).await?;
+            if let Some(past) = &mut sight.past {
+                past.catch_up(&*self.documents).await?;
+            }
             // A page may end before it is full.
             let last = batch.next.is_none();
             for document in batch.documents {
                 let identity = identities::read(&document)?;
                 cursor = Some(identity.id.clone());
                 examined += 1;
-                let clauses = match self.proven(&identity, &document, &sight, memberships).await? {
+                let clauses = match self.proven(&identity, &document, &mut sight, memberships).await? {
                     Some(proven) => self.clauses(&proven, asked, &sight),
                     None => Vec::new(),
                 };
@@ -147,13 +136,12 @@ impl Policies {
                 }
                 if documents.len() == asked.limit {
                     let (limit, total, explain) = (asked.limit, None, Default::default());
-                    return Ok((Found { documents, limit, next: cursor, total, explain }, sight));
+                    return Ok(Found { documents, limit, next: cursor, total, explain });
                 }
             }
             if last || examined >= MOST_EXAMINED {
                 let next = cursor.filter(|_| !last);
-                let found = Found { documents, limit: asked.limit, next, total: None, explain: Default::default() };
-                return Ok((found, sight));
+                return Ok(Found { documents, limit: asked.limit, next, total: None, explain: Default::default() });
             }
         }
     }
@@ -171,12 +159,16 @@ impl Policies {
         if at > self.clock.now() {
             return Err(Error::Invalid(Fault::new("access.who_future").at("at")));
         }
+        let found = self.documents.get(collection, id).await?;
+        let definition = self.documents.get(COLLECTIONS, collection).await?;
+        let policies = all(&*self.documents, POLICIES, Filter::all()).await?;
+        // After what it is laid over, or a change between would be missed.
         let past = Past::of(&*self.documents, at, (collection, id)).await?;
-        let found = past.then(collection, id, self.documents.get(collection, id).await?);
-        let definition = past.then(COLLECTIONS, collection, self.documents.get(COLLECTIONS, collection).await?);
+        let (found, definition) = (past.then(collection, id, found), past.then(COLLECTIONS, collection, definition));
         let found = found.ok_or_else(|| missing(id))?;
         let Stored { judged: document, visible, .. } = self.opened(caller, (collection, id), found, definition).await?;
-        let policies = Arc::new(past.policies(self.kept().await?)?);
+        let policies = past.all_then(POLICIES, policies).into_iter().map(|then| read(&kept(then)?));
+        let policies = Arc::new(PolicySet::new(policies.collect::<Result<Vec<_>>>()?));
         Ok(Sight { document, visible, policies, past: Some(past), people })
     }
 
@@ -185,7 +177,7 @@ impl Policies {
         &self,
         identity: &Identity,
         kept: &RawDocumentBuf,
-        sight: &Sight,
+        sight: &mut Sight,
         memberships: &Memberships,
     ) -> Result<Option<Proven>> {
         let then = match &sight.past {
@@ -196,7 +188,7 @@ impl Policies {
         if then.status != Status::Active {
             return Ok(None);
         }
-        let held = match &sight.past {
+        let held = match &mut sight.past {
             Some(past) => memberships.memberships_at(&then.id, past).await?,
             None => memberships.memberships_of(&then.id).await?,
         };

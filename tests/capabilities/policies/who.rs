@@ -188,6 +188,12 @@ async fn who_might_is_known_as_far_back_as_the_journal_reaches() {
     house.person("late@example.org").await;
     let status = json!({ "status": "active" });
     house.put(&format!("/api/v1/admin/identities/{}/status", id("gone")), status).await.ok(200);
+    let mut nobodys = Vec::new();
+    for n in 0..40 {
+        let made =
+            house.post("/api/v1/identities", json!({ "email": format!("n{n}@example.org") })).await.ok(201).data();
+        nobodys.push(made["_id"].as_str().unwrap().to_owned());
+    }
     let after = hospital.who(json!({})).await;
     let between = moment().await;
     house.delete(&path).await.ok(200);
@@ -208,6 +214,23 @@ async fn who_might_is_known_as_far_back_as_the_journal_reaches() {
     assert_eq!(names(&past).len(), 2);
     assert_eq!(names(&hospital.who(json!({ "at": between })).await), names(&after));
     assert!(names(&after).contains(&"other@example.org") && names(&after).contains(&"gone@example.org"));
+
+    // Whatever changes while it is looked at.
+    let changes = async {
+        for id in &nobodys {
+            let roles = json!({ "roles": ["admin"] });
+            house.put(&format!("/api/v1/admin/identities/{id}/roles"), roles).await.ok(200);
+        }
+    };
+    let asks = async {
+        loop {
+            assert_eq!(names(&hospital.who(json!({ "at": between })).await), names(&after));
+        }
+    };
+    tokio::select! {
+        () = changes => {}
+        () = asks => {}
+    }
 
     // What went with its collection is not told.
     house.delete("/api/v1/collections/patients").await.ok(200);

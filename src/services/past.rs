@@ -1,11 +1,9 @@
 //! The past, as far as the journal reaches: what documents were at a moment, by undoing what was done to them since.
 
-use super::{Kept, POLICIES, kept, read};
+use super::{Error, Result, identities::IDENTITIES, memberships::MEMBERSHIPS, policies::POLICIES};
 use crate::{
     base::{clock::Timestamp, fault::Fault},
-    domain::policy::PolicySet,
     ports::documents::{Action, COLLECTIONS, Documents, Record, Sequence},
-    services::{Error, Result, identities::IDENTITIES, memberships::MEMBERSHIPS},
 };
 use bson::RawDocumentBuf;
 use std::collections::HashMap;
@@ -17,11 +15,16 @@ const CHUNK: usize = 4 << 20;
 /// A change may bear a time a little before its place in the journal.
 const MARGIN_SECONDS: i64 = 60;
 
-/// Documents as they were before the first change after a moment; what is not among them has not changed.
-pub(in crate::services) struct Past {
+/// Documents as they were before the first change after a moment; what is not among them has not changed until the
+/// journal was last read. What is laid over it must have been read before.
+pub struct Past {
+    at: Timestamp,
+    /// The one document looked for, beside everything rights hang on.
+    own: (String, String),
     then: HashMap<(String, String), Option<RawDocumentBuf>>,
     /// How far the journal was read.
     until: Sequence,
+    seen: usize,
 }
 
 impl Past {
@@ -32,48 +35,46 @@ impl Past {
         if at < known {
             return Err(Error::Refused(Fault::new("access.who_before").at("at").with("from", known.rfc3339())));
         }
-        let (mut past, mut after) = (HashMap::new(), place(store, at.plus_seconds(-MARGIN_SECONDS)).await?);
-        let (mut seen, mut rows) = (0, 16);
-        while seen < MOST_RECORDS {
-            let records = store.records(after, rows).await?;
+        let (then, until) = (HashMap::new(), place(store, at.plus_seconds(-MARGIN_SECONDS)).await?);
+        let mut past = Self { at, own: (collection.to_owned(), id.to_owned()), then, until, seen: 0 };
+        past.catch_up(store).await?;
+        Ok(past)
+    }
+
+    /// Reads on in the journal: good for whatever was read until now.
+    pub async fn catch_up(&mut self, store: &dyn Documents) -> Result<()> {
+        let mut rows = 16;
+        while self.seen < MOST_RECORDS {
+            let records = store.records(self.until, rows).await?;
             let mut bytes = 1;
             for record in &records {
-                after = record.sequence;
+                self.until = record.sequence;
                 bytes += weight(record);
-                // The appliance's own bookkeeping, readings told among it, is passed over at no one's cost.
-                seen += usize::from(!record.collection.starts_with("system.") || decides(record));
-                let is_own = record.collection == collection && record.id == id;
-                let is_definition = record.collection == COLLECTIONS && record.id == collection;
-                // Documents that went with their collection are not told one by one.
-                if record.time > at && is_definition && record.action == Action::Delete {
-                    return Err(Error::Refused(Fault::new("access.who_dropped").with("collection", collection)));
-                }
-                if record.time > at && (is_own || is_definition || decides(record)) {
-                    let key = (record.collection.clone(), record.id.clone());
-                    past.entry(key).or_insert_with(|| record.before.clone());
-                }
+                self.note(record)?;
             }
             if records.len() < rows {
-                return Ok(Self { then: past, until: after });
+                return Ok(());
             }
             rows = (CHUNK / (bytes / records.len()).max(1)).clamp(1, AT_ONCE);
         }
         Err(Error::Refused(Fault::new("access.who_far").at("at").with("changes", MOST_RECORDS)))
     }
 
-    /// Whether what it is laid over is still as it was when the journal was read.
-    pub async fn holds(&self, store: &dyn Documents, (collection, id): (&str, &str)) -> Result<bool> {
-        let mut after = self.until;
-        loop {
-            let records = store.records(after, AT_ONCE).await?;
-            let Some(last) = records.last() else { return Ok(true) };
-            after = last.sequence;
-            let is_own = |record: &Record| record.collection == collection && record.id == id;
-            let is_definition = |record: &Record| record.collection == COLLECTIONS && record.id == collection;
-            if records.iter().any(|record| decides(record) || is_own(record) || is_definition(record)) {
-                return Ok(false);
-            }
+    fn note(&mut self, record: &Record) -> Result<()> {
+        // The appliance's own bookkeeping, readings told among it, is passed over at no one's cost.
+        self.seen += usize::from(!record.collection.starts_with("system.") || decides(record));
+        let (collection, id) = &self.own;
+        let is_own = record.collection == *collection && record.id == *id;
+        let is_definition = record.collection == COLLECTIONS && record.id == *collection;
+        // Documents that went with their collection are not told one by one.
+        if record.time > self.at && is_definition && record.action == Action::Delete {
+            return Err(Error::Refused(Fault::new("access.who_dropped").with("collection", collection)));
         }
+        if record.time > self.at && (is_own || is_definition || decides(record)) {
+            let key = (record.collection.clone(), record.id.clone());
+            self.then.entry(key).or_insert_with(|| record.before.clone());
+        }
+        Ok(())
     }
 
     /// A document then, given what it is now.
@@ -81,15 +82,13 @@ impl Past {
         self.then.get(&(collection.to_owned(), id.to_owned())).map_or(now, Clone::clone)
     }
 
-    /// The policies then, given those that are kept now.
-    pub fn policies(&self, now: Vec<Kept>) -> Result<PolicySet> {
-        let mut then: Vec<Kept> =
-            now.into_iter().filter(|kept| !self.then.contains_key(&(POLICIES.to_owned(), kept.name.clone()))).collect();
-        let changed = self.then.iter().filter(|((collection, _), _)| collection == POLICIES);
-        for document in changed.filter_map(|(_, document)| document.clone()) {
-            then.push(kept(document)?);
-        }
-        Ok(PolicySet::new(then.iter().map(read).collect::<Result<Vec<_>>>()?))
+    /// All documents then of a collection rights hang on, given those that are in it now.
+    pub fn all_then(&self, collection: &str, mut now: Vec<RawDocumentBuf>) -> Vec<RawDocumentBuf> {
+        let changed = |id: &str| self.then.contains_key(&(collection.to_owned(), id.to_owned()));
+        now.retain(|document| !document.get_str("_id").is_ok_and(changed));
+        let before = self.then.iter().filter(|((changed, _), _)| changed == collection);
+        now.extend(before.filter_map(|(_, before)| before.clone()));
+        now
     }
 }
 
@@ -120,6 +119,7 @@ mod tests {
     use crate::{
         backends::documents::embedded::{Embedded, Options},
         base::clock::FixedClock,
+        domain::filter::Filter,
         ports::documents::{Batch, Change, Expect, Operation, Origin, Retention},
     };
     use bson::rawdoc;
@@ -176,5 +176,30 @@ mod tests {
         put(&store, COLLECTIONS, "c", 1001 * MINUTE, Change::Put(rawdoc! {})).await;
         assert_eq!(key(Past::of(&store, Timestamp(999 * MINUTE), ("c", "x")).await), "access.who_dropped");
         assert!(Past::of(&store, Timestamp(1002 * MINUTE), ("c", "x")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_changes_while_it_is_looked_at_is_undone_too() {
+        let clock = Arc::new(FixedClock(1_800_000_000_000.into()));
+        let store = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), clock).unwrap();
+        put(&store, COLLECTIONS, IDENTITIES, 0, Change::Put(rawdoc! {})).await;
+        for id in ["a", "b"] {
+            put(&store, IDENTITIES, id, MINUTE, Change::Put(rawdoc! { "n": 1 })).await;
+        }
+        let mut past = Past::of(&store, Timestamp(2 * MINUTE), ("c", "x")).await.unwrap();
+        // Twice, as many as are read at once: what counts is what stood before the first.
+        for n in 0..200 {
+            put(&store, IDENTITIES, "a", 3 * MINUTE + n, Change::Put(rawdoc! { "n": 2 + n })).await;
+        }
+        put(&store, IDENTITIES, "c", 4 * MINUTE, Change::Put(rawdoc! { "n": 3 })).await;
+        put(&store, IDENTITIES, "b", 4 * MINUTE, Change::Delete).await;
+        let now = crate::services::documents::all(&store, IDENTITIES, Filter::all()).await.unwrap();
+        past.catch_up(&store).await.unwrap();
+        let a = past.then(IDENTITIES, "a", store.get(IDENTITIES, "a").await.unwrap()).unwrap();
+        assert_eq!(a.get_i32("n").unwrap(), 1);
+        let mut then: Vec<_> = past.all_then(IDENTITIES, now);
+        then.sort_by(|a, b| a.get_str("_id").unwrap().cmp(b.get_str("_id").unwrap()));
+        let then: Vec<_> = then.iter().map(|then| (then.get_str("_id").unwrap(), then.get_i32("n").unwrap())).collect();
+        assert_eq!(then, [("a", 1), ("b", 1)]);
     }
 }
