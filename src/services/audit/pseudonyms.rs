@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 const MARK: char = '~';
 
 pub struct Pseudonyms {
-    /// Each identity's own key comes of it. Once subjects have keys of their own that can be destroyed, theirs.
+    /// Each identity's own key comes of it and of the id alone, so an erasure destroys none: who holds the keyring and an
+    /// id finds its pseudonym again.
     subjects: Zeroizing<[u8; 32]>,
     names: Key,
     images: Key,
