@@ -1,14 +1,25 @@
 //! Restricted and confidential fields: read and written like any other, found by equality, and never in the store's
 //! bytes, its journal or a backup.
 
-use crate::house::{House, memory};
+use crate::house::{self, House, memory};
+use bson::{RawDocumentBuf, rawdoc};
 use debrouille_appliance::{
     backends::objects::folder::Folder,
-    ports::documents::{Documents as Store, Load, Sequence},
+    base::clock::Timestamp,
+    domain::filter::Filter,
+    http::Limits,
+    ports::{
+        Result,
+        documents::{
+            Batch, COLLECTIONS, Change, Collection, Committed, Documents as Store, Expect, Explain, Load, Operation,
+            Origin, Page, Query, Record, Retention, Sequence, Snapshot, Statistics,
+        },
+    },
     services::backups::{self, Restore, Trust},
 };
 use poem::http::Method;
 use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
 
 const PATIENTS: &str = "/api/v1/collections/patients/documents";
 const SECRETS: [&str; 4] = ["Kimbangu-diagnosis", "+243-990-000-111", "Avenue-Lumumba-7", "note-about-malaria"];
@@ -324,6 +335,130 @@ async fn a_retry_shows_nothing_of_what_was_sealed_elsewhere() {
         assert!(plain(&again.text) && !again.text.contains("_hashes"), "{definition}: {}", again.text);
         house.delete("/api/v1/collections/patients").await.ok(200);
     }
+}
+
+/// A collection's definition, then a document of it.
+type Patients = [(&'static str, &'static str, RawDocumentBuf); 2];
+
+/// A store in which the collection becomes another between two readings of it.
+struct Between {
+    store: Arc<dyn Store>,
+    /// Before which reading, and what then.
+    next: Mutex<Option<(usize, Patients)>>,
+}
+
+impl Between {
+    async fn reading(&self, collection: &str) {
+        let become_now = {
+            let mut next = self.next.lock().unwrap();
+            match next.as_mut().filter(|_| ["patients", COLLECTIONS].contains(&collection)) {
+                Some((left, _)) if *left > 1 => {
+                    *left -= 1;
+                    None
+                }
+                Some(_) => next.take(),
+                None => None,
+            }
+        };
+        if let Some((_, patients)) = become_now {
+            self.become_these(&patients).await;
+        }
+    }
+
+    async fn become_these(&self, patients: &Patients) {
+        let put = |(collection, id, document): &(&str, &str, RawDocumentBuf)| {
+            let (collection, id, change) = (collection.to_string(), id.to_string(), Change::Put(document.clone()));
+            Operation { collection, id, expect: Expect::Absent, change }
+        };
+        let dropped = Operation { expect: Expect::Any, change: Change::Delete, ..put(&patients[0]) };
+        for operation in [dropped, put(&patients[0]), put(&patients[1])] {
+            let (time, origin, operations) = (Timestamp(1), Origin::default(), vec![operation]);
+            self.store.commit(Batch { time, origin, operations, check: None, receipt: None }).await.unwrap();
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Between {
+    async fn commit(&self, batch: Batch) -> Result<Committed> {
+        self.store.commit(batch).await
+    }
+    async fn get(&self, collection: &str, id: &str) -> Result<Option<RawDocumentBuf>> {
+        self.reading(collection).await;
+        self.store.get(collection, id).await
+    }
+    async fn find(&self, query: Query) -> Result<Page> {
+        self.reading(&query.collection).await;
+        self.store.find(query).await
+    }
+    async fn count(&self, collection: &str, filter: Arc<Filter>) -> Result<(u64, Explain)> {
+        self.store.count(collection, filter).await
+    }
+    async fn describe(&self, collection: &str) -> Result<Option<Collection>> {
+        self.store.describe(collection).await
+    }
+    async fn collections(&self) -> Result<Vec<Collection>> {
+        self.store.collections().await
+    }
+    async fn records(&self, after: Sequence, limit: usize) -> Result<Vec<Record>> {
+        self.store.records(after, limit).await
+    }
+    async fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
+        self.reading("patients").await;
+        self.store.snapshot().await
+    }
+    async fn statistics(&self) -> Result<Statistics> {
+        self.store.statistics().await
+    }
+    async fn load(&self, part: Load) -> Result<()> {
+        self.store.load(part).await
+    }
+    async fn scrub(&self, from: u64) -> Result<u64> {
+        self.store.scrub(from).await
+    }
+    async fn trim(&self, retention: Retention) -> Result<u64> {
+        self.store.trim(retention).await
+    }
+    async fn close(&self) -> Result<()> {
+        self.store.close().await
+    }
+}
+
+#[tokio::test]
+async fn a_collection_made_anew_while_it_is_read_shows_nothing_sealed() {
+    let between = Arc::new(Between { store: memory(), next: Mutex::default() });
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("backups")).unwrap();
+    let house = House::over((between.clone(), memory()), house::keys(), folder, Limits::default()).await;
+    patients(&house).await;
+    house.post(PATIENTS, patient("p1")).await.ok(201);
+    let stored = async |collection: &'static str, id: &'static str| {
+        (collection, id, house.stores.0.get(collection, id).await.unwrap().unwrap())
+    };
+    let sealed = [stored(COLLECTIONS, "patients").await, stored("patients", "d-p1").await];
+    let open = [(COLLECTIONS, "patients", rawdoc! {}), ("patients", "d-p1", rawdoc! { "ward": "B" })];
+    let explain = json!({ "action": "VIEW", "collection": "patients", "id": "d-p1" });
+    let mut shown = Vec::new();
+    for (before, after) in [(&sealed, &open), (&open, &sealed)] {
+        for path in
+            [&format!("{PATIENTS}/d-p1"), PATIENTS, "/api/v1/collections/patients/export", "/api/v1/access/explain"]
+        {
+            between.become_these(before).await;
+            *between.next.lock().unwrap() = Some((2, after.clone()));
+            let answer = match path {
+                "/api/v1/access/explain" => house.post(path, explain.clone()).await,
+                _ => house.get(path).await,
+            };
+            assert!(between.next.lock().unwrap().is_none(), "{path}: nothing happened");
+            shown.extend((!plain(&answer.text)).then(|| format!("{path}: {}", answer.text)));
+        }
+    }
+    assert_eq!(shown, [""; 0]);
+    // Bytes of somebody's own that look sealed are shown, where nothing happens meanwhile.
+    let own = json!({ "_id": "own", "bytes": { "$binary": { "base64": "AQID", "subType": "d5" } } });
+    between.become_these(&open).await;
+    house.post(PATIENTS, own.clone()).await.ok(201);
+    assert_eq!(house.get(&format!("{PATIENTS}/own")).await.ok(200).data()["bytes"], own["bytes"]);
 }
 
 #[tokio::test]

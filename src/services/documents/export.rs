@@ -42,6 +42,7 @@ impl Documents {
         self.asked(&grant, &rules, filter.clone(), &Sort::default())?;
         self.tell_search(caller, "documents.export", collection, search, &grant).await?;
         let snapshot = self.store.snapshot().await?;
+        self.stand(&rules, collection).await?;
         let (access, collection) = (self.access.clone(), collection.to_owned());
         let (seals, runtime) = (self.seals.clone(), Handle::current());
         let (audit, after, count, ended) = (self.audit.clone(), None, 0, false);

@@ -1,9 +1,12 @@
 //! Documents read: one by its id, or those a query finds, within what the caller may see.
 
-use super::{Documents, Found, Search, rules::Rules};
+use super::{
+    Documents, Found, Search,
+    rules::{ALTERED, Rules},
+};
 use crate::{
     base::fault::Fault,
-    domain::{filter::Filter, sort::Sort},
+    domain::{filter::Filter, sealing, sort::Sort},
     ports::documents::{self as port, Explain, Query},
     services::{
         Error, Result,
@@ -15,11 +18,10 @@ use std::{borrow::Cow, sync::Arc};
 
 impl Documents {
     pub async fn get(&self, caller: &Caller, collection: &str, id: &str) -> Result<RawDocumentBuf> {
-        let grant = self.access.decide(caller, Action::View, Resource::Collection(collection))?;
+        let (grant, rules) = self.view(caller, collection).await?;
         let missing = || Error::NotFound(Fault::new("documents.missing").with("id", id));
         let found = self.store.get(collection, id).await?.ok_or_else(missing)?;
-        let rules = self.rules(collection).await?;
-        let found = self.seals.opened(&rules.sealing, vec![found]).await?.pop().ok_or_else(missing)?;
+        let found = self.opened_by(&rules, collection, vec![found]).await?.pop().ok_or_else(missing)?;
         let shown = match grant.show(&found).ok_or_else(missing)? {
             Cow::Borrowed(_) => None,
             Cow::Owned(shown) => Some(shown),
@@ -38,7 +40,7 @@ impl Documents {
         Ok(found)
     }
 
-    async fn page(&self, collection: &str, search: &Search, (grant, rules): (&Grant, &Rules)) -> Result<Found> {
+    async fn page(&self, collection: &str, search: &Search, (grant, rules): (&Grant, &Arc<Rules>)) -> Result<Found> {
         let filter = self.asked(grant, rules, search.filter()?, &search.sort)?;
         let limit = search.rows(&self.limits)?;
         let fingerprint = search.fingerprint(collection);
@@ -49,10 +51,34 @@ impl Documents {
         };
         let query = Query { collection: collection.to_owned(), filter, sort: search.sort.clone(), limit, after };
         let mut page = self.store.find(query).await?;
-        page.documents = self.seals.opened(&rules.sealing, page.documents).await?;
+        page.documents = self.opened_by(rules, collection, page.documents).await?;
         grant.show_all(&mut page.documents);
         let next = page.next.map(|key| fingerprint.cursor(&key));
         Ok(Found { documents: page.documents, limit, next, total, explain: page.explain })
+    }
+
+    /// Documents as people read them, found after these rules were. Dropped between and made anew, a collection may seal
+    /// other fields, which would show as they are stored.
+    async fn opened_by(
+        &self,
+        rules: &Arc<Rules>,
+        collection: &str,
+        found: Vec<RawDocumentBuf>,
+    ) -> Result<Vec<RawDocumentBuf>> {
+        let opened = self.seals.opened(&rules.sealing, found).await?;
+        // What looks sealed may be somebody's own bytes.
+        if opened.iter().any(|document| sealing::shows(document)) {
+            self.stand(rules, collection).await?;
+        }
+        Ok(opened)
+    }
+
+    /// Whether a collection is still the one of these rules.
+    pub(super) async fn stand(&self, rules: &Arc<Rules>, collection: &str) -> Result<()> {
+        match Arc::ptr_eq(rules, &self.rules(collection).await?) {
+            true => Ok(()),
+            false => Err(Error::Conflict(Fault::new(ALTERED).with("collection", collection))),
+        }
     }
 
     /// How a query is answered. What was examined tells of documents beyond the answer: it is for who may see all.

@@ -21,8 +21,8 @@ const HIDDEN: &str = "documents.missing";
 const OUTSIDE: &str = "documents.outside";
 const READ_ONLY: &str = "documents.read_only";
 const FIELD: &str = "access.field_write";
-/// The collection was altered between the draft of a write and its turn.
-const ALTERED: &str = "documents.definition_changed";
+/// The collection was altered between the draft of a write and its turn, or while it was read.
+pub(super) const ALTERED: &str = "documents.definition_changed";
 const ERASING: &str = "sealing.erasing";
 
 /// What a collection demands of its documents.

@@ -264,8 +264,12 @@ impl Policies {
         if collection.starts_with("system.") {
             return Err(Error::Forbidden);
         }
-        let found = self.documents.get(collection, id).await?.ok_or_else(|| missing(id))?;
         let definition = self.documents.get(COLLECTIONS, collection).await?;
+        let found = self.documents.get(collection, id).await?.ok_or_else(|| missing(id))?;
+        // Dropped between and made anew, it may seal other fields, which would show as they are stored.
+        if self.documents.get(COLLECTIONS, collection).await? != definition {
+            return Err(missing(id));
+        }
         self.opened(caller, (collection, id), found, definition).await
     }
 
