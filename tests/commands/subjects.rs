@@ -90,13 +90,9 @@ fn a_restore_brings_the_keys_of_those_not_erased() {
 #[test]
 fn an_instance_of_before_gets_a_store_of_keys_once() {
     let instance = Instance::new();
-    let keyring = instance.data().join("keyring.json");
-    let store = instance.data().join("subjects.sealed");
-    let mut before: Value = serde_json::from_slice(&std::fs::read(&keyring).unwrap()).unwrap();
-    before["keys"].as_array_mut().unwrap().retain(|key| key["purpose"] != "subjects");
-    std::fs::write(&keyring, before.to_string()).unwrap();
-    // With what a start that was cut short left behind.
-    assert!(store.exists());
+    let (keyring, store) = (instance.data().join("keyring.json"), instance.data().join("subjects.sealed"));
+    std::fs::write(&keyring, without_subjects(&std::fs::read(&keyring).unwrap())).unwrap();
+    std::fs::remove_file(&store).unwrap();
     instance.answer(&["user", "list"]);
     instance.answer(&["user", "list"]);
     assert!(std::fs::read_to_string(&keyring).unwrap().contains("\"subjects\""));
@@ -104,4 +100,30 @@ fn an_instance_of_before_gets_a_store_of_keys_once() {
     std::fs::remove_file(&store).unwrap();
     let lost = instance.failure(&["user", "list"], 5);
     assert!(lost.contains("subjects.sealed"), "{lost}");
+}
+
+#[test]
+fn an_older_keyring_put_back_destroys_nobodys_keys() {
+    let instance = prepared();
+    let (keyring, store) = (instance.data().join("keyring.json"), instance.data().join("subjects.sealed"));
+    let (newest, keys) = (std::fs::read(&keyring).unwrap(), std::fs::read(&store).unwrap());
+    std::fs::write(&keyring, without_subjects(&newest)).unwrap();
+    for command in [["user", "list"], ["export", "patients"]] {
+        let refused = instance.failure(&command, 5);
+        assert!(refused.contains("subjects.sealed") && refused.contains("older keyring.json"), "{refused}");
+    }
+    let told = instance.run(&["doctor"]);
+    let told = stdout(&told) + &stderr(&told);
+    assert!(told.contains("older keyring.json"), "{told}");
+    assert!(std::fs::read(&store).unwrap() == keys, "the store was touched");
+    // What the fault says to do.
+    std::fs::write(&keyring, newest).unwrap();
+    assert_eq!(exported(&instance, "data")["diagnosis"], "malaria");
+}
+
+/// The keyring as a release without people's keys kept it.
+fn without_subjects(keyring: &[u8]) -> String {
+    let mut before: Value = serde_json::from_slice(keyring).unwrap();
+    before["keys"].as_array_mut().unwrap().retain(|key| key["purpose"] != "subjects");
+    before.to_string()
 }
