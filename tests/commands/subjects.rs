@@ -81,7 +81,14 @@ fn a_restore_brings_the_keys_of_those_not_erased() {
     restore("later");
     let later = exported(&instance, "later");
     assert_eq!((&later["diagnosis"], &later["ward"]), (&Value::Null, &"B".into()));
-    std::fs::remove_dir_all(instance.path("backups").join("subjects")).unwrap();
+    let (keys, away) = (instance.path("backups").join("subjects"), instance.path("away"));
+    std::fs::rename(&keys, &away).unwrap();
+    // There, and not to be read: not the same as none.
+    std::fs::write(&keys, "a disk at fault").unwrap();
+    let refused = instance.failure(&["restore", "--from", "backups", "--identity", "key", "--into", "unread"], 3);
+    let left = std::fs::read_dir(instance.path("unread")).unwrap().count();
+    assert!(refused.contains("subjects") && left == 0, "{refused}");
+    std::fs::remove_file(&keys).unwrap();
     let said = restore("blind");
     assert!(said.contains("WARNING") && said.contains("subjects"), "{said}");
     assert_eq!(exported(&instance, "blind")["diagnosis"], Value::Null);
