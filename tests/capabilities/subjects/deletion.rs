@@ -1,0 +1,81 @@
+//! Documents deleted whole with a person, theirs alone; what the certificate says of the others.
+
+use super::{PATIENTS, PHRASE, prepared, subject};
+use crate::{house::House, sealing::patient};
+use poem::http::Method;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+const CONSENTS: &str = "/api/v1/collections/consents/documents";
+const FILES: &str = "/api/v1/collections/files/documents";
+
+fn remaining<'a>(certificate: &'a Value, what: &str) -> Option<&'a Value> {
+    certificate["remains"].as_array().unwrap().iter().find(|one| one["what"] == what)
+}
+
+/// Collections whose documents may name several people, and what the person made in them.
+async fn several() -> (House, String) {
+    let (house, id) = prepared().await;
+    house.collection(json!({ "name": "consents", "subject": "people" })).await;
+    house.collection(json!({ "name": "files", "subject": "pages.person" })).await;
+    for (path, document) in [
+        (CONSENTS, json!({ "_id": "alone", "people": id })),
+        (CONSENTS, json!({ "_id": "both", "people": [id, "q"] })),
+        (FILES, json!({ "_id": "between", "pages": [{ "person": "q" }, { "person": id }] })),
+        (CONSENTS, json!({ "_id": "stranger's", "people": ["q"] })),
+    ] {
+        house.post(path, document).await.ok(201);
+    }
+    let login = house.login("awa@example.org", PHRASE).await.data();
+    let token = login["accessToken"].as_str().unwrap();
+    let policy = json!({ "collection": "*", "action": ["CREATE"], "roles": ["identity"] });
+    house.put("/api/v1/policies/all", policy).await.ok(201);
+    for (path, document) in [
+        (PATIENTS, patient("q")),
+        (CONSENTS, json!({ "_id": "own-about-q", "people": ["q"] })),
+        (FILES, json!({ "_id": "own-page-of-q", "pages": [{ "person": "q" }] })),
+        (CONSENTS, json!({ "_id": "own" })),
+        (FILES, json!({ "_id": "own-blank", "pages": [{ "person": null }, {}] })),
+    ] {
+        house.by(token, Method::POST, path, document).await.ok(201);
+    }
+    (house, id)
+}
+
+#[tokio::test]
+async fn who_is_named_among_others_is_handed_that_too() {
+    let (house, id) = several().await;
+    let answer = house.get(&format!("{}/export", subject(&id))).await.ok(200);
+    let lines: Vec<Value> = answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let documents = lines.iter().filter(|line| line["type"] == "document");
+    let ids: BTreeSet<_> = documents.map(|line| line["document"]["_id"].as_str().unwrap().to_owned()).collect();
+    let own = format!("d-{id}");
+    let all = ["alone", "between", "both", "d-q", "own", "own-about-q", "own-blank", "own-page-of-q", &own];
+    assert_eq!(ids, all.map(str::to_owned).into());
+    let changed = |id: &str| lines.iter().any(|line| line["type"] == "change" && line["after"]["_id"] == id);
+    assert!(changed("both") && changed("between") && !changed("stranger's"));
+}
+
+#[tokio::test]
+async fn documents_about_others_stay_and_the_certificate_says_so() {
+    let (house, id) = several().await;
+    let erase = format!("{}/erase", subject(&id));
+    let erased = house.post(&erase, json!({ "deleteOwned": true })).await.ok(201).data();
+    for (path, gone) in [(CONSENTS, "alone"), (CONSENTS, "own"), (FILES, "own-blank"), (PATIENTS, &format!("d-{id}"))] {
+        house.get(&format!("{path}/{gone}")).await.ok(404);
+    }
+    for (path, kept) in [
+        (CONSENTS, "both"),
+        (CONSENTS, "own-about-q"),
+        (CONSENTS, "stranger's"),
+        (FILES, "between"),
+        (FILES, "own-page-of-q"),
+        (PATIENTS, "d-q"),
+        (PATIENTS, "d-p1"),
+    ] {
+        house.get(&format!("{path}/{kept}")).await.ok(200);
+    }
+    let certificate = &erased["certificate"];
+    let kept = remaining(certificate, "documents-about-others").expect("told");
+    assert_eq!(kept["collections"], json!({ "consents": 2, "files": 2, "patients": 1 }));
+}
