@@ -95,6 +95,24 @@ fn a_restore_brings_the_keys_of_those_not_erased() {
 }
 
 #[test]
+fn a_backup_of_keys_that_nothing_replaces_is_certified() {
+    let instance = prepared();
+    instance.answer(&["backup", "create"]);
+    let whole = instance.read("appliance.toml");
+    let line = whole.lines().find(|line| line.starts_with("recipients")).unwrap();
+    instance.write("appliance.toml", &whole.replace(line, ""));
+    let erased = instance.run(&["subject", "erase", "CD-1", "--yes"]);
+    assert_eq!(erased.status.code(), Some(0), "{}", stderr(&erased));
+    let said = stdout(&erased) + &stderr(&erased);
+    assert!(said.contains("erased here") && said.contains("backup.recipients"), "{said}");
+    let certificate = &instance.answer(&["subject", "certificate"])[0]["certificate"];
+    assert_eq!(certificate["unreadableEverywhereFrom"], Value::Null);
+    assert!(certificate["remains"].to_string().contains("\"key-in-backup-of-keys\""), "{certificate}");
+    let book = include_str!("../../docs/subjects.md");
+    assert!(book.contains("`key-in-backup-of-keys`"));
+}
+
+#[test]
 fn an_instance_of_before_gets_a_store_of_keys_once() {
     let instance = Instance::new();
     let (keyring, store) = (instance.data().join("keyring.json"), instance.data().join("subjects.sealed"));

@@ -100,14 +100,30 @@ impl Backups {
     /// Makes the newest backup of the subjects' keys one of after this moment, where there are such backups, and lets
     /// go of those that are too old.
     pub async fn renew_subjects(&self, since: Option<Timestamp>) -> Result<()> {
-        let Some(beside) = self.beside.as_ref().filter(|_| !self.recipients.is_empty()) else { return Ok(()) };
+        let Some(beside) = self.beside.as_ref() else { return Ok(()) };
         let running = Arc::new(self.running.clone().lock_owned().await);
-        let (target, instance, keyring) = (beside.target.clone(), self.stamp.id.clone(), self.keyring.clone());
-        let newest = blocking(move || newest(&*target, &instance, Trust::Signers(&signers(&keyring)))).await?;
-        if newest.is_some_and(|(header, _)| since.is_some_and(|since| header.created <= since)) {
+        let newest = self.newest_at(beside.target.clone()).await?;
+        let outdated = newest.is_some_and(|newest| since.is_some_and(|since| newest <= since));
+        if outdated && self.recipients.is_empty() {
+            tracing::warn!(
+                "backup.recipients is empty: the newest backup of the subjects' keys is from before an erasure"
+            );
+        } else if outdated {
             self.write(beside.seals.snapshot().await?, beside.target.clone(), &running).await?;
         }
         self.let_go(beside).await
+    }
+
+    /// Whether a backup of the subjects' keys from before a moment is there, or may be, and stays: nothing can take its
+    /// place.
+    pub async fn keeps_subjects(&self, since: Timestamp) -> bool {
+        match &self.beside {
+            Some(beside) if self.recipients.is_empty() => match self.newest_at(beside.target.clone()).await {
+                Ok(newest) => newest.is_some_and(|newest| newest <= since),
+                Err(_) => true,
+            },
+            _ => false,
+        }
     }
 
     /// Holds `running` to its end, whoever gave up waiting for it.
@@ -172,7 +188,11 @@ impl Backups {
 
     /// When the newest sound backup of this instance was made: what the journal may let go of, and what alerts go by.
     pub async fn newest(&self) -> Result<Option<Timestamp>> {
-        let (target, instance, keyring) = (self.target.clone(), self.stamp.id.clone(), self.keyring.clone());
+        self.newest_at(self.target.clone()).await
+    }
+
+    async fn newest_at(&self, target: Arc<dyn Objects>) -> Result<Option<Timestamp>> {
+        let (instance, keyring) = (self.stamp.id.clone(), self.keyring.clone());
         let found = blocking(move || newest(&*target, &instance, Trust::Signers(&signers(&keyring)))).await?;
         Ok(found.map(|(header, _)| header.created))
     }
@@ -253,6 +273,30 @@ mod tests {
         // What lies under another disk that is not mounted is not made up.
         let away = Folder::beneath(&folder.path().join("absent"), SUBJECTS);
         assert!(away.list().is_err() && !folder.path().join("absent").exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_old_goes_and_the_last_stays_once_nobody_can_open_new_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let (backups, clock) = desk(folder.path(), recipients()).await;
+        assert!(!backups.keeps_subjects(clock.now()).await);
+        for _ in 0..2 {
+            backups.create(&Caller::system()).await.unwrap();
+            later(&clock, 1);
+        }
+        let both = names(folder.path());
+        let backups = Backups { recipients: Vec::new(), ..backups };
+        later(&clock, 40);
+        backups.renew_subjects(Some(clock.now())).await.unwrap();
+        assert_eq!(names(folder.path()), both[1..]);
+        assert!(backups.keeps_subjects(clock.now()).await);
+        assert!(!backups.keeps_subjects(clock.now().plus_seconds(-50 * DAY)).await, "it is of after that");
+        // Where there is none, or that cannot be known.
+        std::fs::remove_dir_all(folder.path().join(SUBJECTS)).unwrap();
+        assert!(!backups.keeps_subjects(clock.now()).await);
+        std::fs::remove_dir(folder.path().join(SUBJECTS)).unwrap();
+        std::fs::write(folder.path().join(SUBJECTS), "no folder").unwrap();
+        assert!(backups.keeps_subjects(clock.now()).await);
     }
 
     #[tokio::test]

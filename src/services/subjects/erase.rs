@@ -68,6 +68,8 @@ struct Note {
 struct Left {
     /// Documents that were to be deleted whole and are about others too, by collection.
     kept: BTreeMap<String, u64>,
+    /// Whether a backup of the subjects' keys from before may outlast every date.
+    in_backups: bool,
 }
 
 impl Subjects {
@@ -164,7 +166,7 @@ impl Subjects {
             }
         }
         let at = note.erased_at.unwrap_or_else(|| self.clock.now());
-        let left = Left { kept };
+        let left = Left { kept, in_backups: self.backups.keeps_subjects(at).await };
         let signed = Signed::new(self.certified(note, at, &left), self.keyring.current(Purpose::AuditSigning));
         self.certify(caller, note, &signed).await?;
         self.keep(&Note { erased_at: Some(at), ..note.clone() }).await?;
@@ -276,13 +278,20 @@ impl Subjects {
     }
 
     fn certified(&self, note: &Note, at: Timestamp, left: &Left) -> Value {
-        let days = |days: u32| at.plus_seconds(i64::from(days) * DAY).rfc3339();
+        // A day for the hour at which old backups are let go, and the journal's own.
+        let days = |from: Timestamp, days: u32| from.plus_seconds((i64::from(days) + 1) * DAY).rfc3339();
+        // From now: what is done again after a restore is journalled again.
+        let journal = days(self.clock.now(), self.periods.journal);
+        let in_journal = |what| json!({ "what": what, "until": journal, "longerWhile": "not-backed-up" });
         let mut remains = vec![json!({ "what": "hashes-in-older-backups" })];
         if note.identity {
             remains.push(json!({ "what": "identity-id", "id": note.subject }));
-            remains.push(json!({ "what": "identity-in-journal", "until": days(self.periods.journal) }));
+            remains.push(in_journal("identity-in-journal"));
             remains.push(json!({ "what": "identity-in-older-backups" }));
             remains.push(json!({ "what": "audit-under-pseudonym" }));
+        }
+        if left.in_backups {
+            remains.push(json!({ "what": "key-in-backup-of-keys" }));
         }
         let (ended, removed): (Traces, Traces) =
             note.traces.clone().into_iter().partition(|(name, _)| *name == "memberships");
@@ -290,7 +299,10 @@ impl Subjects {
             remains.push(json!({ "what": "memberships-ended" }));
         }
         remains.push(json!({ "what": "note-of-erasure" }));
-        if !note.delete_owned {
+        if note.delete_owned {
+            remains.push(in_journal("unsealed-fields-in-journal"));
+            remains.push(json!({ "what": "unsealed-fields-in-older-backups" }));
+        } else {
             remains.push(json!({ "what": "unsealed-fields" }));
         }
         if !left.kept.is_empty() {
@@ -312,8 +324,7 @@ impl Subjects {
             "holdings": note.holdings,
             "removed": removed,
             "ended": ended,
-            // A day for the hour at which old backups are let go.
-            "unreadableEverywhereFrom": days(self.periods.subjects + 1),
+            "unreadableEverywhereFrom": (!left.in_backups).then(|| days(at, self.periods.subjects)),
             "remains": remains,
         })
     }

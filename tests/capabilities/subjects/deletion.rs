@@ -2,6 +2,7 @@
 
 use super::{PATIENTS, PHRASE, prepared, subject};
 use crate::{house::House, sealing::patient};
+use debrouille_appliance::ports::documents::Sequence;
 use poem::http::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -78,4 +79,31 @@ async fn documents_about_others_stay_and_the_certificate_says_so() {
     let certificate = &erased["certificate"];
     let kept = remaining(certificate, "documents-about-others").expect("told");
     assert_eq!(kept["collections"], json!({ "consents": 2, "files": 2, "patients": 1 }));
+}
+
+#[tokio::test]
+async fn what_is_deleted_whole_still_stands_in_journal_and_backups_and_is_certified_so() {
+    let (house, id) = prepared().await;
+    let erased = house.post(&format!("{}/erase", subject("p1")), json!({ "deleteOwned": true })).await.ok(201).data();
+    let certificate = &erased["certificate"];
+    let records = house.stores.0.snapshot().await.unwrap().records(Sequence(0), 10_000).unwrap();
+    let deleted = records.iter().filter(|record| record.id == "d-p1").find_map(|record| record.before.as_ref());
+    assert_eq!(deleted.unwrap().get_str("ward").unwrap(), "B", "in clear, until the journal lets go of it");
+    let journal = remaining(certificate, "unsealed-fields-in-journal").expect("told");
+    assert_eq!(journal["longerWhile"], "not-backed-up");
+    assert!(journal["until"].as_str() > certificate["unreadableEverywhereFrom"].as_str(), "90 days, not 30");
+    assert!(remaining(certificate, "unsealed-fields-in-older-backups").is_some());
+    assert!(
+        remaining(certificate, "unsealed-fields").is_none()
+            && remaining(certificate, "documents-about-others").is_none()
+    );
+
+    let person = house.post(&format!("{}/erase", subject(&id)), json!({})).await.ok(201).data();
+    assert_eq!(remaining(&person["certificate"], "identity-in-journal").unwrap()["longerWhile"], "not-backed-up");
+    assert!(remaining(&person["certificate"], "unsealed-fields").is_some());
+    let book = include_str!("../../../docs/subjects.md");
+    for one in [certificate, &person["certificate"]].into_iter().flat_map(|one| one["remains"].as_array().unwrap()) {
+        let what = one["what"].as_str().unwrap();
+        assert!(book.contains(&format!("`{what}`")), "{what} is in no documentation");
+    }
 }
