@@ -242,13 +242,15 @@ impl Subjects {
         for document in documents {
             let changed = change(document).map_err(|error| ports::Error::Backend(Box::new(error)))?;
             if let (Some(change), Ok(id)) = (changed, document.get_str("_id")) {
-                bytes += document.as_bytes().len();
+                let size = document.as_bytes().len();
+                // Before it is added: one may be as large as a commit may be.
+                if bytes + size > AT_ONCE_BYTES {
+                    self.commit(caller.origin(), std::mem::take(&mut operations)).await?;
+                    bytes = 0;
+                }
+                bytes += size;
                 let expect = Expect::Revision(revision(document).unwrap_or_default());
                 operations.push(Operation { collection: room.name.clone(), id: id.to_owned(), expect, change });
-            }
-            if bytes >= AT_ONCE_BYTES {
-                self.commit(caller.origin(), std::mem::take(&mut operations)).await?;
-                bytes = 0;
             }
         }
         self.commit(caller.origin(), operations).await

@@ -1,11 +1,20 @@
-//! Documents deleted whole with a person, theirs alone; what the certificate says of the others.
+//! Documents deleted whole with a person, theirs alone; what the certificate says of the others; the largest there may be.
 
-use super::{PATIENTS, PHRASE, prepared, subject};
-use crate::{house::House, sealing::patient};
-use debrouille_appliance::ports::documents::Sequence;
+use super::{PATIENTS, PHRASE, place, prepared, subject};
+use crate::{
+    house::{House, keys, memory},
+    sealing::patient,
+};
+use bson::{rawdoc, spec::BinarySubtype};
+use debrouille_appliance::{
+    backends::documents::embedded::{Embedded, Options},
+    base::clock::SystemClock,
+    http::Limits,
+    ports::documents::{Documents, Sequence},
+};
 use poem::http::Method;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 const CONSENTS: &str = "/api/v1/collections/consents/documents";
 const FILES: &str = "/api/v1/collections/files/documents";
@@ -105,5 +114,32 @@ async fn what_is_deleted_whole_still_stands_in_journal_and_backups_and_is_certif
     for one in [certificate, &person["certificate"]].into_iter().flat_map(|one| one["remains"].as_array().unwrap()) {
         let what = one["what"].as_str().unwrap();
         assert!(book.contains(&format!("`{what}`")), "{what} is in no documentation");
+    }
+}
+
+#[tokio::test]
+async fn documents_as_large_as_a_commit_are_written_one_by_one() {
+    // As `server.document_mib = 16` makes it.
+    let options = Options { max_document: 16 << 20, ..Options::default() };
+    let store = Embedded::open_over(redb::backends::InMemoryBackend::new(), options, Arc::new(SystemClock)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("backups")).unwrap();
+    let stores = (Arc::new(store) as Arc<dyn Documents>, memory());
+    let house = House::over(stores, keys(), folder, Limits::default()).await;
+    house.collection(json!({ "name": "scans", "subject": "person", "classes": { "note": "confidential" } })).await;
+    let documents = &house.stores.0;
+    let put = async |id: &str, bytes: usize| {
+        let note = bson::Binary { subtype: BinarySubtype::UserDefined(0xd5), bytes: vec![0; 40] };
+        place(&house, "scans", &rawdoc! { "_id": id, "person": "p1", "note": note, "page": "x".repeat(bytes) }).await;
+        documents.get("scans", id).await.unwrap().unwrap().as_bytes().len()
+    };
+    // Read together to the last byte; written together, with their ids, more than a commit takes.
+    let ids = ["a".repeat(200), "b".repeat(200)];
+    let (first, beside) = (put(&ids[0], 3 << 20).await, put(&ids[1], 0).await);
+    let room = (16 << 20) - first;
+    assert_eq!(put(&ids[1], room - beside).await, room);
+    house.post(&format!("{}/erase", subject("p1")), json!({})).await.ok(201);
+    for id in &ids {
+        assert!(documents.get("scans", id).await.unwrap().unwrap().get("note").unwrap().is_none(), "stripped");
     }
 }
