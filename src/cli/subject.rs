@@ -95,9 +95,11 @@ async fn erase(context: &Context, who: &str, delete: bool, dry_run: bool, yes: b
     let mut client = Client::open(context, config).await?;
     let answer = client.post(&format!("{}/erase", path(who)), json!({ "deleteOwned": delete })).await?;
     client.close().await?;
-    let until = word(&answer.data["certificate"]["unreadableEverywhereFrom"]);
-    let done = fault("cli.subject.erased").with("certificate", word(&answer.data["id"])).with("from", until);
-    context.done(&answer.data, &done)
+    let done = match answer.data["certificate"]["unreadableEverywhereFrom"].as_str() {
+        Some(from) => fault("cli.subject.erased").with("from", from),
+        None => fault("cli.subject.erased_here"),
+    };
+    context.done(&answer.data, &done.with("certificate", word(&answer.data["id"])))
 }
 
 /// A person thinking must hold no lock.

@@ -308,6 +308,19 @@ mod tests {
     }
 
     #[test]
+    fn whoever_errs_is_told_all_that_is_accepted() {
+        use crate::base::messages::{Language, text};
+        for key in ["collections.definition", "collections.field_unknown", "collections.field_type"] {
+            for language in [Language::French, Language::English] {
+                let said = text(language, key);
+                for field in ["name", "schema", "indexes", "classes", "subject", "policies", "audit"] {
+                    assert!(said.contains(field), "{field} is not in {said}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_definition_survives_the_catalogue() {
         let given = rawdoc! {
             "schema": { "type": "object", "required": ["name"] },

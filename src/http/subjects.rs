@@ -23,7 +23,7 @@ pub struct Routes;
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
 struct Erasure {
-    /// Documents about the person, and those it owns that name nobody else, are deleted whole
+    /// Documents about the person alone, and those it owns that are about nobody, are deleted whole
     #[serde(rename = "deleteOwned", default)]
     #[oai(rename = "deleteOwned")]
     delete_owned: bool,
@@ -45,8 +45,9 @@ struct KnownSubject {
 #[derive(Serialize, Object)]
 struct SubjectHolding {
     collection: String,
+    /// Those that name it as their subject, alone or among others
     about: u64,
-    /// Of the owner's, those that are not about it
+    /// Those it owns that do not name it so
     owned: u64,
     /// Fields kept sealed
     sealed: Vec<String>,

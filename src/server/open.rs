@@ -117,6 +117,9 @@ pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem
 
 /// Reads both stores whole of an instance nobody serves, changing nothing. `None`: somebody holds it.
 pub async fn inspect(config: &Config, stamp: &Stamp, keyring: &Keyring) -> Option<Result<(), Problem>> {
+    if let Err(problem) = keyless(config, keyring) {
+        return Some(Err(problem));
+    }
     let both = [Purpose::Data, Purpose::Subjects].into_iter().filter(|purpose| keyring.has(*purpose));
     let places: Vec<_> = both.map(|purpose| place(config, stamp, keyring, purpose)).collect();
     if let Some(place) = places.iter().find(|place| !place.path.exists()) {
@@ -152,6 +155,17 @@ pub async fn subjects_store(
     opened(place(config, stamp, keyring, Purpose::Subjects), options, clock).await
 }
 
+/// A store of subjects' keys to which there is no key: an older keyring may have been put back, and the keys in there
+/// are everybody's.
+fn keyless(config: &Config, keyring: &Keyring) -> Result<(), Problem> {
+    let path = file(config, Purpose::Subjects);
+    if keyring.has(Purpose::Subjects) || !path.exists() {
+        return Ok(());
+    }
+    let fault = Fault::new("instance.subjects_keyless").at(path.display().to_string());
+    Err(Problem::new(Kind::Integrity, fault))
+}
+
 /// The store of subjects' keys of an instance that exists; one of an earlier release gets its first.
 async fn subjects(
     config: &Config,
@@ -168,10 +182,7 @@ async fn subjects(
         }
         return subjects_store(config, stamp, keyring, clock).await;
     }
-    // Left by a start that was cut short before its key was kept: nobody can open it any more.
-    if path.exists() {
-        std::fs::remove_file(&path).map_err(|error| Problem::file(path.display(), error))?;
-    }
+    keyless(config, keyring)?;
     keyring.rotate(Purpose::Subjects, clock.now());
     let store = subjects_store(config, stamp, keyring, clock).await?;
     keyring.save(&config.instance.data_dir, stamp, root).await?;

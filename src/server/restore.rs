@@ -138,7 +138,10 @@ fn newest_keys(
     stamp: &Stamp,
     put: &mut dyn FnMut(Load) -> ports::Result<()>,
 ) -> Result<Option<String>, Problem> {
-    let Ok(target) = Folder::open(restoring.from.join(SUBJECTS_FOLDER)) else { return Ok(None) };
+    let target = match Folder::open(restoring.from.join(SUBJECTS_FOLDER)) {
+        Err(ports::Error::Rejected(fault)) if fault.key == "objects.no_folder" => return Ok(None),
+        opened => opened?,
+    };
     let trust = restoring.identity.trust();
     for listed in backups::list(&target)?.into_iter().rev() {
         if !listed.header.is_ok_and(|(header, _)| header.instance == stamp.id) {

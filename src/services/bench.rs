@@ -113,7 +113,6 @@ impl Bench {
         Self { clock, documents, stamp, keyring, trust, access, audit, sessions, identities }
     }
 
-    /// Sessions as another instance, or this one restarted, has them over the same store.
     pub fn mfa(&self) -> Arc<Mfa> {
         let (store, time, audit) = (self.documents.clone(), self.clock.clone(), self.audit.clone());
         let (who, open) = (self.identities.clone(), self.sessions.clone());
@@ -121,6 +120,7 @@ impl Bench {
         Arc::new(Mfa::new(store, time, who, open, self.access.environment(), audit, site))
     }
 
+    /// As another instance, or this one restarted, has them over the same store.
     pub fn sessions(&self, stamp: &Stamp, keyring: &Keyring) -> Sessions {
         let (store, clock) = (self.documents.clone(), self.clock.clone());
         Sessions::new(store, clock, stamp, keyring, self.trust.clone(), self.audit.clone())

@@ -197,6 +197,23 @@ mod tests {
     }
 
     #[test]
+    fn every_limit_that_is_built_in_is_documented() {
+        let book = include_str!("../../docs/limits.md");
+        // `| routes | a minute |`, several of each with a dot between.
+        let rows =
+            book.lines().filter_map(|line| line.strip_prefix("| `POST ")?.strip_suffix(" |")?.split_once("` | "));
+        let told: Vec<(&str, &str)> = rows
+            .flat_map(|(routes, limits)| routes.split("` · `").zip(limits.split(" · ")))
+            .map(|(route, limit)| (route.trim_start_matches("/api/v1"), limit))
+            .collect();
+        let built = ROUTES.map(|route| route.trim_start_matches("POST /api/v1").split_once('=').unwrap());
+        for route in built {
+            assert!(told.contains(&route), "{route:?} is not in {told:?}");
+        }
+        assert_eq!(told.len(), built.len());
+    }
+
+    #[test]
     fn each_caller_has_a_bucket() {
         let (limiter, _) = limiter(10, &[]);
         assert_eq!([left(&limiter, at("192.0.2.1")), left(&limiter, at("::ffff:192.0.2.1"))], [9, 8]);

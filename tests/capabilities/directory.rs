@@ -26,18 +26,11 @@ struct Asked {
     trusted: bool,
 }
 
-/// As `scripts/services` says; without it these tests have nobody to ask: said, not failed.
-fn asked() -> Option<Asked> {
-    let Ok(url) = std::env::var("LDAP_URL") else {
-        eprintln!("skipped: LDAP_URL is not set; ./scripts/test starts the directory");
-        return None;
-    };
-    Some(Asked {
-        url,
-        starttls: true,
-        way: search("(&(objectClass=person)(|(mail={user})(uid={user})))"),
-        trusted: true,
-    })
+/// As `scripts/services` says: without a directory nothing here would be proven.
+fn asked() -> Asked {
+    let url = std::env::var("LDAP_URL")
+        .expect("LDAP_URL is not set: run `eval \"$(scripts/services start)\"`, which starts the directory");
+    Asked { url, starttls: true, way: search("(&(objectClass=person)(|(mail={user})(uid={user})))"), trusted: true }
 }
 
 fn search(filter: &str) -> Way {
@@ -71,8 +64,7 @@ async fn refused(house: &House, who: &str, password: &str) {
 
 #[tokio::test]
 async fn a_login_from_the_directorys_word_to_a_session() {
-    let Some(asked) = asked() else { return };
-    let house = asked.house().await;
+    let house = asked().house().await;
     let granted = house.login(LEA, WORD).await.ok(200).data();
     assert_eq!((&granted["identity"]["email"], &granted["identity"]["roles"]), (&json!(LEA), &json!([])));
     assert!(granted["refreshToken"].is_string());
@@ -89,8 +81,7 @@ async fn a_login_from_the_directorys_word_to_a_session() {
 
 #[tokio::test]
 async fn who_is_nobody_there_or_has_no_password_is_nobody_here() {
-    let Some(asked) = asked() else { return };
-    let house = asked.house().await;
+    let house = asked().house().await;
     for (who, password) in [
         (LEA, ""),
         (LEA, " "),
@@ -107,8 +98,7 @@ async fn who_is_nobody_there_or_has_no_password_is_nobody_here() {
 
 #[tokio::test]
 async fn whoever_has_a_password_here_is_not_the_directorys() {
-    let Some(asked) = asked() else { return };
-    let house = asked.house().await;
+    let house = asked().house().await;
     refused(&house, EMAIL, "une phrase de voleur").await;
     refused(&house, "admin", "une phrase de voleur").await;
     house.login(EMAIL, PASSWORD).await.ok(200);
@@ -122,7 +112,7 @@ async fn whoever_has_a_password_here_is_not_the_directorys() {
 
 #[tokio::test]
 async fn an_entry_is_found_by_its_name() {
-    let Some(asked) = asked() else { return };
+    let asked = asked();
     let by_name = Way::Template("uid={user},ou=people,dc=example,dc=org".to_owned());
     let house = Asked { way: by_name, url: std::env::var("LDAPS_URL").unwrap(), ..asked }.house().await;
     assert_eq!(
@@ -136,7 +126,7 @@ async fn an_entry_is_found_by_its_name() {
 
 #[tokio::test]
 async fn a_name_is_a_value_whatever_is_in_it() {
-    let Some(asked) = asked() else { return };
+    let asked = asked();
     let by_name = Way::Template("uid={user},ou=people,dc=example,dc=org".to_owned());
     for (way, hostile) in [
         (by_name, ["jo,ou=people,dc=example,dc=org", "jo+cn=jo", "", "jo\\", "#6a6f"]),
@@ -153,9 +143,6 @@ async fn a_name_is_a_value_whatever_is_in_it() {
 
 #[tokio::test]
 async fn a_directory_out_of_reach_is_the_same_answer_for_all_but_those_with_a_password_here() {
-    if asked().is_none() {
-        return;
-    }
     // The last accepts and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("ldaps://{}", silent.local_addr().unwrap());
@@ -170,11 +157,11 @@ async fn a_directory_out_of_reach_is_the_same_answer_for_all_but_those_with_a_pa
     ];
     let mut all: Vec<Asked> = Vec::new();
     for change in changes {
-        let mut one = asked().unwrap();
+        let mut one = asked();
         change(&mut one);
         all.push(one);
     }
-    all.push(Asked { url: silent, ..asked().unwrap() });
+    all.push(Asked { url: silent, ..asked() });
     for one in all {
         let what = format!("{} {}", one.url, one.trusted);
         let house = one.house().await;

@@ -12,13 +12,14 @@ use std::{
 
 const PEOPLE: &str = "/api/v1/admin/identities";
 
-/// Without the provider these tests have nobody to speak to: said, not failed.
-fn provided() -> bool {
-    let provided = std::env::var("OIDC_PROVIDER_URL").is_ok();
-    if !provided {
-        eprintln!("skipped: OIDC_PROVIDER_URL is not set; ./scripts/test starts the provider");
-    }
-    provided
+/// A house that knows the provider: without one nothing here would be proven.
+async fn house() -> House {
+    let started = std::env::var("OIDC_PROVIDER_URL").is_ok();
+    assert!(
+        started,
+        "OIDC_PROVIDER_URL is not set: run `eval \"$(scripts/services start)\"`, which starts the provider"
+    );
+    House::open().await
 }
 
 /// Logs in at the provider, as a person's browser would, and answers the code it sends back.
@@ -48,10 +49,7 @@ async fn start(house: &House) -> (String, Value) {
 
 #[tokio::test]
 async fn a_login_from_the_providers_page_to_a_session() {
-    if !provided() {
-        return;
-    }
-    let house = House::open().await;
+    let house = house().await;
     let (url, state) = start(&house).await;
     for part in
         ["response_type=code", "code_challenge_method=S256", "nonce=", "redirect_uri=https%3A%2F%2Fexample.org%2Fback"]
@@ -87,10 +85,7 @@ async fn a_login_from_the_providers_page_to_a_session() {
 
 #[tokio::test]
 async fn an_address_the_provider_has_not_verified_opens_nothing() {
-    if !provided() {
-        return;
-    }
-    let house = House::open().await;
+    let house = house().await;
     let (url, state) = start(&house).await;
     let code = authorize(&url, "s-eve");
     let answer = house.post("/api/v1/auth/oidc/finish", json!({ "state": state, "code": code })).await;
@@ -100,10 +95,7 @@ async fn an_address_the_provider_has_not_verified_opens_nothing() {
 
 #[tokio::test]
 async fn a_code_of_another_login_is_refused() {
-    if !provided() {
-        return;
-    }
-    let house = House::open().await;
+    let house = house().await;
     let ((stolen, _), (_, mine)) = (start(&house).await, start(&house).await);
     let code = authorize(&stolen, "s-ana");
     let answer = house.post("/api/v1/auth/oidc/finish", json!({ "state": mine, "code": code })).await;

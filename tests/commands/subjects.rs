@@ -81,22 +81,43 @@ fn a_restore_brings_the_keys_of_those_not_erased() {
     restore("later");
     let later = exported(&instance, "later");
     assert_eq!((&later["diagnosis"], &later["ward"]), (&Value::Null, &"B".into()));
-    std::fs::remove_dir_all(instance.path("backups").join("subjects")).unwrap();
+    let (keys, away) = (instance.path("backups").join("subjects"), instance.path("away"));
+    std::fs::rename(&keys, &away).unwrap();
+    // There, and not to be read: not the same as none.
+    std::fs::write(&keys, "a disk at fault").unwrap();
+    let refused = instance.failure(&["restore", "--from", "backups", "--identity", "key", "--into", "unread"], 3);
+    let left = std::fs::read_dir(instance.path("unread")).unwrap().count();
+    assert!(refused.contains("subjects") && left == 0, "{refused}");
+    std::fs::remove_file(&keys).unwrap();
     let said = restore("blind");
     assert!(said.contains("WARNING") && said.contains("subjects"), "{said}");
     assert_eq!(exported(&instance, "blind")["diagnosis"], Value::Null);
 }
 
 #[test]
+fn a_backup_of_keys_that_nothing_replaces_is_certified() {
+    let instance = prepared();
+    instance.answer(&["backup", "create"]);
+    let whole = instance.read("appliance.toml");
+    let line = whole.lines().find(|line| line.starts_with("recipients")).unwrap();
+    instance.write("appliance.toml", &whole.replace(line, ""));
+    let erased = instance.run(&["subject", "erase", "CD-1", "--yes"]);
+    assert_eq!(erased.status.code(), Some(0), "{}", stderr(&erased));
+    let said = stdout(&erased) + &stderr(&erased);
+    assert!(said.contains("erased here") && said.contains("backup.recipients"), "{said}");
+    let certificate = &instance.answer(&["subject", "certificate"])[0]["certificate"];
+    assert_eq!(certificate["unreadableEverywhereFrom"], Value::Null);
+    assert!(certificate["remains"].to_string().contains("\"key-in-backup-of-keys\""), "{certificate}");
+    let book = include_str!("../../docs/subjects.md");
+    assert!(book.contains("`key-in-backup-of-keys`"));
+}
+
+#[test]
 fn an_instance_of_before_gets_a_store_of_keys_once() {
     let instance = Instance::new();
-    let keyring = instance.data().join("keyring.json");
-    let store = instance.data().join("subjects.sealed");
-    let mut before: Value = serde_json::from_slice(&std::fs::read(&keyring).unwrap()).unwrap();
-    before["keys"].as_array_mut().unwrap().retain(|key| key["purpose"] != "subjects");
-    std::fs::write(&keyring, before.to_string()).unwrap();
-    // With what a start that was cut short left behind.
-    assert!(store.exists());
+    let (keyring, store) = (instance.data().join("keyring.json"), instance.data().join("subjects.sealed"));
+    std::fs::write(&keyring, without_subjects(&std::fs::read(&keyring).unwrap())).unwrap();
+    std::fs::remove_file(&store).unwrap();
     instance.answer(&["user", "list"]);
     instance.answer(&["user", "list"]);
     assert!(std::fs::read_to_string(&keyring).unwrap().contains("\"subjects\""));
@@ -104,4 +125,30 @@ fn an_instance_of_before_gets_a_store_of_keys_once() {
     std::fs::remove_file(&store).unwrap();
     let lost = instance.failure(&["user", "list"], 5);
     assert!(lost.contains("subjects.sealed"), "{lost}");
+}
+
+#[test]
+fn an_older_keyring_put_back_destroys_nobodys_keys() {
+    let instance = prepared();
+    let (keyring, store) = (instance.data().join("keyring.json"), instance.data().join("subjects.sealed"));
+    let (newest, keys) = (std::fs::read(&keyring).unwrap(), std::fs::read(&store).unwrap());
+    std::fs::write(&keyring, without_subjects(&newest)).unwrap();
+    for command in [["user", "list"], ["export", "patients"]] {
+        let refused = instance.failure(&command, 5);
+        assert!(refused.contains("subjects.sealed") && refused.contains("older keyring.json"), "{refused}");
+    }
+    let told = instance.run(&["doctor"]);
+    let told = stdout(&told) + &stderr(&told);
+    assert!(told.contains("older keyring.json"), "{told}");
+    assert!(std::fs::read(&store).unwrap() == keys, "the store was touched");
+    // What the fault says to do.
+    std::fs::write(&keyring, newest).unwrap();
+    assert_eq!(exported(&instance, "data")["diagnosis"], "malaria");
+}
+
+/// The keyring as a release without people's keys kept it.
+fn without_subjects(keyring: &[u8]) -> String {
+    let mut before: Value = serde_json::from_slice(keyring).unwrap();
+    before["keys"].as_array_mut().unwrap().retain(|key| key["purpose"] != "subjects");
+    before.to_string()
 }

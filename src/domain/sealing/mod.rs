@@ -94,6 +94,12 @@ impl Sealing {
         super::document::check_id(subject).is_ok().then_some(subject)
     }
 
+    /// Whether no place that may name a subject holds anything, those in lists included.
+    pub fn names_nobody(&self, document: &RawDocument) -> bool {
+        let named = |value: Option<RawBsonRef<'_>>| value.is_some_and(|value| value != RawBsonRef::Null);
+        !path::any(document, self.subject.parts(), Leaf::Elements, &mut |value| named(value))
+    }
+
     /// Whether documents that lie under this sealing may stay as they are under the next.
     pub fn admits(&self, next: &Self) -> bool {
         let same =

@@ -157,7 +157,7 @@ fn name(header: &Header) -> String {
 }
 
 /// As names of backups begin.
-pub(super) fn time(time: Timestamp) -> String {
+fn time(time: Timestamp) -> String {
     Timestamp(time.seconds() * 1000).rfc3339().chars().filter(char::is_ascii_alphanumeric).collect()
 }
 

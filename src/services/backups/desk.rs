@@ -100,14 +100,30 @@ impl Backups {
     /// Makes the newest backup of the subjects' keys one of after this moment, where there are such backups, and lets
     /// go of those that are too old.
     pub async fn renew_subjects(&self, since: Option<Timestamp>) -> Result<()> {
-        let Some(beside) = self.beside.as_ref().filter(|_| !self.recipients.is_empty()) else { return Ok(()) };
+        let Some(beside) = self.beside.as_ref() else { return Ok(()) };
         let running = Arc::new(self.running.clone().lock_owned().await);
-        let (target, instance, keyring) = (beside.target.clone(), self.stamp.id.clone(), self.keyring.clone());
-        let newest = blocking(move || newest(&*target, &instance, Trust::Signers(&signers(&keyring)))).await?;
-        if newest.is_some_and(|(header, _)| since.is_some_and(|since| header.created <= since)) {
+        let newest = self.newest_at(beside.target.clone()).await?;
+        let outdated = newest.is_some_and(|newest| since.is_some_and(|since| newest <= since));
+        if outdated && self.recipients.is_empty() {
+            tracing::warn!(
+                "backup.recipients is empty: the newest backup of the subjects' keys is from before an erasure"
+            );
+        } else if outdated {
             self.write(beside.seals.snapshot().await?, beside.target.clone(), &running).await?;
         }
         self.let_go(beside).await
+    }
+
+    /// Whether a backup of the subjects' keys from before a moment is there, or may be, and stays: nothing can take its
+    /// place.
+    pub async fn keeps_subjects(&self, since: Timestamp) -> bool {
+        match &self.beside {
+            Some(beside) if self.recipients.is_empty() => match self.newest_at(beside.target.clone()).await {
+                Ok(newest) => newest.is_some_and(|newest| newest <= since),
+                Err(_) => true,
+            },
+            _ => false,
+        }
     }
 
     /// Holds `running` to its end, whoever gave up waiting for it.
@@ -128,9 +144,10 @@ impl Backups {
     }
 
     async fn let_go(&self, beside: &Beside) -> Result<()> {
-        let (target, until) = (beside.target.clone(), self.clock.now().plus_seconds(-i64::from(beside.days) * DAY));
+        let (target, instance, keyring) = (beside.target.clone(), self.stamp.id.clone(), self.keyring.clone());
+        let until = self.clock.now().plus_seconds(-i64::from(beside.days) * DAY);
         blocking(move || {
-            for name in outlived(&list(&*target)?, until) {
+            for name in outlived(&*target, &instance, Trust::Signers(&signers(&keyring)), until)? {
                 target.delete(&name)?;
                 tracing::info!(name, "an old backup of the subjects' keys is gone");
             }
@@ -171,7 +188,11 @@ impl Backups {
 
     /// When the newest sound backup of this instance was made: what the journal may let go of, and what alerts go by.
     pub async fn newest(&self) -> Result<Option<Timestamp>> {
-        let (target, instance, keyring) = (self.target.clone(), self.stamp.id.clone(), self.keyring.clone());
+        self.newest_at(self.target.clone()).await
+    }
+
+    async fn newest_at(&self, target: Arc<dyn Objects>) -> Result<Option<Timestamp>> {
+        let (instance, keyring) = (self.stamp.id.clone(), self.keyring.clone());
         let found = blocking(move || newest(&*target, &instance, Trust::Signers(&signers(&keyring)))).await?;
         Ok(found.map(|(header, _)| header.created))
     }
@@ -189,30 +210,43 @@ mod tests {
             documents::embedded::{Embedded, Options},
             objects::folder::Folder,
         },
-        base::{clock::Clock, environment::Environment},
+        base::{
+            clock::{Clock, FixedClock},
+            environment::Environment,
+        },
         services::{backups::Identity, bench::Bench},
     };
-    use std::sync::atomic::Ordering;
+    use std::{path::Path, sync::atomic::Ordering};
+
+    const SUBJECTS: &str = "subjects";
+
+    /// Of an instance of its own; the backups of its subjects' keys are kept for 30 days beneath a folder of many.
+    async fn desk(folder: &Path, recipients: Vec<Recipient>) -> (Backups, Arc<FixedClock>) {
+        let Bench { clock, documents, stamp, keyring, access, audit, .. } = Bench::of(Environment::Development).await;
+        let apart = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), clock.clone());
+        let seals = Arc::new(Seals::open(Arc::new(apart.unwrap()), clock.clone()).await.unwrap());
+        let to = (Arc::new(Folder::at(folder)) as Arc<dyn Objects>, recipients);
+        let backups = Backups::new(documents, to, stamp, Arc::new(keyring), clock.clone(), access, audit);
+        (backups.beside(seals, Arc::new(Folder::beneath(folder, SUBJECTS)), 30), clock)
+    }
+
+    fn recipients() -> Vec<Recipient> {
+        vec![Identity::generate(Vec::new()).recipient().clone()]
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        list(&Folder::beneath(folder, SUBJECTS)).unwrap().into_iter().map(|listed| listed.name).collect()
+    }
+
+    fn later(clock: &FixedClock, days: i64) {
+        clock.0.fetch_add(days * DAY * 1000, Ordering::Relaxed);
+    }
 
     #[tokio::test]
     async fn backups_of_keys_are_kept_for_days_and_never_older_than_an_erasure() {
         let folder = tempfile::tempdir().unwrap();
-        let bench = Bench::of(Environment::Development).await;
-        let clock = bench.clock;
-        let store = || -> Arc<dyn Documents> {
-            let backend = redb::backends::InMemoryBackend::new();
-            Arc::new(Embedded::open_over(backend, Options::default(), clock.clone()).unwrap())
-        };
-        let (stamp, keyring) = (bench.stamp, Arc::new(bench.keyring));
-        let seals = Arc::new(Seals::open(store(), clock.clone()).await.unwrap());
-        let (documents, access, audit) = (bench.documents, bench.access, bench.audit);
-        let target: Arc<dyn Objects> = Arc::new(Folder::at(folder.path()));
-        let recipients = vec![Identity::generate(Vec::new()).recipient().clone()];
-        let backups = Backups::new(documents, (target, recipients), stamp, keyring, clock.clone(), access, audit);
-        let beneath = Arc::new(Folder::beneath(folder.path(), "subjects"));
-        let backups = backups.beside(seals, beneath.clone(), 30);
-        let names = || list(&*beneath).unwrap().into_iter().map(|listed| listed.name).collect::<Vec<_>>();
-        let later = |days: i64| clock.0.fetch_add(days * DAY * 1000, Ordering::Relaxed);
+        let (backups, clock) = desk(folder.path(), recipients()).await;
+        let names = || names(folder.path());
 
         // Where no backup was ever made there is nothing to renew.
         backups.renew_subjects(Some(clock.now())).await.unwrap();
@@ -220,25 +254,88 @@ mod tests {
         backups.create(&Caller::system()).await.unwrap();
         let first = names();
         assert_eq!((first.len(), backups.list(&Caller::system()).await.unwrap().len()), (1, 1));
-        std::fs::write(folder.path().join("subjects/20200101T000000Z-full-x.backup"), "damaged").unwrap();
-        later(31);
+        later(&clock, 31);
         // The newest stays, however old, until an erasure comes after it.
         backups.renew_subjects(None).await.unwrap();
         assert_eq!(names(), first);
-        later(1);
+        later(&clock, 1);
         backups.renew_subjects(Some(clock.now())).await.unwrap();
         let second = names();
         assert!(second.len() == 1 && second != first, "{second:?}");
         // Of within the days all are kept.
-        later(29);
+        later(&clock, 29);
         backups.create(&Caller::system()).await.unwrap();
         assert_eq!(names().len(), 2);
-        later(2);
+        later(&clock, 2);
         backups.renew_subjects(None).await.unwrap();
         assert!(names().len() == 1 && names() != second, "{:?}", names());
         assert_eq!(backups.list(&Caller::system()).await.unwrap().len(), 2, "the documents' own stay");
         // What lies under another disk that is not mounted is not made up.
-        let away = Folder::beneath(&folder.path().join("absent"), "subjects");
+        let away = Folder::beneath(&folder.path().join("absent"), SUBJECTS);
         assert!(away.list().is_err() && !folder.path().join("absent").exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_old_goes_and_the_last_stays_once_nobody_can_open_new_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let (backups, clock) = desk(folder.path(), recipients()).await;
+        assert!(!backups.keeps_subjects(clock.now()).await);
+        for _ in 0..2 {
+            backups.create(&Caller::system()).await.unwrap();
+            later(&clock, 1);
+        }
+        let both = names(folder.path());
+        let backups = Backups { recipients: Vec::new(), ..backups };
+        later(&clock, 40);
+        backups.renew_subjects(Some(clock.now())).await.unwrap();
+        assert_eq!(names(folder.path()), both[1..]);
+        assert!(backups.keeps_subjects(clock.now()).await);
+        assert!(!backups.keeps_subjects(clock.now().plus_seconds(-50 * DAY)).await, "it is of after that");
+        // Where there is none, or that cannot be known.
+        std::fs::remove_dir_all(folder.path().join(SUBJECTS)).unwrap();
+        assert!(!backups.keeps_subjects(clock.now()).await);
+        std::fs::remove_dir(folder.path().join(SUBJECTS)).unwrap();
+        std::fs::write(folder.path().join(SUBJECTS), "no folder").unwrap();
+        assert!(backups.keeps_subjects(clock.now()).await);
+    }
+
+    #[tokio::test]
+    async fn another_instances_backups_of_keys_neither_go_nor_stand_for_the_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let ((one, time), (other, others)) =
+            (desk(folder.path(), recipients()).await, desk(folder.path(), recipients()).await);
+        one.create(&Caller::system()).await.unwrap();
+        let own = names(folder.path());
+        later(&others, 20);
+        other.create(&Caller::system()).await.unwrap();
+        std::fs::write(folder.path().join("subjects/20200101T000000Z-full-x.backup"), "nobody can say whose").unwrap();
+        let all = names(folder.path());
+        assert_eq!(all.len(), 3);
+        // Old, and older than the other's: the only one all the same.
+        later(&time, 60);
+        one.renew_subjects(None).await.unwrap();
+        assert_eq!(names(folder.path()), all);
+        // The next takes its place, and nobody else's.
+        one.create(&Caller::system()).await.unwrap();
+        let left = names(folder.path());
+        assert!(!left.contains(&own[0]), "{left:?}");
+        assert!(all.iter().filter(|name| **name != own[0]).all(|name| left.contains(name)), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_backup_of_keys_that_broke_off_stands_for_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (backups, clock) = desk(folder.path(), recipients()).await;
+        backups.create(&Caller::system()).await.unwrap();
+        let sound = names(folder.path());
+        later(&clock, 10);
+        backups.create(&Caller::system()).await.unwrap();
+        let both = names(folder.path());
+        let newer = folder.path().join(SUBJECTS).join(both.iter().find(|name| **name != sound[0]).unwrap());
+        let whole = std::fs::read(&newer).unwrap();
+        std::fs::write(&newer, &whole[..whole.len() - 1]).unwrap();
+        later(&clock, 60);
+        backups.renew_subjects(None).await.unwrap();
+        assert_eq!(names(folder.path()), both);
     }
 }

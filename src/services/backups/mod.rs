@@ -92,15 +92,17 @@ pub fn verify_open(target: &dyn Objects, name: &str, identity: &Identity, trust:
     Ok(Verified { header, manifest: Contents::new(backup.unseal(identity)?).finish(trust)? })
 }
 
-/// Names of the backups from before a moment, all but the newest. One that is damaged is as old as its name says.
-fn outlived(listed: &[Listed], until: Timestamp) -> Vec<String> {
-    let newest = listed.iter().rev().find(|listed| listed.header.is_ok()).map(|listed| &listed.name);
-    let old = |listed: &&Listed| match &listed.header {
-        Ok((header, _)) => header.created < until,
-        Err(_) => listed.name < create::time(until),
-    };
-    let names = listed.iter().filter(old).map(|listed| listed.name.clone());
-    names.filter(|name| Some(name) != newest).collect()
+/// Names of the backups of this instance from before a moment, all but the newest sound one and what came after it.
+/// One whose header is damaged may be another instance's: it stays.
+fn outlived(target: &dyn Objects, instance: &str, trust: Trust<'_>, until: Timestamp) -> Result<Vec<String>> {
+    let Some((newest, _)) = newest(target, instance, trust)? else { return Ok(Vec::new()) };
+    let until = until.min(newest.created);
+    let old = |header: &Header| header.instance == instance && header.created < until;
+    let listed = list(target)?.into_iter();
+    Ok(listed
+        .filter(|listed| listed.header.as_ref().is_ok_and(|(header, _)| old(header)))
+        .map(|old| old.name)
+        .collect())
 }
 
 /// The newest backup of this instance whose manifest is sound: the link of the chain.

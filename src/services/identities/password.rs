@@ -22,6 +22,8 @@ use zeroize::Zeroizing;
 const SHORTEST: usize = 12;
 const SHORTEST_ADMIN: usize = 16;
 const LONGEST: usize = 1024;
+/// At work beside all others, for who got in so before.
+const KNOWN: usize = 1;
 /// How many may wait for a core before the next is asked to come back.
 const QUEUE: usize = 64;
 /// What one hash may take, and what a failed proof takes whatever had to be hashed for it.
@@ -77,6 +79,8 @@ impl Line {
 pub struct Passwords {
     known: Line,
     others: Line,
+    /// Hashes at work at once: of both lines.
+    at_once: usize,
     /// New passwords take one core of two: whoever floods a registration must not keep people from a login.
     new: (Arc<Semaphore>, Arc<Semaphore>),
     /// Milliseconds the slowest hash of another kind took.
@@ -91,8 +95,9 @@ impl Passwords {
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
-            known: Line::of(1),
+            known: Line::of(KNOWN),
             others: Line::of(cores),
+            at_once: cores + KNOWN,
             new: (Arc::new(Semaphore::new(cores.div_ceil(2) + QUEUE)), Arc::new(Semaphore::new(cores.div_ceil(2)))),
             slowest: Arc::default(),
             settled: Arc::default(),
@@ -103,13 +108,16 @@ impl Passwords {
 
     /// Measures what this machine can pay. At start, beside the requests; before, the floor holds.
     pub async fn calibrate(&self) -> Result<()> {
-        let cores = u64::try_from(self.others.cores.available_permits().max(1)).unwrap_or(1);
-        // All cores at once may fill a quarter of the memory.
-        let most = process::memory().map_or(u64::from(FLOOR.0), |bytes| bytes / 4 / 1024 / cores);
+        let most = process::memory().map_or(u64::from(FLOOR.0), |bytes| self.share(bytes));
         let settled = self.run(Lane::Others, move || settle(most)).await?.map_err(internal)?;
         tracing::info!(memory_kib = settled.cost.0, passes = settled.cost.1, "password hashes calibrated");
         let _ = self.settled.set(settled);
         Ok(())
+    }
+
+    /// KiB for each hash: all that are at work at once may fill a quarter of the memory.
+    fn share(&self, memory: u64) -> u64 {
+        memory / 4 / 1024 / u64::try_from(self.at_once).unwrap_or(u64::MAX)
     }
 
     /// Checks the rules and answers the PHC string to keep.
@@ -354,6 +362,18 @@ mod tests {
         for other in ["$argon2i$v=19$m=65536,t=9,p=1$c2FsdHNhbHQ$aGFzaGhhc2g", "$2b$10$x", ""] {
             assert!(is_outdated(other, FLOOR), "{other}");
         }
+    }
+
+    #[tokio::test]
+    async fn all_that_are_at_work_at_once_fill_a_quarter_of_the_memory() {
+        let passwords = Passwords::new();
+        // Both lines full, as `run` fills them.
+        let lines = [&passwords.known, &passwords.others];
+        let permits: usize = lines.iter().map(|line| line.cores.available_permits()).sum();
+        let _busy = lines.map(|line| line.cores.clone().try_acquire_owned().unwrap());
+        let memory: u64 = 8 << 30;
+        let filled = passwords.share(memory) * 1024 * u64::try_from(permits).unwrap();
+        assert!((memory / 5..=memory / 4).contains(&filled), "{filled} by {permits}");
     }
 
     fn work(cost: Cost) -> u32 {

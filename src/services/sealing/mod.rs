@@ -77,11 +77,8 @@ impl Seals {
                 operations.push(put(COLLECTIONS, name, rawdoc! {}));
             }
         }
-        let kept = match operations.is_empty() {
-            true => store.get(HASHING, FIELDS).await?,
-            false => None,
-        };
-        let hashing = match kept {
+        // Whatever else is missing: another secret would leave nothing to be found by the hashes there are.
+        let hashing = match store.get(HASHING, FIELDS).await? {
             Some(kept) => Hashing::read(&kept)?,
             None => {
                 let secret = Zeroizing::new(random::array());

@@ -25,6 +25,19 @@ fn one(subject: &str) -> HashSet<String> {
 }
 
 #[tokio::test]
+async fn what_equal_values_are_found_by_stays_whatever_is_missing_beside_it() {
+    let store = store();
+    let before = seals(&store).await.hashes().hash(b"x");
+    for missing in [ERASURES, SUBJECTS] {
+        let (collection, id) = (COLLECTIONS.to_owned(), missing.to_owned());
+        let gone = Operation { collection, id, expect: Expect::Any, change: Change::Delete };
+        commit(&*store, Timestamp(1), vec![gone]).await.unwrap();
+        assert_eq!(seals(&store).await.hashes().hash(b"x"), before, "{missing}");
+        assert!(store.describe(missing).await.unwrap().is_some(), "made again");
+    }
+}
+
+#[tokio::test]
 async fn keys_outlive_the_process_and_end_for_good() {
     let store = store();
     let seals = [seals(&store).await, seals(&store).await];

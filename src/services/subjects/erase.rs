@@ -1,10 +1,10 @@
 //! Forgetting someone: deactivated, under another name, without the key of their fields, certified. What is cut short is
 //! gone on with; what an older backup brings back is done again.
 
-use super::{CERTIFICATES, Holding, Room, Signed, Subject, Subjects, Traces, named};
+use super::{CERTIFICATES, Holding, Room, Signed, Subject, Subjects, Traces, concerning, named};
 use crate::{
     base::{clock::Timestamp, fault::Fault, random},
-    domain::{document::revision, filter::Filter, path::Path, sealing::OWNER, sort::Sort},
+    domain::{document::revision, filter::Filter, sort::Sort},
     ports::{
         self,
         documents::{Batch, Change, Conflict, Expect, Operation, Origin, Query},
@@ -20,7 +20,7 @@ use crate::{
 };
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 const DAY: i64 = 86_400;
 /// Documents changed in one commit, and bytes of them.
@@ -32,7 +32,7 @@ const MOST_TRIES: usize = 100;
 /// How far to go.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Erasing {
-    /// Documents about the person, and those it owns that name nobody else, are deleted whole.
+    /// Documents about the person alone, and those it owns that are about nobody, are deleted whole.
     pub delete_owned: bool,
 }
 
@@ -62,6 +62,14 @@ struct Note {
     requested_at: Timestamp,
     #[serde(default)]
     erased_at: Option<Timestamp>,
+}
+
+/// What an erasure came upon and could not take away.
+struct Left {
+    /// Documents that were to be deleted whole and are about others too, by collection.
+    kept: BTreeMap<String, u64>,
+    /// Whether a backup of the subjects' keys from before may outlast every date.
+    in_backups: bool,
 }
 
 impl Subjects {
@@ -148,15 +156,18 @@ impl Subjects {
         // Behind every write that was sealed before the bar: what follows sees them all.
         self.documents.commit(self.batch(caller.origin(), Vec::new())).await?;
         self.seals.destroy(&note.subject).await?;
+        let mut kept = BTreeMap::new();
         for room in self.rooms().await? {
             if note.delete_owned {
-                self.delete(caller, &room, &note.subject).await?;
+                let left = self.delete(caller, &room, &note.subject).await?;
+                kept.extend((left > 0).then_some((room.name, left)));
             } else if !room.sealing.is_nothing() {
                 self.strip(caller, &room, &note.subject).await?;
             }
         }
         let at = note.erased_at.unwrap_or_else(|| self.clock.now());
-        let signed = Signed::new(self.certified(note, at), self.keyring.current(Purpose::AuditSigning));
+        let left = Left { kept, in_backups: self.backups.keeps_subjects(at).await };
+        let signed = Signed::new(self.certified(note, at, &left), self.keyring.current(Purpose::AuditSigning));
         self.certify(caller, note, &signed).await?;
         self.keep(&Note { erased_at: Some(at), ..note.clone() }).await?;
         self.seals.unbar(&note.subject);
@@ -174,14 +185,18 @@ impl Subjects {
         .await
     }
 
-    async fn delete(&self, caller: &Caller, room: &Room, subject: &str) -> Result<()> {
-        let owner = Path::parse(OWNER).map_err(|fault| Error::Internal(Box::new(fault)))?;
-        let theirs = Filter::Or(vec![named(room.sealing.subject(), subject), named(&owner, subject)]);
+    /// Answers how many stay that concern the person: they are about somebody else, or about several.
+    async fn delete(&self, caller: &Caller, room: &Room, subject: &str) -> Result<u64> {
+        let theirs = concerning(&room.sealing, subject)?;
         self.sweep(caller, room, &theirs, |document| {
-            let others = room.sealing.subject_of(document).is_some_and(|named| named != subject);
-            Ok((!others).then_some(Change::Delete))
+            let own = match room.sealing.subject_of(document) {
+                Some(named) => named == subject,
+                None => room.sealing.names_nobody(document),
+            };
+            Ok(own.then_some(Change::Delete))
         })
-        .await
+        .await?;
+        Ok(self.documents.count(&room.name, Arc::new(theirs)).await?.0)
     }
 
     /// Changes documents a filter finds, chunk by chunk, each as it was read.
@@ -227,13 +242,15 @@ impl Subjects {
         for document in documents {
             let changed = change(document).map_err(|error| ports::Error::Backend(Box::new(error)))?;
             if let (Some(change), Ok(id)) = (changed, document.get_str("_id")) {
-                bytes += document.as_bytes().len();
+                let size = document.as_bytes().len();
+                // Before it is added: one may be as large as a commit may be.
+                if bytes + size > AT_ONCE_BYTES {
+                    self.commit(caller.origin(), std::mem::take(&mut operations)).await?;
+                    bytes = 0;
+                }
+                bytes += size;
                 let expect = Expect::Revision(revision(document).unwrap_or_default());
                 operations.push(Operation { collection: room.name.clone(), id: id.to_owned(), expect, change });
-            }
-            if bytes >= AT_ONCE_BYTES {
-                self.commit(caller.origin(), std::mem::take(&mut operations)).await?;
-                bytes = 0;
             }
         }
         self.commit(caller.origin(), operations).await
@@ -262,14 +279,21 @@ impl Subjects {
         Ok(self.commit(caller.origin(), vec![operation, told]).await?)
     }
 
-    fn certified(&self, note: &Note, at: Timestamp) -> Value {
-        let days = |days: u32| at.plus_seconds(i64::from(days) * DAY).rfc3339();
+    fn certified(&self, note: &Note, at: Timestamp, left: &Left) -> Value {
+        // A day for the hour at which old backups are let go, and the journal's own.
+        let days = |from: Timestamp, days: u32| from.plus_seconds((i64::from(days) + 1) * DAY).rfc3339();
+        // From now: what is done again after a restore is journalled again.
+        let journal = days(self.clock.now(), self.periods.journal);
+        let in_journal = |what| json!({ "what": what, "until": journal, "longerWhile": "not-backed-up" });
         let mut remains = vec![json!({ "what": "hashes-in-older-backups" })];
         if note.identity {
             remains.push(json!({ "what": "identity-id", "id": note.subject }));
-            remains.push(json!({ "what": "identity-in-journal", "until": days(self.periods.journal) }));
+            remains.push(in_journal("identity-in-journal"));
             remains.push(json!({ "what": "identity-in-older-backups" }));
             remains.push(json!({ "what": "audit-under-pseudonym" }));
+        }
+        if left.in_backups {
+            remains.push(json!({ "what": "key-in-backup-of-keys" }));
         }
         let (ended, removed): (Traces, Traces) =
             note.traces.clone().into_iter().partition(|(name, _)| *name == "memberships");
@@ -277,8 +301,14 @@ impl Subjects {
             remains.push(json!({ "what": "memberships-ended" }));
         }
         remains.push(json!({ "what": "note-of-erasure" }));
-        if !note.delete_owned {
+        if note.delete_owned {
+            remains.push(in_journal("unsealed-fields-in-journal"));
+            remains.push(json!({ "what": "unsealed-fields-in-older-backups" }));
+        } else {
             remains.push(json!({ "what": "unsealed-fields" }));
+        }
+        if !left.kept.is_empty() {
+            remains.push(json!({ "what": "documents-about-others", "collections": left.kept }));
         }
         json!({
             "type": "erasure",
@@ -296,8 +326,7 @@ impl Subjects {
             "holdings": note.holdings,
             "removed": removed,
             "ended": ended,
-            // A day for the hour at which old backups are let go.
-            "unreadableEverywhereFrom": days(self.periods.subjects + 1),
+            "unreadableEverywhereFrom": (!left.in_backups).then(|| days(at, self.periods.subjects)),
             "remains": remains,
         })
     }

@@ -4,14 +4,14 @@
 use super::{
     Room, Signed, Subject, Subjects,
     about::{PARTS, told},
-    may,
+    concerning, may,
 };
 use crate::{
     base::fault::Fault,
     domain::{
+        filter::Filter,
         json,
         path::{elements, field},
-        sealing::OWNER,
     },
     ports::documents::{Action as Deed, Record, Sequence, Snapshot},
     services::{
@@ -67,7 +67,8 @@ pub struct Lines {
     trust: Option<RawDocumentBuf>,
     /// Under which the audit log knows the subject.
     pseudonyms: Vec<String>,
-    rooms: Vec<Room>,
+    /// Each with the documents in it that concern the subject.
+    rooms: Vec<(Room, Filter)>,
     keys: Keys,
     signer: Key,
     instance: String,
@@ -103,11 +104,16 @@ impl Subjects {
         self.audit.record(caller, event).await?;
         // The rooms after the snapshot: how its documents are sealed cannot have changed between.
         let snapshot = self.documents.snapshot().await?;
+        let mut rooms = Vec::new();
+        for room in self.rooms().await? {
+            let theirs = concerning(&room.sealing, &subject.id)?;
+            rooms.push((room, theirs));
+        }
         Ok(Lines {
             identity: self.documents.get(IDENTITIES, &subject.id).await?,
             trust: self.documents.get(TRUST, &subject.id).await?,
             pseudonyms: self.pseudonyms(&subject),
-            rooms: self.rooms().await?,
+            rooms,
             keys: self.seals.keys(HashSet::from([subject.id.clone()])).await?,
             signer: self.keyring.current(Purpose::AuditSigning).clone(),
             instance: self.stamp.id.clone(),
@@ -199,7 +205,7 @@ impl Lines {
     }
 
     fn documents(&mut self, room: usize, after: Option<String>, text: &mut Vec<u8>) -> Result<Stage> {
-        let Some(Room { name, .. }) = self.rooms.get(room) else { return Ok(Stage::Journal(Sequence(0))) };
+        let Some((Room { name, .. }, _)) = self.rooms.get(room) else { return Ok(Stage::Journal(Sequence(0))) };
         let name = name.clone();
         let documents = self.snapshot.documents(&name, after.as_deref(), CHUNK)?;
         for document in &documents {
@@ -214,14 +220,15 @@ impl Lines {
         })
     }
 
-    /// A document about the subject, opened, or one it owns, without what is sealed for somebody else. `None`: neither.
+    /// A document about the subject, opened, or one it owns or is named in among others, without what is sealed for
+    /// somebody else. `None`: none of them.
     fn opened(&self, room: usize, document: &RawDocument) -> Result<Option<RawDocumentBuf>> {
-        let Some(Room { sealing, .. }) = self.rooms.get(room) else { return Ok(None) };
+        let Some((Room { sealing, .. }, theirs)) = self.rooms.get(room) else { return Ok(None) };
         let corrupt = |fault: Fault| Error::Corrupt(fault.to_string());
         if sealing.subject_of(document) == Some(&self.subject.id) {
             return sealing.open(document, &self.keys).map(Some).map_err(corrupt);
         }
-        if field(document, OWNER).and_then(RawBsonRef::as_str) != Some(&self.subject.id) {
+        if !theirs.matches(document) {
             return Ok(None);
         }
         let stripped = sealing.strip(document, &self.keys).map_err(corrupt)?;
@@ -257,7 +264,7 @@ impl Lines {
 
     /// What the subject did, and what was done to what is about it: of others no more than that it was done.
     fn change(&self, record: &Record) -> Result<Option<RawDocumentBuf>> {
-        let room = self.rooms.iter().position(|room| room.name == record.collection);
+        let room = self.rooms.iter().position(|(room, _)| room.name == record.collection);
         let image = |image: &Option<RawDocumentBuf>| -> Result<Option<RawDocumentBuf>> {
             match (image, room) {
                 (Some(image), Some(room)) => self.opened(room, image),

@@ -72,9 +72,9 @@ pub struct Subject {
 #[serde(rename_all = "camelCase")]
 pub struct Holding {
     pub collection: String,
-    /// Documents whose subject it is.
+    /// Documents that name it as their subject, alone or among others.
     pub about: u64,
-    /// Documents it owns that are not about it, or about no one.
+    /// Documents it owns that do not name it so.
     pub owned: u64,
     /// The fields that are sealed.
     pub sealed: Vec<String>,
@@ -131,9 +131,8 @@ impl Subjects {
         for Room { name, sealing } in self.rooms().await? {
             let count = async |filter| Ok::<u64, Error>(self.documents.count(&name, Arc::new(filter)).await?.0);
             let about = count(named(sealing.subject(), id)).await?;
-            let owner = Path::parse(OWNER).map_err(|fault| Error::Internal(Box::new(fault)))?;
             let others = Filter::Nor(vec![named(sealing.subject(), id)]);
-            let owned = count(Filter::And(vec![named(&owner, id), others])).await?;
+            let owned = count(Filter::And(vec![named(&owner()?, id), others])).await?;
             let sealed = sealing.fields().iter().map(ToString::to_string).collect();
             if about + owned > 0 {
                 holdings.push(Holding { collection: name, about, owned, sealed });
@@ -164,7 +163,16 @@ fn may(access: &Access, caller: &Caller) -> Result<()> {
     if grant.is_everything() && !narrow { Ok(()) } else { Err(Error::Forbidden) }
 }
 
-/// Documents that name someone in a field.
+fn owner() -> Result<Path> {
+    Path::parse(OWNER).map_err(|fault| Error::Internal(Box::new(fault)))
+}
+
+/// Documents that name someone as their subject, or as their owner.
+fn concerning(sealing: &Sealing, id: &str) -> Result<Filter> {
+    Ok(Filter::Or(vec![named(sealing.subject(), id), named(&owner()?, id)]))
+}
+
+/// Documents that name someone in a field, lists included.
 fn named(field: &Path, id: &str) -> Filter {
     Filter::Field(field.clone(), Test::Eq(RawBson::String(id.to_owned())))
 }

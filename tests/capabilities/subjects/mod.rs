@@ -1,5 +1,6 @@
 //! Citizens' rights: everything about someone handed over, and destroyed so that no copy brings it back.
 
+mod deletion;
 mod traces;
 
 use crate::{
