@@ -51,10 +51,19 @@ pub fn name(text: &str) -> Result<String, Fault> {
     let composed = ComposingNormalizerBorrowed::new_nfc().normalize(text);
     let name = composed.split_whitespace().collect::<Vec<_>>().join(" ");
     let length = name.chars().count();
-    if length == 0 || length > LONGEST_NAME || name.chars().any(char::is_control) {
+    if length == 0 || length > LONGEST_NAME || name.chars().any(is_invisible) {
         return Err(Fault::new("identities.name").at("name").with("limit", LONGEST_NAME));
     }
     Ok(name)
+}
+
+/// What does not show, or turns around what does: of Unicode's format characters all but the two joiners, which Persian
+/// and Indian spellings want, and the tags.
+fn is_invisible(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}' | '\u{200e}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A language tag (BCP 47), in its usual case: `fr`, `fr-CD`, `zh-Hant-TW`.
@@ -96,6 +105,16 @@ fn title(part: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_hide_nothing() {
+        for hidden in ["\u{202e}nimda", "admin\u{200b}", "\u{feff}", "a\u{ad}b", "a\u{2066}b\u{2069}", "\u{e0041}a"] {
+            assert_eq!(name(hidden).map_err(|fault| fault.key), Err("identities.name"), "{hidden:?}");
+        }
+        for shown in ["Élodie N\u{2019}Guessan", "می\u{200c}خواهم", "क्\u{200d}ष"] {
+            assert_eq!(name(shown).as_deref(), Ok(shown));
+        }
+    }
 
     #[test]
     fn one_address_has_one_spelling() {

@@ -2,6 +2,7 @@
 
 use crate::{
     base::fault::Fault,
+    ports::documents::Expect,
     services::{
         Error, Result,
         documents::{Attempt, Match},
@@ -33,6 +34,15 @@ pub fn expected_one(headers: &HeaderMap) -> Result<Option<i64>> {
             _ => Err(Error::Unreadable(Fault::new("http.condition").at("If-Match"))),
         },
         Match::Absent => Err(Error::Unreadable(Fault::new("http.condition").at("If-None-Match"))),
+    }
+}
+
+/// The same, of what may not be there yet.
+pub fn expected_or_new(headers: &HeaderMap) -> Result<Expect> {
+    match expected(headers)? {
+        Match::Absent => Ok(Expect::Absent),
+        Match::Present => Ok(Expect::Present),
+        _ => Ok(expected_one(headers)?.map_or(Expect::Any, Expect::Revision)),
     }
 }
 

@@ -43,7 +43,7 @@ const QUEUED: usize = 8;
 /// What an import came to, or where it stands.
 #[derive(Serialize, Object, Default)]
 pub(super) struct Report {
-    /// The number of the last line dealt with: what to give as `skip` to go on from here.
+    /// The number of the last line dealt with; documents go on from here with it as `skip`.
     line: u64,
     created: u64,
     updated: u64,

@@ -74,7 +74,7 @@ impl Routes {
         let (exchange, Confirmation { token, password }) = (public.0, sent.read()?);
         let caller = exchange.caller(Subject::Anonymous);
         let (token, password) = (Zeroizing::new(token), Zeroizing::new(password));
-        let attempt = exchange.attempt("recovery").await?;
+        let attempt = exchange.attempt("recovery_confirm").await?;
         attempt.of(exchange.state.recoveries.confirm(&caller, &token, password).await)?;
         Answer::value(&exchange, &Changed { changed: true })
     }

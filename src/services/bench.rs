@@ -117,7 +117,7 @@ impl Bench {
         let (store, time, audit) = (self.documents.clone(), self.clock.clone(), self.audit.clone());
         let (who, open) = (self.identities.clone(), self.sessions.clone());
         let site = Site::new(&["localhost".to_owned()], 443, &[]).unwrap();
-        Arc::new(Mfa::new(store, time, who, open, self.access.environment(), audit, site))
+        Arc::new(Mfa::new(store, time, who, open, self.stamp.environment, audit, site))
     }
 
     /// As another instance, or this one restarted, has them over the same store.

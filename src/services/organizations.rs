@@ -97,7 +97,7 @@ impl Organizations {
         self.memberships.forget([owner]);
         let committed = committed.map_err(|error| taken(error, &organization))?;
         let made = committed.outcomes.into_iter().next().map_or(organization.id, |outcome| outcome.id);
-        self.shown(&made).await
+        self.answer(caller, &made).await
     }
 
     pub async fn list(&self, caller: &Caller, search: &Search) -> Result<Found> {
@@ -120,14 +120,15 @@ impl Organizations {
     ) -> Result<RawDocumentBuf> {
         let grant = self.access.decide(caller, Action::Update, MODULE)?;
         let document = self.require(&grant, id).await?;
+        identities::stands(id, &document, rev)?;
         let mut organization = identities::read(&document)?;
         apply(&mut organization, changes).map_err(Error::Invalid)?;
-        let expect = rev.or_else(|| revision(&document)).map_or(Expect::Present, Expect::Revision);
+        let expect = revision(&document).map_or(Expect::Present, Expect::Revision);
         let operations = vec![identities::set(&organization, expect)?];
         let check = Some(Arc::new(Scopes(vec![Some(grant.scope)])) as _);
         let batch = Batch { time: self.clock.now(), origin: caller.origin(), operations, check, receipt: None };
         self.documents.commit(batch).await.map_err(|error| taken(error, &organization))?;
-        self.shown(id).await
+        self.answer(caller, id).await
     }
 
     async fn require(&self, grant: &Grant, id: &str) -> Result<RawDocumentBuf> {
@@ -135,8 +136,9 @@ impl Organizations {
         found.filter(|found| ours.matches(found) && grant.scope.matches(found)).ok_or_else(|| unknown(id))
     }
 
-    async fn shown(&self, id: &str) -> Result<RawDocumentBuf> {
-        Ok(LISTING.show(&self.documents.get(IDENTITIES, id).await?.ok_or_else(|| unknown(id))?))
+    async fn answer(&self, caller: &Caller, id: &str) -> Result<RawDocumentBuf> {
+        let document = self.documents.get(IDENTITIES, id).await?.ok_or_else(|| unknown(id))?;
+        Ok(LISTING.answer((&self.access, caller), MODULE, &document))
     }
 }
 

@@ -20,7 +20,7 @@ impl Scopes {
         let Some(scope) = self.0.get(operation) else { return Err(Fault::new(OUTSIDE)) };
         match scope.as_ref().is_none_or(|scope| scope.matches(state)) {
             true => Ok(()),
-            false => Err(Fault::new(fault)),
+            false => Err(Fault::new(fault).with("operation", operation)),
         }
     }
 }

@@ -139,16 +139,33 @@ impl Trust {
     /// Writes what is not on disk yet; what fails is tried again by the next.
     pub async fn flush(&self) -> Result<()> {
         let _writing = self.writing.lock().await;
-        let fresh: Vec<Record> =
-            self.read().values().filter(|held| held.fresh).map(|held| held.record.clone()).collect();
-        for some in fresh.chunks(AT_ONCE) {
-            self.mark(some, false);
-            if let Err(error) = self.commit(&Caller::system(), some).await {
-                self.mark(some, true);
+        loop {
+            let some = self.take_fresh();
+            if some.is_empty() {
+                return Ok(());
+            }
+            if let Err(error) = self.commit(&Caller::system(), &some).await {
+                let mut all = self.write();
+                for record in &some {
+                    if let Some(held) = all.get_mut(&record.identity) {
+                        held.fresh = true;
+                    }
+                }
                 return Err(error);
             }
         }
-        Ok(())
+    }
+
+    /// Some that are to be written, taken and marked under one lock: what is noted from then on is fresh again.
+    fn take_fresh(&self) -> Vec<Record> {
+        let mut all = self.write();
+        let fresh = all.values_mut().filter(|held| held.fresh).take(AT_ONCE);
+        fresh
+            .map(|held| {
+                held.fresh = false;
+                held.record.clone()
+            })
+            .collect()
     }
 
     /// What is known of an identity, and its level now.
@@ -220,15 +237,6 @@ impl Trust {
         Ok(())
     }
 
-    fn mark(&self, records: &[Record], fresh: bool) {
-        let mut all = self.write();
-        for record in records {
-            if let Some(held) = all.get_mut(&record.identity) {
-                held.fresh = fresh;
-            }
-        }
-    }
-
     fn blank(&self, identity: &str) -> Record {
         let score = Score::new(self.rules.baseline(), self.clock.now());
         Record { identity: identity.to_owned(), score, events: BTreeMap::new(), adjusted: None }
@@ -282,6 +290,17 @@ mod tests {
 
     fn wait(clock: &FixedClock, seconds: i64) {
         clock.0.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
+
+    #[tokio::test]
+    async fn what_is_noted_while_it_is_written_is_written_next() {
+        let (trust, _) = trust().await;
+        trust.note("a", Event::LoginFailed);
+        assert_eq!(trust.take_fresh().len(), 1);
+        trust.note("a", Event::MfaPassed);
+        let next = trust.take_fresh();
+        assert_eq!((next.len(), next[0].events.len()), (1, 2));
+        assert!(trust.take_fresh().is_empty());
     }
 
     #[tokio::test]

@@ -166,7 +166,16 @@ impl Verifications {
         }
         let mut sent = 0;
         for document in self.outbox.due(AT_ONCE).await? {
-            let ready = self.ready(&read(&document)?).await?;
+            let asked: Verification = match read(&document) {
+                Ok(asked) => asked,
+                Err(error) => {
+                    // One that nobody can read must not hold up the others.
+                    tracing::error!(%error, "a note of an address to prove is unreadable and let go");
+                    self.remove(&document).await?;
+                    continue;
+                }
+            };
+            let ready = self.ready(&asked).await?;
             sent += usize::from(self.outbox.send(&document, Some(ready)).await?);
         }
         Ok(sent)
@@ -208,11 +217,21 @@ impl Verifications {
         let asked = self.guess(token).await?;
         let judged = self.judge(caller, &asked, password).await;
         if matches!(&judged, Err(error) if !matches!(error, Error::Unauthorized)) {
-            // Nothing was judged, for a fault that is not the guesser's.
-            let fewer = of(&asked.id, update(rawdoc! { "$inc": { "wrong": -1 } })?);
-            unless_changed(self.outbox.commit(&Caller::system(), vec![fewer]).await)?;
+            self.uncount(&asked).await?;
         }
         judged
+    }
+
+    /// Nothing was judged, for a fault that is not the guesser's. A note put in its place meanwhile stands as it is.
+    async fn uncount(&self, asked: &Verification) -> Result<()> {
+        let Some(document) = self.documents.get(VERIFICATIONS, &asked.id).await? else { return Ok(()) };
+        let now: Verification = read(&document)?;
+        if now.asked != asked.asked {
+            return Ok(());
+        }
+        let fewer = update(rawdoc! { "$set": { "wrong": i64::from(now.wrong.saturating_sub(1)) } })?;
+        let fewer = operation(VERIFICATIONS, &document, fewer)?;
+        unless_changed(self.outbox.commit(&Caller::system(), vec![fewer]).await)
     }
 
     async fn judge(&self, caller: &Caller, asked: &Verification, password: Zeroizing<String>) -> Result<Identity> {
@@ -235,6 +254,7 @@ impl Verifications {
                 if identity.tokens_from != proven.tokens_from || identity.status != Status::Active {
                     return Err(gone());
                 }
+                self.identities.may_still_take(caller, &current, &asked.email).await?;
                 replaced = identity.email.replace(asked.email.clone());
                 identity.email_verified = true;
                 let as_read = revision(&current).map_or(Expect::Present, Expect::Revision);
@@ -266,7 +286,7 @@ impl Verifications {
                 counted => return Ok(counted.map(|()| asked)?),
             }
         }
-        Err(Error::Unavailable("this link is used too often at once".to_owned()))
+        Err(used_too_often())
     }
 
     async fn redeemed(
@@ -278,22 +298,33 @@ impl Verifications {
         replaced: Option<String>,
     ) -> Result<Identity> {
         let told = self.audit.operation(caller, Event::new("verification.confirm").about(&identity.id))?;
-        // Of two that are right at once, one finds it.
-        let mut operations = vec![of(&asked.id, Change::Delete), change, told];
+        let mut operations = vec![change, told];
         if let Some(email) = replaced {
             // Whoever had the address learns that the account left it.
             let told = self.asked(random::id(self.clock.now()), email);
             let told = Verification { identity: Some(identity.id.clone()), replaced: true, ..told };
             operations.push(put(VERIFICATIONS, &told.id, &told)?);
         }
-        match self.outbox.commit(caller, operations).await {
-            Err(error @ ports::Error::Conflict(Conflict::Unique { .. })) => {
-                Err(self.identities.taken(error, &identity).await)
+        for _ in 0..ROUNDS {
+            // Of two that are right at once, one finds it; and one put in its place meanwhile is another.
+            let document = self.documents.get(VERIFICATIONS, &asked.id).await?.ok_or_else(gone)?;
+            if read::<Verification>(&document)?.asked != asked.asked {
+                return Err(gone());
             }
-            Err(ports::Error::Conflict(_)) => Err(gone()),
-            Err(error) => Err(error.into()),
-            Ok(()) => Ok(identity),
+            let mut all = operations.clone();
+            all.push(operation(VERIFICATIONS, &document, Change::Delete)?);
+            let note = all.len() - 1;
+            match self.outbox.commit(caller, all).await {
+                Err(error @ ports::Error::Conflict(Conflict::Unique { .. })) => {
+                    return Err(self.identities.taken(error, &identity).await);
+                }
+                // Another guess was counted.
+                Err(ports::Error::Conflict(Conflict::Revision { operation, .. })) if operation == note => {}
+                Err(ports::Error::Conflict(_)) => return Err(gone()),
+                committed => return Ok(committed.map(|()| identity)?),
+            }
         }
+        Err(used_too_often())
     }
 
     async fn first(&self, filter: &RawDocument, order: &str, most: usize) -> Result<Vec<RawDocumentBuf>> {
@@ -310,7 +341,6 @@ fn gone() -> Error {
     Error::Gone(Fault::new("verification.gone"))
 }
 
-/// Of a note that is there, however it reads by now.
-fn of(id: &str, change: Change) -> Operation {
-    Operation { collection: VERIFICATIONS.to_owned(), id: id.to_owned(), expect: Expect::Present, change }
+fn used_too_often() -> Error {
+    Error::Unavailable("this link is used too often at once".to_owned())
 }

@@ -403,8 +403,18 @@ async fn who_manages_some_people_makes_no_administrator_and_gets_in_as_none() {
     let report =
         house.call(request.content_type("application/x-ndjson").body(format!("{line}\n"))).await.ok(200).data();
     assert_eq!((&report["created"], &report["failed"]), (&json!(0), &json!(1)), "{report}");
+    // A line out of their reach leaves the others their way.
+    let lines =
+        format!("{}\n{}\n", json!({ "email": "x@example.org" }), json!({ "email": "y@example.org", "locale": "fr" }));
+    let request = Request::builder().method(Method::POST).uri_str(format!("{ADMIN}/import"));
+    let request = request.header("authorization", format!("Bearer {helper}")).header("accept", "application/json");
+    let report = house.call(request.content_type("application/x-ndjson").body(lines)).await.ok(200).data();
+    assert_eq!((&report["created"], &report["failed"]), (&json!(1), &json!(1)), "{report}");
     for (method, way, data) in [
         (Method::PUT, "password", json!({ "password": "une autre longue phrase" })),
+        (Method::PUT, "status", json!({ "status": "disabled" })),
+        (Method::PUT, "status", json!({ "status": "active" })),
+        (Method::DELETE, "sessions", json!({})),
         (Method::POST, "recovery", json!({})),
         (Method::POST, "keys", json!({ "name": "k", "password": PASSWORD })),
         (Method::DELETE, "factors", json!({})),
@@ -417,6 +427,23 @@ async fn who_manages_some_people_makes_no_administrator_and_gets_in_as_none() {
     answer.refused(403, "AUTH_FORBIDDEN", "http.forbidden");
     // One's own ways in are changed by one's own proof, whatever rights one has over others.
     house.patch(&format!("{PEOPLE}/{admin}"), email).await.refused(409, "CONFLICT", "identities.own_proof");
+}
+
+#[tokio::test]
+async fn who_changes_people_without_reading_them_is_told_their_id_alone() {
+    let house = House::open_to_all().await;
+    let (ana, _) = house.person("ana@example.org").await;
+    let (_, clerk) = house.person("clerk@example.org").await;
+    let policy = json!({ "module": "identities", "action": "UPDATE", "roles": ["identity"], "where": { "_id": ana } });
+    house.put("/api/v1/policies/renaming", policy).await.ok(201);
+    let path = format!("{PEOPLE}/{ana}");
+    let answer = house.under(Some(&clerk), Method::PATCH, &path, Some(json!({ "name": "Ana" }))).await.ok(200).data();
+    let named: Vec<_> = answer.as_object().unwrap().keys().collect();
+    assert_eq!(named, ["_id", "_rev"], "{answer}");
+    let rev = answer["_rev"].as_i64().unwrap();
+    let next = format!("\"{}\"", rev + 1);
+    let early = house.ask(Method::PATCH, &path, &[("if-match", &next)], Some(json!({ "data": { "name": "x" } }))).await;
+    early.ok(412);
 }
 
 #[tokio::test]

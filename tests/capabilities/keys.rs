@@ -192,6 +192,15 @@ async fn a_right_over_some_people_stops_at_them() {
 }
 
 #[tokio::test]
+async fn an_organization_gets_no_key() {
+    let house = House::open().await;
+    let organization = house.post("/api/v1/organizations", json!({ "name": "O" })).await.ok(201).data();
+    let path = format!("/api/v1/admin/identities/{}/keys", organization["_id"].as_str().unwrap());
+    let asked = house.post(&path, json!({ "password": PASSWORD, "name": "k" })).await;
+    asked.refused(422, "VALIDATION_ERROR", "identities.no_person");
+}
+
+#[tokio::test]
 async fn a_key_made_before_a_new_role_ends_with_it() {
     let house = House::open().await;
     let (id, ana) = house.person("ana@example.org").await;

@@ -164,6 +164,12 @@ async fn in_development_it_is_a_choice() {
     refused.refused(422, "VALIDATION_ERROR", "mfa.prove_again_code");
     let refused = ask(Method::POST, "/api/v1/auth/keys", key).await;
     refused.refused(422, "VALIDATION_ERROR", "mfa.prove_again_code");
+    // Nor where it has just been changed: that proved the password once more, and no factor.
+    let (old, new) = (PASSWORD, "une tout autre phrase de passe");
+    ask(Method::PUT, "/api/v1/auth/password", json!({ "current": old, "new": new })).await.ok(200);
+    let refused = ask(Method::DELETE, "/api/v1/auth/mfa/totp", json!({ "password": new })).await;
+    refused.refused(422, "VALIDATION_ERROR", "mfa.prove_again_code");
+    ask(Method::PUT, "/api/v1/auth/password", json!({ "current": new, "new": old })).await.ok(200);
     let given = json!({ "code": code(&secret, &clock) });
     ask(Method::DELETE, "/api/v1/auth/mfa/totp", given).await.ok(200);
     let ask = async |method, path: &str, data| house.by(&token, method, &format!("{MFA}{path}"), data).await;

@@ -90,10 +90,6 @@ impl PolicySet {
         Ok(())
     }
 
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Policy>> {
-        self.collections.values().chain(self.modules.values()).flatten()
-    }
-
     /// Those about a resource, by name or with all others.
     pub fn about(&self, resource: Resource<'_>) -> impl Iterator<Item = &Arc<Policy>> {
         let (kind, name) = match resource {

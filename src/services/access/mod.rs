@@ -111,10 +111,6 @@ impl Access {
         Self { environment, clock, trust, policies: RwLock::default() }
     }
 
-    pub fn environment(&self) -> Environment {
-        self.environment
-    }
-
     /// Replaces the policies in force, for every decision from here on.
     pub(super) fn adopt(&self, policies: PolicySet) {
         *self.policies.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policies);

@@ -2,7 +2,7 @@
 
 use super::event::Object;
 use crate::services::{
-    identities::IDENTITIES,
+    identities::{IDENTITIES, LINKS},
     keyring::{Keyring, Purpose},
 };
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
@@ -69,6 +69,8 @@ impl Pseudonyms {
     pub fn name(&self, collection: &str, id: &str) -> String {
         match collection {
             IDENTITIES => self.actor(id),
+            // Of an outside authority's name for a person, by a hash anyone can make.
+            LINKS => self.word(&format!("{collection}/{id}")),
             own if own.starts_with("system.") || is_drawn(id) => id.to_owned(),
             _ => self.word(&format!("{collection}/{id}")),
         }
@@ -147,6 +149,7 @@ mod tests {
         let drawn = "01985c2e-0000-7000-8000-000000000001";
         assert_eq!(names.document("patients", drawn), format!("patients/{drawn}"));
         assert_eq!(names.document("system.collections", "patients"), "system.collections/patients");
+        assert!(names.document(LINKS, "0a1b").starts_with("system.links/~"));
         for drawn in ["507f1f77bcf86cd799439011", "9f1c2b3a-4d5e-4f60-8a7b-0c1d2e3f4a5b"] {
             assert_eq!(names.document("patients", drawn), format!("patients/{drawn}"));
         }

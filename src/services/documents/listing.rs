@@ -5,7 +5,10 @@ use crate::{
     base::fault::Fault,
     domain::filter::Filter,
     ports::documents::{Documents, Query},
-    services::{Error, Result, access::Grant},
+    services::{
+        Error, Result,
+        access::{Access, Action, Caller, Grant, Resource},
+    },
 };
 use bson::{RawArray, RawBsonRef, RawDocument, RawDocumentBuf};
 use std::sync::Arc;
@@ -39,6 +42,21 @@ impl Listing {
         let documents = page.documents.iter().map(shown).collect();
         let next = page.next.map(|key| fingerprint.cursor(&key));
         Ok(Found { documents, limit, next, total, explain: page.explain })
+    }
+
+    /// What its writer is answered of a document: who writes does not always read.
+    pub fn answer(
+        &self,
+        (access, caller): (&Access, &Caller),
+        module: Resource<'_>,
+        document: &RawDocument,
+    ) -> RawDocumentBuf {
+        let views = access.decide(caller, Action::View, module);
+        let mut answer = self.show(document);
+        if !views.is_ok_and(|views| views.scope.matches(document)) {
+            answer = Self { collection: self.collection, shown: &["_id", "_rev"] }.show(&answer);
+        }
+        answer
     }
 
     /// What people see of a document.

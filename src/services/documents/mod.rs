@@ -18,6 +18,7 @@ pub use import::{Import, LineFault, Progress};
 pub(super) use listing::Listing;
 pub(super) use read::{all, every, first};
 pub use search::{Found, Search, page_size};
+pub(super) use write::failed_operation;
 pub use write::{Attempt, Match, RECEIPT_SECONDS, Written};
 
 use super::{Result, access::Access, audit::Audit, sealing::Seals};

@@ -433,7 +433,7 @@ fn root(path: &str) -> &str {
 }
 
 /// The place of the operation a store turned away, to name it to the caller.
-pub(super) fn failed_operation(error: &ports::Error) -> Option<usize> {
+pub(in crate::services) fn failed_operation(error: &ports::Error) -> Option<usize> {
     match error {
         ports::Error::Conflict(
             Conflict::Exists { operation, .. }

@@ -31,7 +31,7 @@ impl Identities {
     pub(in crate::services) async fn forget(&self, caller: &Caller, id: &str, pseudonym: &str) -> Result<()> {
         let _deciding = self.memberships.deciding.lock().await;
         let disabled = rawdoc! { "status": Status::Disabled.name() };
-        let known = self.change_with(caller, id, disabled, Vec::new(), None).await?;
+        let known = self.change_with(caller, (id, None), disabled, Vec::new(), None).await?;
         let ended = rawdoc! {
             "$set": { "status": "ended", "ended": DateTime::from_millis(self.clock.now().0), "endedBy": caller.actor() },
         };

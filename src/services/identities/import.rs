@@ -11,12 +11,12 @@ use crate::{
     },
     ports::{
         self,
-        documents::{Batch, Conflict, Expect, Operation},
+        documents::{Batch, Expect, Operation},
     },
     services::{
         Error, Result,
         access::{Action, Caller, Grant, Role},
-        documents::{LineFault, Progress},
+        documents::{LineFault, Progress, failed_operation},
         memberships,
         scope::Scopes,
     },
@@ -236,7 +236,7 @@ impl Import<'_> {
                     return Ok(());
                 }
                 Err(error) => {
-                    let place = failed(&error).or((drafts.len() == 1).then_some(0));
+                    let place = failed_operation(&error).or((drafts.len() == 1).then_some(0));
                     let Some(at) = place.and_then(|place| owner(&drafts, place)) else { return Err(error.into()) };
                     if !matches!(error, ports::Error::Conflict(_) | ports::Error::Rejected(_)) {
                         return Err(error.into());
@@ -276,19 +276,6 @@ fn parse(line: &Line) -> Result<Account> {
     let document = json::parse(text, json::Limits::default())?;
     bson::deserialize_from_slice(document.as_bytes())
         .map_err(|error| Error::Invalid(Fault::new("http.data").at("account").with("reason", error)))
-}
-
-/// The operation a store turned away.
-fn failed(error: &ports::Error) -> Option<usize> {
-    match error {
-        ports::Error::Conflict(
-            Conflict::Exists { operation, .. }
-            | Conflict::Missing { operation, .. }
-            | Conflict::Revision { operation, .. }
-            | Conflict::Unique { operation, .. },
-        ) => Some(*operation),
-        _ => None,
-    }
 }
 
 /// The line an operation belongs to.

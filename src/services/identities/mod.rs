@@ -13,7 +13,7 @@ mod vouched;
 
 pub use import::Import;
 pub use people::{Changes, New};
-pub(super) use people::{put, set};
+pub(super) use people::{put, set, stands};
 pub use vouched::LINKS;
 pub(super) use vouched::Vouched;
 
@@ -219,20 +219,19 @@ impl Identities {
             return Err(Error::Invalid(Fault::new("identities.no_password").with("who", who)));
         }
         let hash = self.hash(&identity, password).await?;
-        let keys = self.end_keys(caller, &identity.id).await?;
-        self.change_with(caller, &identity.id, rawdoc! { "password": hash }, keys, None).await
+        self.change_and_end_keys(caller, (&identity.id, None), rawdoc! { "password": hash }, Vec::new()).await
     }
 
     /// Disabled, its sessions end, nobody gets in under it and its memberships count no more, until it is active again.
     pub async fn set_status(&self, caller: &Caller, who: &str, status: Status) -> Result<Identity> {
-        let grant = self.access.decide(caller, Action::Manage, MODULE)?;
         let _deciding = self.memberships.deciding.lock().await;
-        let identity = self.within(&grant, who).await?;
+        let identity = self.managed(caller, who).await?;
         if status == Status::Disabled && identity.status == Status::Active {
             self.may_go(&identity).await?;
         }
         let (kind, id) = (identity.kind, identity.id.clone());
-        let changed = self.change(caller, identity, rawdoc! { "status": status.name() }, None).await;
+        let set = rawdoc! { "status": status.name() };
+        let changed = self.change_with(caller, (&id, None), set, Vec::new(), None).await;
         // After a failure too: whether it is on the disk may be unknown.
         match kind {
             Kind::Organization => self.memberships.forget_all(),
@@ -261,8 +260,11 @@ impl Identities {
         roles.iter().for_each(|role| names.push(role.name()));
         // A key made before was made by a proof that asked for less.
         let rises = identity.kind == Kind::Person && !roles.iter().all(|role| identity.roles.contains(role));
-        let keys = if rises { self.end_keys(caller, &identity.id).await? } else { Vec::new() };
-        self.change_with(caller, &identity.id, rawdoc! { "roles": names }, keys, None).await
+        let (of, set) = ((identity.id.as_str(), None), rawdoc! { "roles": names });
+        match rises {
+            true => self.change_and_end_keys(caller, of, set, Vec::new()).await,
+            false => self.change_with(caller, of, set, Vec::new(), None).await,
+        }
     }
 
     /// Someone always administers the instance, and every active organization has an owner.
@@ -300,8 +302,7 @@ impl Identities {
 
     /// Ends one session of a person; `None`: all of them.
     pub async fn end_sessions(&self, caller: &Caller, who: &str, session: Option<&str>) -> Result<()> {
-        let grant = self.access.decide(caller, Action::Manage, MODULE)?;
-        let identity = self.within(&grant, who).await?;
+        let identity = self.managed(caller, who).await?;
         match session {
             Some(session) => self.sessions.end_of(caller, &identity.id, session).await,
             None => self.sessions.end_all(caller, &identity.id, None).await,
@@ -358,17 +359,6 @@ impl Identities {
     pub(super) async fn known(&self, email: &str) -> Result<Option<Identity>> {
         let Ok(email) = contact::email(email) else { return Ok(None) };
         self.find(&format!("email:{email}")).await?.map(|document| read(&document)).transpose()
-    }
-
-    /// Sets fields and, in the same write, the moment from which tokens count. Every session ends but the one to keep.
-    async fn change(
-        &self,
-        caller: &Caller,
-        identity: Identity,
-        set: RawDocumentBuf,
-        keep: Option<&str>,
-    ) -> Result<Identity> {
-        self.change_with(caller, &identity.id, set, Vec::new(), keep).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! People added, listed, read and changed, by others or by themselves.
 
-use super::{IDENTITIES, Identities, Identity, Kind, MODULE, not_oneself, password::Lane, read, unknown};
+use super::{IDENTITIES, Identities, Identity, Kind, MODULE, not_oneself, read, unknown};
 use crate::{
     base::{clock::Timestamp, fault::Fault, random},
     domain::{
@@ -15,7 +15,7 @@ use crate::{
     },
     services::{
         Error, Result,
-        access::{Action, Caller, Grant, Role, Subject},
+        access::{Action, Caller, Grant, Proven, Role, Subject},
         documents::{Attempt, Found, Listing, Search, every},
         scope::{Scopes, refusal},
     },
@@ -137,7 +137,7 @@ impl Identities {
     pub async fn create(&self, caller: &Caller, new: New, attempt: Option<Attempt<'_>>) -> Result<RawDocumentBuf> {
         let grant = self.access.decide(caller, Action::Create, MODULE)?;
         let identity = self.put(caller, &grant, New { roles: Vec::new(), ..new }, false, attempt).await?;
-        self.shown(&identity.id).await
+        self.answer(caller, &identity.id).await
     }
 
     /// A receipt's fast hash must not cover the password: the retry proves it against the hash kept.
@@ -156,19 +156,21 @@ impl Identities {
         let receipt = attempt.map(|attempt| Attempt { body: body.as_bytes(), ..attempt }.receipt(caller, now));
         match self.commit_new(caller, &identity, grant, receipt).await {
             Ok(None) => Ok(identity),
-            Ok(Some(first)) => self.again(&first, password).await,
+            Ok(Some(first)) => self.again(caller, &first, password).await,
             Err(error) => Err(self.taken(error, &identity).await),
         }
     }
 
-    /// The person an earlier attempt added, to who gives the same password.
-    async fn again(&self, first: &str, password: Option<Zeroizing<String>>) -> Result<Identity> {
-        let identity = self.require(first).await?;
-        let same = match password {
-            Some(password) => self.passwords.verify(password, identity.password.clone(), Lane::Known).await?.right,
-            None => identity.password.is_none(),
-        };
-        if same { Ok(identity) } else { Err(Error::Conflict(Fault::new(REUSED))) }
+    /// The person an earlier attempt added, to who gives the same password: a guess at it counts as any other.
+    async fn again(&self, caller: &Caller, first: &str, password: Option<Zeroizing<String>>) -> Result<Identity> {
+        let reused = || Error::Conflict(Fault::new(REUSED));
+        match password {
+            Some(password) => match self.prove_again(caller, first, password).await {
+                Err(Error::Unauthorized) => Err(reused()),
+                proven => proven,
+            },
+            None => Some(self.require(first).await?).filter(|identity| !identity.has_password()).ok_or_else(reused),
+        }
     }
 
     /// The id an earlier attempt with this receipt wrote; `None`: written now.
@@ -297,18 +299,23 @@ impl Identities {
     ) -> Result<String> {
         let grant = self.access.decide(caller, Action::Update, MODULE)?;
         let document = self.person(&grant, own(caller)?).await?;
-        let actual = revision(&document).unwrap_or_default();
-        if let Some(expected) = rev.filter(|rev| actual != *rev) {
-            let id = own(caller)?.to_owned();
-            return Err(ports::Error::Conflict(Conflict::Revision { operation: 0, id, expected, actual }).into());
-        }
-        let mut after = rawdoc! { "email": email };
-        let others = document.iter().map_while(std::result::Result::ok).filter(|(name, _)| name.as_str() != "email");
-        others.for_each(|(name, value)| after.append(name, value));
-        if !grant.scope.matches(&after) {
-            return Err(Error::Forbidden);
-        }
+        stands(own(caller)?, &document, rev)?;
+        takes(&grant, &document, email)?;
         self.prove_contact(caller, password).await
+    }
+
+    /// The same of who answers the letter: the right they have by now counts.
+    pub(in crate::services) async fn may_still_take(
+        &self,
+        caller: &Caller,
+        document: &RawDocument,
+        email: &str,
+    ) -> Result<()> {
+        let Identity { id, roles, .. } = read(document)?;
+        let memberships = self.memberships.acting(&id, None).await?;
+        let proven = Proven { id, session: None, key: None, roles, memberships, restriction: None };
+        let caller = Caller { subject: Subject::Identity(proven), ..caller.clone() };
+        takes(&self.access.decide(&caller, Action::Update, MODULE)?, document, email)
     }
 
     /// The caller, who gave their password with another way in.
@@ -350,13 +357,14 @@ impl Identities {
             }
         }
         reachable(&identity)?;
-        let expect = rev.or_else(|| revision(document)).map_or(Expect::Present, Expect::Revision);
-        let operation = set(&identity, expect)?;
+        // Of the state that was read: what the caller assumes is held against that very one.
+        stands(&identity.id, document, rev)?;
+        let operation = set(&identity, revision(document).map_or(Expect::Present, Expect::Revision))?;
         let check = Some(Arc::new(Scopes(vec![Some(grant.scope.clone())])) as _);
         let (time, origin) = (self.clock.now(), caller.origin());
         let batch = Batch { time, origin, operations: vec![operation], check, receipt: None };
         match self.documents.commit(batch).await {
-            Ok(_) => self.shown(&identity.id).await,
+            Ok(_) => self.answer(caller, &identity.id).await,
             Err(error) => Err(self.taken(error, &identity).await),
         }
     }
@@ -367,8 +375,9 @@ impl Identities {
         found.filter(|found| people.matches(found) && grant.scope.matches(found)).ok_or_else(|| unknown(id))
     }
 
-    pub(super) async fn shown(&self, id: &str) -> Result<RawDocumentBuf> {
-        Ok(LISTING.show(&self.documents.get(IDENTITIES, id).await?.ok_or_else(|| unknown(id))?))
+    async fn answer(&self, caller: &Caller, id: &str) -> Result<RawDocumentBuf> {
+        let document = self.documents.get(IDENTITIES, id).await?.ok_or_else(|| unknown(id))?;
+        Ok(LISTING.answer((&self.access, caller), MODULE, &document))
     }
 }
 
@@ -405,6 +414,29 @@ pub(in crate::services) fn set(identity: &Identity, expect: Expect) -> Result<Op
     let update = Update::parse(&update).map_err(Error::Invalid)?;
     let (collection, id) = (IDENTITIES.to_owned(), identity.id.clone());
     Ok(Operation { collection, id, expect, change: Change::Update(update) })
+}
+
+/// Whether a document is at the revision the caller assumes.
+pub(in crate::services) fn stands(id: &str, document: &RawDocument, rev: Option<i64>) -> Result<()> {
+    let actual = revision(document).unwrap_or_default();
+    match rev.filter(|rev| actual != *rev) {
+        None => Ok(()),
+        Some(expected) => {
+            let id = id.to_owned();
+            Err(ports::Error::Conflict(Conflict::Revision { operation: 0, id, expected, actual }).into())
+        }
+    }
+}
+
+/// Whether a grant covers a person with this address as it does without.
+fn takes(grant: &Grant, document: &RawDocument, email: &str) -> Result<()> {
+    let mut after = rawdoc! { "email": email };
+    let others = document.iter().map_while(std::result::Result::ok).filter(|(name, _)| name.as_str() != "email");
+    others.for_each(|(name, value)| after.append(name, value));
+    match grant.scope.matches(document) && grant.scope.matches(&after) {
+        true => Ok(()),
+        false => Err(Error::Forbidden),
+    }
 }
 
 /// A person without an address or a number could never be told apart from another.

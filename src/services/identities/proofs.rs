@@ -3,11 +3,14 @@
 use super::*;
 use crate::{
     base::random,
+    domain::document::revision,
     services::{access::Grant, audit::Event, documents::all, keys, mfa::FACTORS},
 };
 
 /// Letters of a machine's name, at most.
 const LONGEST_NAME: usize = 63;
+/// How often a change is tried again over another's.
+const ROUNDS: usize = 16;
 
 impl Identities {
     /// Adds a machine: it gets in by keys alone.
@@ -65,7 +68,7 @@ impl Identities {
     }
 
     /// What ends the API keys and machine's keys of an identity, to commit with a change after which every session ends.
-    pub(in crate::services) async fn end_keys(&self, caller: &Caller, identity: &str) -> Result<Vec<Operation>> {
+    async fn end_keys(&self, caller: &Caller, identity: &str) -> Result<Vec<Operation>> {
         let live = Filter::parse(&rawdoc! { "identity": identity, "revoked": false }).map_err(Error::Invalid)?;
         let mut operations = Vec::new();
         for document in all(&*self.documents, KEYS, live).await? {
@@ -101,24 +104,72 @@ impl Identities {
     }
 
     /// Sets fields together with other writes, all or nothing, and in the same write the moment from which tokens
-    /// count. Every session ends but the one to keep.
+    /// count. Every session ends but the one to keep. `since`: the `tokens_from` of the proof it goes by; nothing
+    /// proven before another change may undo that one.
     pub(in crate::services) async fn change_with(
         &self,
         caller: &Caller,
-        identity: &str,
+        (identity, since): (&str, Option<Timestamp>),
         mut set: bson::RawDocumentBuf,
-        mut also: Vec<Operation>,
+        also: Vec<Operation>,
         keep: Option<&str>,
     ) -> Result<Identity> {
         let from = self.clock.now();
         set.append(bson::cstr!("tokensFrom"), from.0);
         let update = Update::parse(&rawdoc! { "$set": set }).map_err(Error::Invalid)?;
-        let (collection, id, change) = (IDENTITIES.to_owned(), identity.to_owned(), Change::Update(update));
-        also.push(Operation { collection, id, expect: Expect::Present, change });
-        also.extend(keep.map(|session| Sessions::renewed(session, from)).transpose()?);
-        let batch = Batch { time: from, origin: caller.origin(), operations: also, check: None, receipt: None };
-        self.documents.commit(batch).await?;
-        self.sessions.end_all(caller, identity, keep).await?;
-        self.require(identity).await
+        for _ in 0..ROUNDS {
+            let expect = match since {
+                Some(since) => self.as_proven(identity, since).await?,
+                None => Expect::Present,
+            };
+            let (collection, id) = (IDENTITIES.to_owned(), identity.to_owned());
+            let mut operations = also.clone();
+            operations.push(Operation { collection, id, expect, change: Change::Update(update.clone()) });
+            operations.extend(keep.map(|session| Sessions::renewed(session, from)).transpose()?);
+            let batch = Batch { time: from, origin: caller.origin(), operations, check: None, receipt: None };
+            match self.documents.commit(batch).await.map_err(Error::from) {
+                // Something else of it changed: its language, its trust.
+                Err(Error::Precondition(_)) if since.is_some() => {}
+                committed => {
+                    committed?;
+                    self.sessions.end_all(caller, identity, keep).await?;
+                    return self.require(identity).await;
+                }
+            }
+        }
+        Err(Error::Unavailable("this identity changes too often".to_owned()))
+    }
+
+    /// The revision of an identity whose proof is still the one of that moment.
+    async fn as_proven(&self, identity: &str, since: Timestamp) -> Result<Expect> {
+        let changed = || Error::InvalidProof("identity changed");
+        let kept = self.documents.get(IDENTITIES, identity).await?.ok_or_else(changed)?;
+        let now = read(&kept)?;
+        if now.tokens_from != since || now.status != Status::Active {
+            return Err(changed());
+        }
+        Ok(revision(&kept).map_or(Expect::Present, Expect::Revision))
+    }
+
+    /// As [`Self::change_with`], and every session and every key of theirs ends.
+    pub(in crate::services) async fn change_and_end_keys(
+        &self,
+        caller: &Caller,
+        (identity, since): (&str, Option<Timestamp>),
+        set: bson::RawDocumentBuf,
+        also: Vec<Operation>,
+    ) -> Result<Identity> {
+        let mut operations = self.end_keys(caller, identity).await?;
+        operations.extend(also);
+        let changed = self.change_with(caller, (identity, since), set, operations, None).await?;
+        // One made between the look and the write was judged by what stood before it.
+        let late = self.end_keys(caller, identity).await?;
+        if !late.is_empty() {
+            let (time, origin) = (self.clock.now(), caller.origin());
+            let batch = Batch { time, origin, operations: late, check: None, receipt: None };
+            self.documents.commit(batch).await?;
+            self.sessions.begin_era();
+        }
+        Ok(changed)
     }
 }

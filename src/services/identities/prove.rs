@@ -135,7 +135,8 @@ impl Identities {
         let (id, session) = own(caller)?;
         let identity = self.prove_again(caller, id, current).await?;
         let hash = self.hash(&identity, new).await?;
-        self.change(caller, identity, rawdoc! { "password": hash }, Some(session)).await.map(drop)
+        let proven = (identity.id.as_str(), Some(identity.tokens_from));
+        self.change_with(caller, proven, rawdoc! { "password": hash }, Vec::new(), Some(session)).await.map(drop)
     }
 
     /// Measures what hashing may cost on this machine.

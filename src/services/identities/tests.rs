@@ -37,6 +37,26 @@ async fn people() -> (Bench, Identity) {
 }
 
 #[tokio::test]
+async fn what_was_proven_before_a_reset_does_not_undo_it() {
+    let (bench, ana) = people().await;
+    let system = Caller::system();
+    let proven = bench.identities.prove(&system, "ana@example.cd", secret(PASSWORD)).await.unwrap();
+    bench.clock.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let reset = bench.identities.change_password(&system, &ana.id, secret("another horse battery staple")).await;
+    let reset = reset.unwrap();
+    let late = |since| {
+        let (identities, id) = (bench.identities.clone(), ana.id.clone());
+        async move {
+            identities.change_with(&Caller::system(), (&id, since), rawdoc! { "password": "mine" }, vec![], None).await
+        }
+    };
+    assert!(matches!(late(Some(proven.tokens_from)).await, Err(Error::InvalidProof("identity changed"))));
+    let kept = bench.identities.require(&ana.id).await.unwrap();
+    assert_eq!(kept.password, reset.password);
+    assert_eq!(late(Some(kept.tokens_from)).await.unwrap().password.as_deref(), Some("mine"));
+}
+
+#[tokio::test]
 async fn identities_of_an_earlier_release_are_found_and_unique_as_before() {
     let clock = Arc::new(FixedClock(1_800_000_000_000.into()));
     let store = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), clock.clone());

@@ -201,7 +201,7 @@ impl Keys {
         let key = self.require(id).await?;
         // Also where its identity is gone.
         if !grant.is_everything() {
-            let found = self.identities.within(&grant, &key.identity).await;
+            let found = self.identities.managed(caller, &key.identity).await;
             found.map_err(|error| if matches!(error, Error::NotFound(_)) { unknown(id) } else { error })?;
         }
         self.end(caller, key).await
@@ -244,6 +244,10 @@ impl Keys {
         if matches!(&caller.subject, Subject::Identity(proven) if proven.key.is_some()) {
             return Err(Error::Forbidden);
         }
+        // It acts by those who belong to it.
+        if owner.kind == Kind::Organization {
+            return Err(Error::Invalid(Fault::new("identities.no_person").with("who", owner.label())));
+        }
         let name = scope::name(&wanted.name)?;
         let days = scope::days(wanted.days)?;
         let public = wanted.public.as_deref().map(|given| scope::public(given, &owner)).transpose()?;
@@ -276,7 +280,7 @@ impl Keys {
         let told = Event::new("keys.issue").about(&key.identity).document(KEYS, &key.id).with("kind", kind);
         let told = self.audit.operation(caller, told.with("expires", key.expires.rfc3339()))?;
         self.commit(caller, vec![operation(&key.id, Expect::Absent, Change::Put(document)), told]).await?;
-        // What was proven may have changed meanwhile, with every key of before; a change from here on finds this one.
+        // What was proven may have changed meanwhile, with every key of before; a change that ends after this finds it.
         for as_it_was in [&owner].into_iter().chain(&proven) {
             let now = self.identities.require(&as_it_was.id).await?;
             if now.tokens_from != as_it_was.tokens_from || now.status != as_it_was.status {
@@ -293,7 +297,7 @@ impl Keys {
         let operations = vec![revoke, self.audit.operation(caller, told)?];
         if key.public.is_some() {
             // Tokens it obtained end with it; those of the machine's other keys are asked for anew.
-            self.identities.change_with(caller, &key.identity, rawdoc! {}, operations, None).await?;
+            self.identities.change_with(caller, (&key.identity, None), rawdoc! {}, operations, None).await?;
         } else {
             self.commit(caller, operations).await?;
             self.sessions.begin_era();

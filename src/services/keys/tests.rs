@@ -152,7 +152,7 @@ async fn a_key_is_worth_the_roles_of_now() {
     let (_, words) = bench.key(named("one")).await;
     assert_eq!(bench.keys.verify(&words).await.unwrap().roles, [Role::Admin]);
     let set = rawdoc! { "roles": ["auditor"] };
-    bench.identities.change_with(&Caller::system(), &bench.admin.id, set, Vec::new(), None).await.unwrap();
+    bench.identities.change_with(&Caller::system(), (&bench.admin.id, None), set, Vec::new(), None).await.unwrap();
     assert_eq!(bench.keys.verify(&words).await.unwrap().roles, [Role::Auditor]);
 }
 

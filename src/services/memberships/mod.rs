@@ -6,7 +6,7 @@ use super::{
     Error, Result,
     access::{Access, Action, Caller, Grant, MemberRole, Membership, Resource, Subject},
     documents::{Attempt, Found, Listing, Search, all},
-    identities::{self, IDENTITIES, Identity, Kind, Status},
+    identities::{self, IDENTITIES, Identity, Kind, Status, stands},
     past::Past,
     scope::{Scopes, refusal},
 };
@@ -121,7 +121,7 @@ impl Memberships {
         self.cache.forget([person]);
         let committed = committed.map_err(taken)?;
         let id = committed.outcomes.into_iter().next().map_or(id, |outcome| outcome.id);
-        self.shown(&id).await
+        self.answer(caller, &id).await
     }
 
     /// Gives a member another role.
@@ -153,6 +153,7 @@ impl Memberships {
         let _deciding = self.deciding.lock().await;
         let document = self.documents.get(MEMBERSHIPS, id).await?.filter(|found| grant.scope.matches(found));
         let document = document.ok_or_else(|| unknown(id))?;
+        stands(id, &document, rev)?;
         let kept: Kept = read(&document)?;
         if kept.ended.is_some() {
             return Err(Error::Conflict(Fault::new("memberships.ended").with("id", id)));
@@ -169,7 +170,7 @@ impl Memberships {
             None => rawdoc! { "status": "ended", "ended": now, "endedBy": caller.actor() },
         };
         let update = Update::parse(&rawdoc! { "$set": set }).map_err(Error::Invalid)?;
-        let expect = rev.or_else(|| revision(&document)).map_or(Expect::Present, Expect::Revision);
+        let expect = revision(&document).map_or(Expect::Present, Expect::Revision);
         let (collection, id) = (MEMBERSHIPS.to_owned(), id.to_owned());
         let operation = Operation { collection, id: id.clone(), expect, change: Change::Update(update) };
         let check = Some(Arc::new(Scopes(vec![Some(grant.scope.clone())])) as _);
@@ -178,7 +179,7 @@ impl Memberships {
         let committed = self.documents.commit(batch).await;
         self.cache.forget([kept.person.as_str()]);
         committed.map_err(|error| refusal(error, || unknown(&id)))?;
-        self.shown(&id).await
+        self.answer(caller, &id).await
     }
 
     /// A membership not yet committed, for whoever makes one in a batch of their own.
@@ -312,6 +313,11 @@ impl Memberships {
         let mut filter = rawdoc! { "status": "active" };
         of.iter().flatten().for_each(|(name, value)| filter.append(name, value));
         all(&*self.documents, MEMBERSHIPS, Filter::parse(&filter).map_err(Error::Invalid)?).await
+    }
+
+    async fn answer(&self, caller: &Caller, id: &str) -> Result<RawDocumentBuf> {
+        let document = self.documents.get(MEMBERSHIPS, id).await?.ok_or_else(|| unknown(id))?;
+        Ok(LISTING.answer((&self.access, caller), MODULE, &document))
     }
 
     pub(super) async fn shown(&self, id: &str) -> Result<RawDocumentBuf> {

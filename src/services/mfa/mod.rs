@@ -232,15 +232,18 @@ impl Mfa {
         if current.tokens_from != challenge.identity.tokens_from {
             return Err(Error::InvalidProof("identity changed"));
         }
-        let codes = self.change(caller, (id, current.tokens_from), |factors| {
+        let changed = self.change(caller, (id, current.tokens_from), |factors| {
             if !factors.is_empty() {
                 return Err(Error::InvalidProof("enrolled meanwhile"));
             }
             factors.enrol_totp(secret, step, now);
             Ok(factors.renew_recovery())
         });
-        let codes = codes.await?;
+        let (codes, since) = changed.await?;
         let identity = self.identities.require(id).await?;
+        if identity.tokens_from != since {
+            return Err(Error::InvalidProof("identity changed"));
+        }
         let methods = with(&challenge.methods, Method::Otp);
         let granted = self.sessions.open(caller, identity, &challenge.device, &methods).await?;
         self.sessions.end_all(caller, id, Some(&granted.session)).await?;
@@ -301,13 +304,13 @@ impl Mfa {
     }
 
     /// Changes someone's factors, as they were when that was proven (`since`: their `tokens_from`); in the same commit,
-    /// what was proven before opens nothing any more.
+    /// what was proven before opens nothing any more. Answers the new `tokens_from` too.
     async fn change<R>(
         &self,
         caller: &Caller,
         (id, since): (&str, Timestamp),
         change: impl Fn(&mut Factors) -> Result<R>,
-    ) -> Result<R> {
+    ) -> Result<(R, Timestamp)> {
         for _ in 0..ROUNDS {
             let kept = self.documents.get(IDENTITIES, id).await?.ok_or(Error::InvalidProof("identity gone"))?;
             let identity = identities::read(&kept)?;
@@ -327,7 +330,7 @@ impl Mfa {
             match self.keep(caller, &factors, expect, renewed).await {
                 Err(Error::Precondition(_)) => {}
                 Err(Error::Conflict(fault)) if fault.key == "documents.exists" => {}
-                kept => return kept.map(|()| result),
+                kept => return kept.map(|()| (result, now)),
             }
         }
         Err(busy())

@@ -76,11 +76,11 @@ impl Mfa {
             }
             return Err(Error::Invalid(Fault::new("mfa.code").at("code")));
         };
-        let codes = self.change(caller, (id, enrolment.since), |factors| {
+        let changed = self.change(caller, (id, enrolment.since), |factors| {
             factors.enrol_totp(&enrolment.secret, step, now);
             Ok(factors.first_recovery())
         });
-        let codes = codes.await?;
+        let (codes, _) = changed.await?;
         self.changed(caller, Some(Method::Otp)).await?;
         Ok(codes)
     }
@@ -98,11 +98,11 @@ impl Mfa {
     /// New recovery codes, told this once, in place of the old.
     pub async fn recovery_renew(&self, caller: &Caller, again: Again) -> Result<Vec<String>> {
         let identity = self.prove_again(caller, again).await?;
-        let codes = self.change(caller, (&identity.id, identity.tokens_from), |factors| match factors.is_empty() {
+        let changed = self.change(caller, (&identity.id, identity.tokens_from), |factors| match factors.is_empty() {
             true => Err(Error::Conflict(Fault::new("mfa.none"))),
             false => Ok(factors.renew_recovery()),
         });
-        let codes = codes.await?;
+        let (codes, _) = changed.await?;
         self.changed(caller, None).await?;
         Ok(codes)
     }
@@ -124,12 +124,12 @@ impl Mfa {
         let identity = self.identities.managed(caller, who).await?;
         identities::not_oneself(caller, &identity)?;
         let (factors, expect) = self.load(&identity.id).await?;
-        let mut operations = self.identities.end_keys(caller, &identity.id).await?;
+        let mut operations = Vec::new();
         if expect != Expect::Absent {
             let (collection, id) = (FACTORS.to_owned(), factors.id);
             operations.push(Operation { collection, id, expect: Expect::Present, change: Change::Delete });
         }
-        self.identities.change_with(caller, &identity.id, rawdoc! {}, operations, None).await
+        self.identities.change_and_end_keys(caller, (&identity.id, None), rawdoc! {}, operations).await
     }
 
     /// The caller, once they have proven themselves again in this very request.

@@ -139,7 +139,7 @@ impl Mfa {
             refused()
         })?;
         let passkey = Passkey::of(&made, name, now)?;
-        let codes = self.change(caller, (id, since), |factors| {
+        let changed = self.change(caller, (id, since), |factors| {
             if factors.passkeys.iter().any(|kept| kept.id == passkey.id) {
                 return Err(refused());
             }
@@ -149,7 +149,7 @@ impl Mfa {
             factors.passkeys.push(passkey.clone());
             Ok(factors.first_recovery())
         });
-        let codes = codes.await?;
+        let (codes, _) = changed.await?;
         self.changed(caller, Some(method(&made))).await?;
         Ok((passkey, codes))
     }

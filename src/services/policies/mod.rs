@@ -90,9 +90,10 @@ impl Policies {
     /// Brings every kept policy into force. One that cannot be read stops the start: what it would have allowed or
     /// not is unknown.
     pub async fn load(&self) -> Result<()> {
-        let policies = self.kept().await?.iter().map(read).collect::<Result<Vec<_>>>()?;
-        self.access.adopt(PolicySet::new(policies));
-        Ok(())
+        let policies = self.kept().await.and_then(|kept| kept.iter().map(read).collect::<Result<Vec<_>>>());
+        // What is in force is then unknown: nobody is allowed anything by what may have been taken back.
+        self.access.adopt(PolicySet::new(policies.as_ref().map_or(&[][..], Vec::as_slice).iter().cloned()));
+        policies.map(drop)
     }
 
     pub async fn list(&self, caller: &Caller) -> Result<Vec<Kept>> {
@@ -105,13 +106,13 @@ impl Policies {
         self.find(name).await?.ok_or_else(|| unknown(name))
     }
 
-    /// Makes or replaces a policy; `rev`: the revision it must have.
+    /// Makes or replaces a policy that is as expected.
     pub async fn put(
         &self,
         caller: &Caller,
         name: &str,
         document: &RawDocument,
-        rev: Option<i64>,
+        expect: Expect,
     ) -> Result<(Kept, bool)> {
         self.access.decide(caller, Action::Manage, Resource::Module("policies"))?;
         let policy = Policy::read(name, document).map_err(Error::Invalid)?;
@@ -124,7 +125,6 @@ impl Policies {
         }
         let body = policy.body().to_owned();
         self.stays_open(kept.iter().filter(|kept| kept.name != name), Some(policy))?;
-        let expect = rev.map_or(Expect::Any, Expect::Revision);
         let committed = self.commit(caller, name, expect, Change::Put(body)).await;
         // After a failure too: whether it is on the disk may be unknown.
         self.load().await?;

@@ -176,10 +176,10 @@ impl Recoveries {
             set.append(cstr!("emailVerified"), true);
         }
         let told = self.audit.operation(caller, Event::new("recovery.confirm").about(&identity.id))?;
-        let mut operations = self.identities.end_keys(caller, &identity.id).await?;
-        operations.extend([operation(RECOVERIES, document, Change::Delete)?, told]);
-        match self.identities.change_with(caller, &identity.id, set, operations, None).await {
-            Err(Error::Precondition(_) | Error::NotFound(_)) => Err(gone()),
+        let operations = vec![operation(RECOVERIES, document, Change::Delete)?, told];
+        let of = (identity.id.as_str(), Some(recovery.tokens_from));
+        match self.identities.change_and_end_keys(caller, of, set, operations).await {
+            Err(Error::Precondition(_) | Error::NotFound(_) | Error::InvalidProof(_)) => Err(gone()),
             other => other,
         }
     }

@@ -82,6 +82,9 @@ pub struct Session {
     pub methods: Vec<Method>,
     #[serde(default)]
     pub proven: Timestamp,
+    /// The last change of proof that it was kept over.
+    #[serde(default)]
+    pub renewed: Timestamp,
 }
 
 /// A refresh token, by its hash. Once used it stays to betray a replay.
@@ -162,6 +165,7 @@ impl Sessions {
             network: caller.address.map(network),
             methods: methods.to_vec(),
             proven: now,
+            renewed: now,
         };
         let (refresh, kept) = new_refresh(&session.id, now);
         let login = Event::new("auth.login").about(&identity.id).with("session", session.id.as_str());
@@ -211,7 +215,7 @@ impl Sessions {
             return Err(Error::InvalidProof("identity disabled"));
         }
         // A proof changed since, and the session was not ended: the process was, before it came to that.
-        if session.proven < identity.tokens_from {
+        if session.proven.max(session.renewed) < identity.tokens_from {
             return Err(Error::InvalidProof("proof changed since"));
         }
         // A role given since, or an environment that asks for more.
@@ -265,9 +269,10 @@ impl Sessions {
         self.select(SESSIONS, &rawdoc! { "identity": identity, "ended": false, "expires": { "$gt": now } }).await
     }
 
-    /// What a change of proof writes with it, for the session in which the proof was given again: it goes on.
+    /// What a change of proof writes with it, for the session in which the proof was given again: it goes on, no more
+    /// freshly proven than it was.
     pub(super) fn renewed(session: &str, from: Timestamp) -> Result<Operation> {
-        set(SESSIONS, session, Expect::Present, &rawdoc! { "proven": from.0 })
+        set(SESSIONS, session, Expect::Present, &rawdoc! { "renewed": from.0 })
     }
 
     /// Adds a proof given within a session that goes on.

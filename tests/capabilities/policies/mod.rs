@@ -252,6 +252,10 @@ async fn a_policy_is_changed_as_it_was_read() {
     };
     assert_eq!(with("\"1\"").await.ok(200).header("etag"), "\"2\"");
     with("\"1\"").await.refused(412, "PRECONDITION_FAILED", "documents.revision");
+    with("*").await.ok(200);
+    let body = || Some(json!({ "data": policy }));
+    house.ask(Method::PUT, "/api/v1/policies/none", &[("if-match", "*")], body()).await.ok(404);
+    house.ask(Method::PUT, "/api/v1/policies/p", &[("if-none-match", "*")], body()).await.ok(409);
     let wrong = json!({ "module": "backups", "action": "VIEW", "roles": ["auditor"], "were": {} });
     house.put("/api/v1/policies/p", wrong).await.refused(422, "VALIDATION_ERROR", "policies.unknown_field");
     let name = house.put("/api/v1/policies/P", json!({})).await;
