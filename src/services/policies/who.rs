@@ -33,8 +33,6 @@ const PAGE_MOST: usize = 1000;
 /// Identities looked at for one answer, so many at once.
 const MOST_EXAMINED: usize = 2000;
 const AT_ONCE: usize = 200;
-/// How often a page of the past is looked at again, where rights changed meanwhile.
-const TRIES: usize = 3;
 /// Fields told to be out of someone's reach.
 const MOST_FIELDS: usize = 100;
 
