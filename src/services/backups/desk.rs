@@ -1,7 +1,7 @@
 //! Where backups are asked for: permission first, one made at a time, the work off the request's thread.
 
 use super::{
-    Created, Listed, Recipient, Request, Signer, Trust, Verified, create, list, locate, newest, outlived, signers,
+    Created, Listed, Recipient, Request, Signer, Span, Trust, Verified, create, list, locate, newest, outlived, signers,
     verify,
 };
 use crate::{
@@ -121,7 +121,11 @@ impl Backups {
         let (recipients, now) = (self.recipients.clone(), self.clock.now());
         blocking(move || {
             let _running = running;
-            let request = Request { stamp: &stamp, keyring: &keyring, recipients: &recipients, now };
+            let before = newest(&*target, &stamp.id, Trust::Signers(&signers(&keyring)))?;
+            let previous = before.map_or([0; 32], |(_, manifest)| manifest.hash());
+            let (span, configuration) = (Span::Full, None);
+            let request =
+                Request { stamp: &stamp, keyring: &keyring, recipients: &recipients, now, span, previous, configuration };
             create(&request, &*snapshot, &*target, &mut |_| Ok(()))
         })
         .await

@@ -2,6 +2,7 @@
 //!
 //! Everything here but the desk blocks: call it from a blocking thread.
 
+mod chain;
 mod contents;
 mod create;
 mod desk;
@@ -10,7 +11,8 @@ mod lines;
 mod recipients;
 mod restore;
 
-pub use create::{Created, Progress, Request, Stage, create, signers};
+pub use chain::{Chain, Link, chains};
+pub use create::{Created, Progress, Request, Span, Stage, create, signers};
 pub use desk::Backups;
 pub use file::{Header, Kind, Manifest, Trust};
 pub use lines::Meta;
