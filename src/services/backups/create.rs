@@ -24,6 +24,8 @@ use std::io::{BufReader, BufWriter, Read, Write};
 /// About how many bytes of documents are held at once.
 const CHUNK: usize = 1024 * 1024;
 const MOST_ROWS: usize = 256;
+/// The rule of a segment that cannot be made any more: a full backup can.
+pub(super) const JOURNAL_GAP: &str = "backups.journal_gap";
 
 pub struct Request<'a> {
     pub stamp: &'a Stamp,
@@ -177,6 +179,15 @@ pub(super) fn time(time: Timestamp) -> String {
     Timestamp(time.seconds() * 1000).rfc3339().chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
+/// A segment must not begin past a hole: the journal may have been trimmed, to its last record even.
+pub(super) fn no_gap(from: Sequence, first: Option<Sequence>, last: Sequence) -> Result<()> {
+    match first {
+        Some(first) if first.0 == from.0 + 1 => Ok(()),
+        None if last <= from => Ok(()),
+        _ => Err(Error::Conflict(Fault::new(JOURNAL_GAP).with("sequence", from.0))),
+    }
+}
+
 struct Writing<'a, W: Write> {
     writer: Writer<W>,
     progress: &'a mut dyn FnMut(Progress) -> Result<()>,
@@ -240,15 +251,14 @@ impl<W: Write> Writing<'_, W> {
         }
     }
 
-    /// A segment must not begin past a hole: the journal may have been trimmed meanwhile.
     fn journal(&mut self, snapshot: &dyn Snapshot, from: Sequence) -> Result<()> {
         let mut after = from;
         loop {
             let records = snapshot.records(after, MOST_ROWS)?;
-            let Some(last) = records.last() else { return Ok(()) };
-            if after == from && from > Sequence(0) && records.first().is_some_and(|first| first.sequence.0 > from.0 + 1) {
-                return Err(Error::Conflict(Fault::new("backups.journal_gap").with("sequence", from.0)));
+            if after == from && from > Sequence(0) {
+                no_gap(from, records.first().map(|first| first.sequence), snapshot.sequence())?;
             }
+            let Some(last) = records.last() else { return Ok(()) };
             after = last.sequence;
             for record in &records {
                 self.writer.line(&lines::record(record)?)?;

@@ -7,17 +7,31 @@ mod contents;
 mod create;
 mod desk;
 mod file;
+mod lane;
 mod lines;
+mod plan;
+mod prune;
 mod recipients;
+mod reread;
 mod restore;
+mod retention;
+mod ship;
+mod state;
+mod target;
 
 pub use chain::{Chain, Link, chains};
 pub use create::{Created, Progress, Request, Span, Stage, create, signers};
-pub use desk::Backups;
+pub use desk::{At, Backups, Settings};
 pub use file::{Header, Kind, Manifest, Trust};
+pub use lane::Tally;
 pub use lines::Meta;
+pub use plan::{Outlook, Plan, Watch};
+pub use prune::Pruned;
 pub use recipients::{Identity, Recipient, Signer};
 pub use restore::Restore;
+pub use retention::{Kept, Reason, Retained, Rules, retain};
+pub use state::{BACKUPS, Failure, Rotten, Sent, State};
+pub use target::Target;
 
 use crate::{
     base::{clock::Timestamp, fault::Fault},
@@ -71,10 +85,10 @@ pub fn list(target: &dyn Objects) -> Result<Vec<Listed>> {
     Ok(all)
 }
 
-/// The name of the backup with this id, or of this name; the newest when none is asked for.
+/// The name of the backup with this id, or of this name; the newest full one when none is asked for.
 pub fn locate(target: &dyn Objects, wanted: Option<&str>) -> Result<String> {
     let found = list(target)?.into_iter().rev().find(|listed| match wanted {
-        None => listed.header.is_ok(),
+        None => listed.header.as_ref().is_ok_and(|(header, _)| header.kind == Kind::Full),
         Some(wanted) => listed.name == wanted || listed.header.as_ref().is_ok_and(|(header, _)| header.id() == wanted),
     });
     found.map(|listed| listed.name).ok_or_else(|| unknown(target, wanted.unwrap_or("*")))
@@ -94,15 +108,27 @@ pub fn verify_open(target: &dyn Objects, name: &str, identity: &Identity, trust:
     Ok(Verified { header, manifest: Contents::new(backup.unseal(identity)?).finish(trust)? })
 }
 
-/// Names of the backups from before a moment, all but the newest. One that is damaged is as old as its name says.
-fn outlived(listed: &[Listed], until: Timestamp) -> Vec<String> {
-    let newest = listed.iter().rev().find(|listed| listed.header.is_ok()).map(|listed| &listed.name);
-    let old = |listed: &&Listed| match &listed.header {
-        Ok((header, _)) => header.created < until,
-        Err(_) => listed.name < create::time(until),
+/// Names of an instance's backups from before a moment, all but the newest full one and what goes on from it. One that
+/// is damaged is as old as its name says.
+fn outlived(listed: &[Listed], instance: &str, until: Timestamp) -> Vec<String> {
+    let own = |listed: &Listed| match &listed.header {
+        Ok((header, _)) if header.instance == instance => Some(header.clone()),
+        _ => None,
     };
-    let names = listed.iter().filter(old).map(|listed| listed.name.clone());
-    names.filter(|name| Some(name) != newest).collect()
+    let full = listed.iter().rev().filter_map(own).find(|header| header.kind == Kind::Full);
+    let place = |header: &Header| (header.lineage, header.upto);
+    let newest = full.map(|full| (full.backup, place(&full)));
+    let old = |listed: &&Listed| match (&listed.header, own(listed)) {
+        (Ok(_), Some(header)) => {
+            let needed = newest.is_some_and(|(full, from)| {
+                header.backup == full || header.kind == Kind::Segment && place(&header) > from
+            });
+            header.created < until && !needed
+        }
+        (Ok(_), None) => false,
+        (Err(_), _) => listed.name < create::time(until),
+    };
+    listed.iter().filter(old).map(|listed| listed.name.clone()).collect()
 }
 
 /// The newest backup of this instance whose manifest is sound: the link of the chain.

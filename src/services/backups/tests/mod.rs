@@ -1,6 +1,7 @@
 //! Backups made, listed, verified and restored through the service.
 
 mod format;
+mod shipping;
 
 use super::*;
 use crate::{
@@ -313,6 +314,9 @@ fn a_copy_that_reads_back_otherwise_is_never_named() {
     impl Objects for Rotting {
         fn place(&self) -> String {
             self.0.place()
+        }
+        fn beneath(&self, name: &str) -> std::sync::Arc<dyn Objects> {
+            self.0.beneath(name)
         }
         fn put_new(&self, name: &str) -> ports::Result<Box<dyn crate::ports::objects::Upload>> {
             Ok(Box::new(Upload(self.0.put_new(name)?, self.1)))
