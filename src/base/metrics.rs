@@ -1,6 +1,8 @@
 //! What is counted, measured and sampled, in one registry, as OpenMetrics text. Labels are bounded: a caller
 //! can never make a new series at will.
 
+pub mod backups;
+
 use super::{
     clock::{SharedClock, Timestamp},
     process,
@@ -71,7 +73,9 @@ pub struct Sample {
     pub journal_records: Option<u64>,
     pub journal_bytes: Option<u64>,
     pub read_only: Option<bool>,
-    pub last_backup: Option<Timestamp>,
+    pub backups: Vec<backups::Target>,
+    /// Records of the journal that went before every backup target had them.
+    pub journal_let_go: Option<u64>,
     pub certificate_end: Option<Timestamp>,
     pub audit_entries: Option<u64>,
     /// How far the audit log is behind.
@@ -262,8 +266,7 @@ impl Collector for Sampled {
             ("journal_sequence", "The last change recorded", sample.journal_sequence),
             ("journal_records", "Changes the journal keeps", sample.journal_records),
             ("journal_bytes", "What they take", sample.journal_bytes),
-            ("backup_last_success_timestamp_seconds", "When the last backup ended", sample.last_backup.map(seconds)),
-            ("backup_last_success_age_seconds", "How old the last backup is", sample.last_backup.map(age)),
+            ("journal_let_go", "Changes let go of before every backup target had them", sample.journal_let_go),
             ("audit_entries", "Entries of the audit log", sample.audit_entries),
             ("audit_seal_lag_seconds", "How far the audit log is behind what happens", sample.audit_lag_seconds),
             (
@@ -282,7 +285,7 @@ impl Collector for Sampled {
                 gauge(&mut encoder, name, help, value)?;
             }
         }
-        Ok(())
+        backups::encode(&sample.backups, now, &mut encoder)
     }
 }
 
@@ -329,7 +332,10 @@ mod tests {
         metrics.request(Some("/a/:id".into()), "GET", 204, Duration::from_millis(120));
         metrics.request(None, "BREW", 599, Duration::from_secs(9));
         let guard = metrics.begin();
-        metrics.sample(|sample| sample.last_backup = Some(Timestamp(1_795_000_000_000 - 90_000)));
+        let segment =
+            backups::Kind { last: Some(Timestamp(1_795_000_000_000 - 90_000)), bytes: 7, ..Default::default() };
+        let target = backups::Target { name: "usb".to_owned(), segment, damaged: 1, ..Default::default() };
+        metrics.sample(|sample| sample.backups = vec![target]);
         let text = metrics.render();
         for line in [
             r#"debrouille_http_requests_total{route="/a/:id",method="GET",status="2xx"} 1"#,
@@ -337,7 +343,11 @@ mod tests {
             r#"debrouille_http_request_duration_seconds_bucket{le="0.15",route="/a/:id",method="GET"} 1"#,
             r#"debrouille_http_request_duration_seconds_bucket{le="0.1",route="/a/:id",method="GET"} 0"#,
             "debrouille_http_requests_in_flight 1",
-            "debrouille_backup_last_success_age_seconds 90",
+            r#"debrouille_backup_last_success_age_seconds{target="usb",kind="segment"} 90"#,
+            r#"debrouille_backup_last_success_timestamp_seconds{target="usb",kind="segment"} 1794999910"#,
+            r#"debrouille_backup_sent_bytes_total{target="usb",kind="segment"} 7"#,
+            r#"debrouille_backup_failures_total{target="usb",kind="full"} 0"#,
+            r#"debrouille_backup_damaged{target="usb"} 1"#,
             "process_start_time_seconds 1795000000",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

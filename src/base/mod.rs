@@ -14,3 +14,4 @@ pub mod secret;
 pub mod stop;
 pub mod telemetry;
 pub mod trust;
+pub mod zone;

@@ -1,10 +1,12 @@
 //! `backup`: make, list, check; the keys they are sealed to.
 
+mod plan;
+
 use super::{
-    client::Client,
+    client::{Client, segment},
     collection::word,
     context::Context,
-    failure::{Failure, unreadable, unwritable},
+    failure::{Code, Failure, unreadable, unwritable},
     output,
 };
 use crate::{
@@ -19,15 +21,37 @@ use std::path::{Path, PathBuf};
 pub enum Command {
     #[command(subcommand)]
     Keys(Keys),
-    Create,
-    List,
+    Create {
+        #[arg(long, value_name = "NAME")]
+        target: Option<String>,
+        #[arg(long, value_parser = ["full", "segment"], default_value = "full")]
+        kind: String,
+    },
+    List {
+        #[arg(long, value_name = "NAME")]
+        target: Option<String>,
+    },
     Verify {
         #[arg(value_name = "ID")]
         backup: Option<String>,
+        #[arg(long, value_name = "NAME", conflicts_with = "identity")]
+        target: Option<String>,
         #[arg(long, value_name = "FILE")]
         identity: Option<PathBuf>,
         #[arg(long, value_name = "SIGNER", requires = "identity")]
         signer: Vec<String>,
+    },
+    Plan {
+        #[arg(long, value_name = "NAME")]
+        target: Option<String>,
+    },
+    Prune {
+        #[arg(long, value_name = "NAME")]
+        target: Option<String>,
+        #[arg(long)]
+        dry_run: bool,
+        #[arg(long, short = 'y')]
+        yes: bool,
     },
 }
 
@@ -44,11 +68,13 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Keys(Keys::Generate { output }) => generate(context, output.as_deref()),
         Command::Keys(Keys::List) => keys(context).await,
-        Command::Create => create(context).await,
-        Command::List => list(context).await,
-        Command::Verify { backup, identity, signer } => {
-            verify(context, backup.as_deref(), identity.as_deref(), &signer).await
+        Command::Create { target, kind } => create(context, target.as_deref(), &kind).await,
+        Command::List { target } => list(context, target.as_deref()).await,
+        Command::Verify { backup, target, identity, signer } => {
+            verify(context, (backup.as_deref(), target.as_deref()), identity.as_deref(), &signer).await
         }
+        Command::Plan { target } => plan::plan(context, target.as_deref()).await,
+        Command::Prune { target, dry_run, yes } => plan::prune(context, target.as_deref(), dry_run, yes).await,
     }
 }
 
@@ -83,37 +109,70 @@ async fn keys(context: &Context) -> Result<(), Failure> {
     context.answer(&answer.data, || output::table(header, &all))
 }
 
-async fn create(context: &Context) -> Result<(), Failure> {
+async fn create(context: &Context, target: Option<&str>, kind: &str) -> Result<(), Failure> {
     let mut client = Client::open(context, context.config(Vec::new())?).await?;
-    let answer = client.post("/admin/backups", json!({ "kind": "full" })).await?;
+    let answer = client.post("/admin/backups", json!({ "kind": kind, "target": target })).await?;
     client.close().await?;
     let data = answer.data;
+    let failed = at_targets(&data["targets"], "fault");
     let done = Fault::new("cli.backup.created")
         .with("id", word(&data["id"]))
         .with("documents", word(&data["documents"]))
         .with("size", output::bytes(data["bytes"].as_u64().unwrap_or_default()))
-        .with("place", word(&data["place"]));
-    context.done(&data, &done)
+        .with("place", at_targets(&data["targets"], "place"));
+    context.done(&data, &done)?;
+    match failed.is_empty() {
+        true => Ok(()),
+        // The answer is given already, and some targets have none.
+        false => {
+            let failure = Failure::new(Code::Failed, Fault::new("cli.backup.not_everywhere").with("targets", failed));
+            context.complain(&failure);
+            Err(Failure::silent(Code::Failed))
+        }
+    }
 }
 
-async fn list(context: &Context) -> Result<(), Failure> {
+/// `usb: 20261122T…`, of those targets that have it.
+fn at_targets(targets: &Value, name: &str) -> String {
+    let all = targets.as_array().into_iter().flatten().filter(|at| !at[name].is_null());
+    all.map(|at| format!("{}: {}", word(&at["target"]), word(&at[name]))).collect::<Vec<_>>().join(", ")
+}
+
+/// Asked of one target, or of all.
+fn path(path: &str, target: Option<&str>) -> String {
+    match target {
+        Some(target) => format!("/admin/backups{path}?target={}", segment(target)),
+        None => format!("/admin/backups{path}"),
+    }
+}
+
+async fn list(context: &Context, target: Option<&str>) -> Result<(), Failure> {
     let mut client = Client::open(context, context.config(Vec::new())?).await?;
-    let answer = client.get("/admin/backups").await?;
+    let answer = client.get(&path("", target)).await?;
     client.close().await?;
-    let rows: Vec<[String; 5]> = answer.data.as_array().into_iter().flatten().map(row).collect();
-    let header = ["cli.backup.created_at", "cli.backup.kind", "cli.backup.size", "cli.backup.name", "cli.backup.fault"];
+    let rows: Vec<[String; 6]> = answer.data.as_array().into_iter().flatten().map(row).collect();
+    let header = [
+        "cli.backup.created_at",
+        "cli.backup.kind",
+        "cli.backup.size",
+        "cli.backup.target",
+        "cli.backup.name",
+        "cli.backup.fault",
+    ];
     context.answer(&answer.data, || output::table(header.map(|key| text(context.language, key)), &rows))
 }
 
-fn row(backup: &Value) -> [String; 5] {
+fn row(backup: &Value) -> [String; 6] {
     let size = output::bytes(backup["bytes"].as_u64().unwrap_or_default());
-    [word(&backup["created"]), word(&backup["kind"]), size, word(&backup["name"]), word(&backup["fault"])]
+    let words = ["created", "kind", "target", "name", "fault"].map(|name| word(&backup[name]));
+    let [created, kind, target, name, fault] = words;
+    [created, kind, size, target, name, fault]
 }
 
 /// With a private key the check is made here: the server never sees it.
 async fn verify(
     context: &Context,
-    backup: Option<&str>,
+    (backup, target): (Option<&str>, Option<&str>),
     identity: Option<&Path>,
     signers: &[String],
 ) -> Result<(), Failure> {
@@ -138,7 +197,7 @@ async fn verify(
         }
         None => {
             let mut client = Client::open(context, config).await?;
-            let answer = client.post("/admin/backups/verify", json!({ "backup": backup })).await?;
+            let answer = client.post("/admin/backups/verify", json!({ "backup": backup, "target": target })).await?;
             client.close().await?;
             answer.data
         }

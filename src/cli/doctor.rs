@@ -59,7 +59,7 @@ async fn running(context: &Context, config: &Config) -> Finding {
     match tokio::time::timeout(PATIENCE, up).await {
         Ok(Ok(true)) => {
             let fault = Some(Fault::new("cli.doctor.running").at(socket));
-            Finding { check: CHECK, level: Level::Ok, fault }
+            Finding { check: CHECK.into(), level: Level::Ok, fault }
         }
         _ => Finding::failure(CHECK, Fault::new("cli.doctor.not_up").at(socket)),
     }
@@ -82,7 +82,7 @@ fn line(context: &Context, finding: &Finding) -> String {
     };
     let level = format!("{:<9}", lookup(context.language, level).unwrap_or_default());
     let level = if context.colours() { format!("\x1b[{colour}m{level}\x1b[0m") } else { level };
-    let name = lookup(context.language, &format!("cli.value.check.{}", finding.check)).unwrap_or(finding.check);
+    let name = lookup(context.language, &format!("cli.value.check.{}", finding.check)).unwrap_or(&finding.check);
     match &finding.fault {
         None => format!("{level} {name}\n"),
         Some(fault) => format!("{level} {name}\n          {}\n", context.words(fault)),

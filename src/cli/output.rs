@@ -54,6 +54,15 @@ pub fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }
 
+/// `3 h`: in units that both languages write alike.
+pub fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}
+
 /// A bar with rate and remaining time, shown on a terminal for what lasts over a second.
 pub struct Progress {
     bar: ProgressBar,

@@ -20,6 +20,7 @@ pub mod path;
 pub mod plan;
 pub mod policy;
 pub mod projection;
+pub mod schedule;
 pub mod schema;
 pub mod sealing;
 pub mod sort;

@@ -19,6 +19,11 @@ pub const RECEIPTS: &str = "system.receipts";
 #[serde(transparent)]
 pub struct Sequence(pub u64);
 
+impl Sequence {
+    /// After everything.
+    pub const END: Self = Self(u64::MAX);
+}
+
 /// Who acts, recorded with every change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
@@ -287,6 +292,8 @@ pub struct Retention {
     pub most_bytes: u64,
     /// Whatever the two say, none of this time or later goes.
     pub keep_from: Timestamp,
+    /// Nor any after this place.
+    pub keep_after: Sequence,
 }
 
 /// Figures for metrics and `doctor`.

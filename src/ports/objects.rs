@@ -1,12 +1,17 @@
 //! Objects: named bytes, written once and whole, in a folder or a bucket. Blocking: call it from a blocking thread.
 
 use super::Result;
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    sync::Arc,
+};
 
 /// Names are 1–200 letters, digits, `-`, `_` and `.`, not starting with a dot.
 pub trait Objects: Send + Sync {
     /// Where this is, for people: `/var/backups/appliance`.
     fn place(&self) -> String;
+    /// A place inside this one, of objects of its own; made when first used.
+    fn beneath(&self, name: &str) -> Arc<dyn Objects>;
     /// Starts an object. Nothing bears the name until [`Upload::publish`]; if something already does then, that is
     /// `Rejected` and stays as it is. Dropped before, nothing is left.
     fn put_new(&self, name: &str) -> Result<Box<dyn Upload>>;

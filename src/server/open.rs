@@ -18,14 +18,15 @@ use crate::{
         config::{Config, Secret, Switch, TokenAlgorithm},
         fault::Fault,
         files,
+        zone::Zone,
     },
-    domain::trust::Rules,
-    ports::{self, documents::Documents, objects::Objects},
+    domain::{schedule::Schedule, trust::Rules},
+    ports::{self, documents::Documents},
     services::{
         self,
         access::Access,
         audit::Audit,
-        backups::Backups,
+        backups::{self, Backups, Target},
         identities::{Identities, Settings},
         instance::{self, Stamp},
         invitations::Invitations,
@@ -46,7 +47,7 @@ use crate::{
         verification::Verifications,
     },
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// Beneath the backups' target: those of the subjects' keys.
 pub const SUBJECTS_FOLDER: &str = "subjects";
@@ -105,6 +106,10 @@ pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem
     let subjects = subjects(config, &stamp, &mut keyring, &root, &clock).await?;
     let opened = assemble(config, stamp, keyring, (store, subjects), clock).await?;
     instance::furnish(&*opened.documents, opened.clock.now()).await?;
+    // Nor must this.
+    if let Err(error) = opened.backups.begin().await {
+        tracing::error!(%error, "the plan of the backups is not noted");
+    }
     opened.policies.load().await?;
     opened.sessions.recall().await?;
     opened.trust.recall().await?;
@@ -253,12 +258,12 @@ pub async fn assemble(
         files::private_folder(&folder).map_err(|error| Problem::file(folder.display(), error))?;
     }
     // Its absence fails backups, not the service.
-    let beneath = Arc::new(Folder::beneath(&folder, SUBJECTS_FOLDER));
-    let target: Arc<dyn Objects> = Arc::new(Folder::at(folder));
+    let targets = vec![Target { name: "local".to_owned(), objects: Arc::new(Folder::at(folder)) }];
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
-    let (to, held, rights) = ((target, recipients), keyring.clone(), access.clone());
+    let (to, held, rights) = ((targets, recipients), keyring.clone(), access.clone());
     let backups = Backups::new(store(), to, stamp.clone(), held, time(), rights, audit.clone());
-    let backups = Arc::new(backups.beside(seals.clone(), beneath, config.backup.subject_days));
+    let backups = backups.beside(seals.clone(), config.backup.subject_days).with(backup_settings(config)?);
+    let backups = Arc::new(backups);
     let subjects = Subjects {
         documents: store(),
         clock: time(),
@@ -303,6 +308,22 @@ pub async fn assemble(
 pub fn rules(config: &Config) -> Result<Rules, Problem> {
     let trust = &config.trust;
     Ok(Rules::new(trust.baseline, trust.half_life_days, &trust.weights).map_err(services::Error::Invalid)?)
+}
+
+/// When backups are made and how long they are kept, as configured.
+pub fn backup_settings(config: &Config) -> Result<backups::Settings, Problem> {
+    let backup = &config.backup;
+    let refused = |fault| Problem::from(services::Error::Invalid(fault));
+    let zone = match &backup.timezone {
+        Some(name) => Zone::named(name).ok_or_else(|| refused(Fault::new("schedule.timezone").at(name)))?,
+        None => Zone::system(),
+    };
+    Ok(backups::Settings {
+        schedule: Schedule::parse(&backup.schedule, zone).map_err(refused)?,
+        every: Duration::from_secs(backup.segment_seconds),
+        rules: backups::Rules::read(&backup.keep).map_err(refused)?,
+        configuration: config.text.clone(),
+    })
 }
 
 /// How many requests callers may make, as configured.

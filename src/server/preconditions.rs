@@ -25,6 +25,7 @@ use crate::{
     },
 };
 use std::{
+    borrow::Cow,
     net::{IpAddr, SocketAddr},
     os::unix::fs::MetadataExt,
     path::Path,
@@ -54,7 +55,7 @@ impl Judged {
     }
 
     /// The first failure gives the kind of the refusal, the others are told along.
-    fn fail(&mut self, check: &'static str, problem: Problem) {
+    fn fail(&mut self, check: impl Into<Cow<'static, str>>, problem: Problem) {
         self.findings.push(Finding::failure(check, problem.fault.clone()));
         match &mut self.refusal {
             Some(refusal) => refusal.more.push(problem.fault),
@@ -102,6 +103,10 @@ pub async fn instance(config: &Config, now: Timestamp) -> Judged {
     match open::requests(config).and_then(|_| open::rules(config)) {
         Ok(_) => judged.add(Finding::ok("limits")),
         Err(problem) => judged.fail("limits", problem),
+    }
+    match open::backup_settings(config) {
+        Ok(_) => judged.add(Finding::ok("backup_schedule")),
+        Err(problem) => judged.fail("backup_schedule", problem),
     }
     judged.add(client_authority(config));
     match outgoing::directory(config, &stamp) {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     base::{
-        clock::SharedClock,
+        clock::{SharedClock, Stopwatch},
         config::Config,
         fault::Fault,
         metrics::Metrics,
@@ -76,6 +76,8 @@ impl Doors {
     }
 }
 
+/// A backup target where nothing moves for so long is not waited for at a stop.
+const AWAY: Duration = Duration::from_secs(3);
 /// For which what was cut is waited for.
 const CUT: Duration = Duration::from_secs(10);
 
@@ -108,6 +110,7 @@ pub struct Running {
     trust: Arc<Trust>,
     audit: Arc<Audit>,
     seals: Arc<Seals>,
+    backups: Arc<Backups>,
     stopper: Stopper,
     /// Ops answers until the very end, so that the drain can be watched.
     ops_stopper: Stopper,
@@ -189,9 +192,21 @@ impl Running {
             serve(&stop, Network { name: "https", listener, tls, machines: told, app, limits, metrics });
         }
         let (ops, ops_stopper) = ops;
-        let running =
-            Self { https, http, ops, certificates, senses, documents, audit, trust, seals, stopper, ops_stopper };
-        running.start_jobs(config, backups, sessions, subjects, proofs);
+        let running = Self {
+            https,
+            http,
+            ops,
+            certificates,
+            senses,
+            documents,
+            audit,
+            trust,
+            seals,
+            backups,
+            stopper,
+            ops_stopper,
+        };
+        running.start_jobs(config, sessions, subjects, proofs);
         running.senses.health.enter(Phase::Serving);
         Ok(running)
     }
@@ -199,7 +214,6 @@ impl Running {
     fn start_jobs(
         &self,
         config: &Config,
-        backups: Arc<Backups>,
         sessions: Arc<Sessions>,
         subjects: Arc<Subjects>,
         (keys, (recoveries, verifications)): (
@@ -217,19 +231,34 @@ impl Running {
         };
         let journal = Journal {
             documents: self.documents.clone(),
-            backups: (!config.backup.recipients.is_empty()).then(|| backups.clone()),
+            backups: self.backups.clone(),
             audit: self.audit.clone(),
             days: config.storage.journal_days,
             most_bytes: config.storage.journal_mib << 20,
+            data: config.instance.data_dir.clone(),
+            reserve: config.storage.reserve_mib << 20,
             clock: clock.clone(),
+            health: health.clone(),
+            metrics: metrics.clone(),
+            let_go: 0.into(),
         };
-        let age = jobs::backups::Age { backups, metrics: metrics.clone() };
         let sealing =
             jobs::audit::Sealing { audit: self.audit.clone(), metrics: metrics.clone(), health: health.clone() };
+        let watching = jobs::backups::Watching {
+            backups: self.backups.clone(),
+            metrics: metrics.clone(),
+            health: health.clone(),
+            clock: clock.clone(),
+        };
         let witnessing = jobs::audit::Witnessing { audit: self.audit.clone(), metrics: metrics.clone(), health };
         let scheduler = Scheduler { clock, metrics, stop: self.stopper.stop() };
         scheduler.start(jobs::health::Observation(observer));
-        scheduler.start(age);
+        scheduler.start(watching);
+        for target in self.backups.targets().filter(|_| self.backups.are_configured()) {
+            let (backups, target) = (self.backups.clone(), target.to_owned());
+            scheduler.start(jobs::backups::Shipping { backups: backups.clone(), target: target.clone() });
+            scheduler.start(jobs::backups::Rereading { backups, target, stop: self.stopper.stop() });
+        }
         scheduler.start(sealing);
         scheduler.start(witnessing);
         scheduler.start(jobs::audit::Pruning(self.audit.clone()));
@@ -247,9 +276,14 @@ impl Running {
     /// Finishes what is in flight within `grace`, or until `hurry`; cuts the rest; closes the store.
     pub async fn stop(self, grace: Duration, hurry: impl Future<Output = ()>) -> Result<(), Problem> {
         self.senses.health.enter(Phase::Draining);
+        let (began, mut hurried) = (Stopwatch::start(), false);
+        tokio::pin!(hurry);
         let drained = tokio::select! {
             drained = self.stopper.drain(grace) => drained,
-            () = hurry => false,
+            () = &mut hurry => {
+                hurried = true;
+                false
+            }
         };
         if !drained {
             tracing::warn!("requests still in flight are cut");
@@ -263,6 +297,15 @@ impl Running {
         // What the journal tells meanwhile stays in it; the next start seals it.
         if let Err(error) = self.audit.finish().await {
             tracing::error!(%error, "the audit log was not sealed at the stop");
+        }
+        // A planned stop loses nothing, whatever becomes of the machine.
+        if !hurried {
+            let left = grace.saturating_sub(began.elapsed()).max(AWAY);
+            tokio::select! {
+                () = self.backups.ship_last(AWAY) => {}
+                () = tokio::time::sleep(left) => tracing::warn!("stopped before the last segments were sent"),
+                () = &mut hurry => {}
+            }
         }
         let closed = self.documents.close().await;
         let keys_closed = self.seals.close().await;

@@ -58,10 +58,14 @@ mod tests {
     use super::*;
     use crate::services::{backups::Identity, health::Level};
 
-    fn warnings(words: &[(&'static str, &str)], environment: Environment) -> Vec<&'static str> {
+    fn warnings(words: &[(&'static str, &str)], environment: Environment) -> Vec<String> {
         let config = Config::of(words).unwrap();
         let findings = findings(&config, environment);
-        findings.iter().filter(|finding| finding.level == Level::Warning).map(|finding| finding.check).collect()
+        findings
+            .iter()
+            .filter(|finding| finding.level == Level::Warning)
+            .map(|finding| finding.check.to_string())
+            .collect()
     }
 
     #[test]
@@ -77,7 +81,7 @@ mod tests {
             ("backup.target", "/proc"),
             ("backup.recipients", &recipient),
         ];
-        assert_eq!(warnings(&kept, Environment::Staging), Vec::<&str>::new());
+        assert_eq!(warnings(&kept, Environment::Staging), Vec::<String>::new());
         assert_eq!(warnings(&kept, Environment::Production), ["recipients"], "two in production");
         let unmounted = folder.path().join("absent");
         let away = [data, ("backup.target", unmounted.to_str().unwrap()), ("backup.recipients", &recipient)];

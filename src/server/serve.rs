@@ -79,7 +79,7 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
     supervisor::status("opening the store");
     for finding in findings {
         if let Some(fault) = &finding.fault {
-            tracing::warn!(check = finding.check, %fault, "precondition");
+            tracing::warn!(check = %finding.check, %fault, "precondition");
         }
         senses.health.report(finding);
     }

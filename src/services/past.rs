@@ -167,7 +167,8 @@ mod tests {
         };
         assert_eq!(key(Past::of(&store, Timestamp(-1), ("c", "x")).await), "access.who_before");
         let (older_than, most_bytes) = (Timestamp(450 * MINUTE), u64::MAX);
-        store.trim(Retention { older_than, most_bytes, keep_from: older_than }).await.unwrap();
+        let (keep_from, keep_after) = (older_than, Sequence::END);
+        store.trim(Retention { older_than, most_bytes, keep_from, keep_after }).await.unwrap();
         assert_eq!(key(Past::of(&store, Timestamp(449 * MINUTE), ("c", "x")).await), "access.who_before");
         let past = Past::of(&store, Timestamp(460 * MINUTE + 1), ("c", "x")).await.unwrap();
         assert!(past.then("c", "x", store.get("c", "x").await.unwrap()).is_none());

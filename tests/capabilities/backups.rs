@@ -23,6 +23,21 @@ async fn a_backup_is_made_listed_and_checked() {
     let sound = house.post(&format!("{BACKUPS}/verify"), json!({ "backup": null })).await.ok(200).data();
     assert_eq!((&sound["id"], &sound["documents"]), (&made["id"], &made["documents"]));
 
+    let ask = json!({ "kind": "segment", "target": "local" });
+    let segment = house.post(BACKUPS, ask.clone()).await.ok(201).data();
+    assert_eq!((&segment["kind"], &segment["targets"][0]["target"]), (&json!("segment"), &json!("local")));
+    let absent = house.post(BACKUPS, json!({ "target": "absent" })).await;
+    absent.refused(404, "RESOURCE_NOT_FOUND", "backups.target");
+    let plan = house.get(&format!("{BACKUPS}/plan?target=local")).await.ok(200).data();
+    let target = &plan["targets"][0];
+    assert_eq!((&plan["schedule"], &plan["keep"]["withinDays"]), (&json!("0 2 * * *"), &json!(7)));
+    assert_eq!((&target["status"], target["kept"].as_array().unwrap().len()), (&json!("ok"), 2), "{plan}");
+    assert_eq!(target["kept"][0]["reasons"], json!(["last", "daily", "weekly", "monthly", "yearly", "window"]));
+    assert_eq!((&target["kept"][1]["kind"], &target["kept"][1]["reasons"]), (&json!("segment"), &json!(["window"])));
+    assert_eq!((&target["dropped"], &target["failure"]), (&json!([]), &Value::Null));
+    let gone = house.post(&format!("{BACKUPS}/prune"), json!({ "dryRun": true })).await.ok(200).data();
+    assert_eq!(gone, json!([{ "target": "local", "dropped": [], "refused": [] }]));
+
     let file = house.folder.path().join("backups").join(made["place"].as_str().unwrap());
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;

@@ -1,12 +1,17 @@
 //! Backups by the command line: made, listed, checked, restored, and refused when they must be.
 
 use crate::{
-    instance::{Instance, places},
+    instance::{Instance, places, wait},
     stderr, stdout,
 };
 
 /// An instance with a recipient, its private key in `key`, and 300 places.
 fn prepared() -> Instance {
+    prepared_with("")
+}
+
+/// With more settings of backups.
+fn prepared_with(settings: &str) -> Instance {
     let instance = Instance { folder: tempfile::tempdir().unwrap() };
     instance.write("appliance.toml", "");
     let key = instance.answer(&["backup", "keys", "generate", "-o", "key"]);
@@ -14,7 +19,7 @@ fn prepared() -> Instance {
     let recipient = key["recipient"].as_str().unwrap();
     instance.write(
         "appliance.toml",
-        &format!("[instance]\nenvironment = \"development\"\n[backup]\ntarget = \"backups\"\nrecipients = [\"{recipient}\"]\n"),
+        &format!("[instance]\nenvironment = \"development\"\n[backup]\ntarget = \"backups\"\nrecipients = [\"{recipient}\"]\n{settings}"),
     );
     instance.answer(&["init", "--environment", "development", "--hostname", "localhost"]);
     instance.answer(&["collection", "create", "places", "--index", "population"]);
@@ -44,8 +49,9 @@ fn a_backup_is_made_checked_and_restored() {
     let server = instance.serve();
     let made = instance.answer(&["backup", "create"]);
     let id = made["id"].as_str().unwrap();
-    assert_eq!(instance.answer(&["backup", "list"]).as_array().unwrap().len(), 1);
-    assert_eq!(instance.answer(&["backup", "verify"])["id"], id);
+    let listed = instance.answer(&["backup", "list"]);
+    assert!(listed.as_array().unwrap().iter().any(|backup| backup["id"] == id), "{listed}");
+    assert_eq!(instance.answer(&["backup", "verify", id])["id"], id);
     let opened = instance.answer(&["backup", "verify", id, "--identity", "key"]);
     assert_eq!((&opened["id"], &opened["opened"]), (&id.into(), &true.into()));
     instance.failure(&["backup", "verify", "absent"], 4);
@@ -81,6 +87,53 @@ fn a_backup_is_made_checked_and_restored() {
     let before = export("data");
     assert_eq!(before.lines().count(), 300);
     assert_eq!(export("other"), before);
+}
+
+/// The kinds of the backups in the folder, by their names, in their order.
+fn kinds(instance: &Instance) -> Vec<String> {
+    let files = std::fs::read_dir(instance.path("backups")).unwrap();
+    let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.ends_with(".backup"));
+    names.sort();
+    names.iter().map(|name| name.split('-').nth(1).unwrap().to_owned()).collect()
+}
+
+#[test]
+fn backups_run_by_themselves_and_a_stop_loses_nothing() {
+    let instance = prepared_with("segment_seconds = 1\n");
+    let server = instance.serve();
+    wait("a full one, and a segment of what is told of it", || kinds(&instance).len() >= 2);
+    assert_eq!(kinds(&instance)[0], "full");
+    // With nothing new nothing is sent.
+    let still = || {
+        let before = kinds(&instance).len();
+        std::thread::sleep(std::time::Duration::from_millis(3500));
+        kinds(&instance).len() == before
+    };
+    wait("it rests", still);
+    let before = kinds(&instance).len();
+    instance.answer(&["collection", "create", "people"]);
+    wait("a segment", || kinds(&instance).len() > before);
+    // Killed, it goes on from where it was.
+    drop(server);
+    let server = instance.serve();
+    wait("another segment", || kinds(&instance).len() > before + 1);
+    instance.write("more.ndjson", &places(310));
+    instance.answer(&["import", "places", "more.ndjson", "--upsert"]);
+    server.stop();
+    let all = kinds(&instance);
+    assert_eq!(all.iter().filter(|kind| *kind == "full").count(), 1, "{all:?}");
+    let plan = instance.answer(&["backup", "plan"]);
+    let target = &plan["targets"][0];
+    assert_eq!((&target["status"], target["kept"].as_array().unwrap().len()), (&"ok".into(), all.len()), "{plan}");
+    assert_eq!(target["dropped"].as_array().unwrap().len(), 0);
+    // What a restart then has to send is what was noted of the start: the documents are there already.
+    assert!(target["segment"].as_str().unwrap() > target["full"].as_str().unwrap());
+    let shown = stdout(&instance.run(&["backup", "plan"]));
+    assert!(shown.contains("any moment") && shown.contains("last"), "{shown}");
+    assert_eq!(instance.answer(&["backup", "prune", "--dry-run"])[0]["dropped"].as_array().unwrap().len(), 0);
+    instance.failure(&["backup", "plan", "--target", "absent"], 4);
+    assert_eq!(instance.answer(&["backup", "create", "--kind", "segment"])["kind"], "segment");
 }
 
 #[test]

@@ -16,11 +16,11 @@ use debrouille_appliance::{
     },
     domain::trust::Rules,
     http::{self, Limits, State},
-    ports::{documents::Documents as Store, mail::Mailer, objects::Objects},
+    ports::{documents::Documents as Store, mail::Mailer},
     services::{
         access::{Access, Caller, Role},
         audit::{self, Audit},
-        backups::{Backups, Identity, Recipient},
+        backups::{Backups, Identity, Recipient, Target},
         collections::Collections,
         documents::{Documents, Limits as DocumentLimits},
         health::{Health, Phase},
@@ -167,10 +167,11 @@ async fn state_at(
     let site = Site::new(&["localhost".to_owned()], 443, &[]).unwrap();
     let (kept, time, who, open) = (store.clone(), clock.clone(), identities.clone(), sessions.clone());
     let mfa = Arc::new(Mfa::new(kept, time, who, open, stamp.environment, audit.clone(), site));
-    let target: Arc<dyn Objects> = Arc::new(Folder::open(folder).unwrap());
-    let (kept, time, own, to) = (store.clone(), clock.clone(), stamp.clone(), (target, recipients));
+    let objects = Arc::new(Folder::open(folder).unwrap());
+    let targets = vec![Target { name: "local".to_owned(), objects }];
+    let (kept, time, own, to) = (store.clone(), clock.clone(), stamp.clone(), (targets, recipients));
     let backups = Backups::new(kept, to, own, keys.clone(), time, access.clone(), audit.clone());
-    let backups = Arc::new(backups.beside(seals.clone(), Arc::new(Folder::beneath(folder, "subjects")), 30));
+    let backups = Arc::new(backups.beside(seals.clone(), 30));
     let subjects = Subjects {
         documents: store.clone(),
         clock: clock.clone(),

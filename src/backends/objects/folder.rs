@@ -13,6 +13,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 const PARTIAL: &str = ".partial-";
@@ -34,11 +35,6 @@ impl Folder {
     /// One that must be there whenever it is used: a missing one may be a disk that is not mounted.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), makes: false }
-    }
-
-    /// One inside another that must be there; made when first used.
-    pub fn beneath(parent: &Path, name: &str) -> Self {
-        Self { path: parent.join(name), makes: true }
     }
 
     fn there(&self) -> Result<()> {
@@ -90,6 +86,10 @@ impl Folder {
 impl Objects for Folder {
     fn place(&self) -> String {
         self.path.display().to_string()
+    }
+
+    fn beneath(&self, name: &str) -> Arc<dyn Objects> {
+        Arc::new(Self { path: self.path.join(name), makes: true })
     }
 
     fn put_new(&self, name: &str) -> Result<Box<dyn Upload>> {

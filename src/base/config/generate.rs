@@ -102,11 +102,16 @@ fn property(setting: &Setting) -> Value {
         property["default"] = match setting.kind {
             Kind::Integer(..) => json!(setting.default.parse::<i64>().ok()),
             Kind::Flag => json!(setting.default == "true"),
-            Kind::Hosts | Kind::List | Kind::Networks | Kind::Pairs => json!([setting.default]),
+            Kind::Hosts | Kind::List | Kind::Networks | Kind::Pairs => json!(words(setting.default)),
             _ => setting.default.into(),
         };
     }
     property
+}
+
+/// Of a list.
+fn words(default: &str) -> Vec<&str> {
+    default.split(',').collect()
 }
 
 /// The default as TOML writes it.
@@ -114,7 +119,10 @@ fn sample(setting: &Setting) -> String {
     match setting.kind {
         Kind::Integer(..) | Kind::Flag => setting.default.to_owned(),
         Kind::Hosts | Kind::List | Kind::Networks | Kind::Pairs if setting.default.is_empty() => "[]".to_owned(),
-        Kind::Hosts | Kind::List | Kind::Networks | Kind::Pairs => format!("[{:?}]", setting.default),
+        Kind::Hosts | Kind::List | Kind::Networks | Kind::Pairs => {
+            let words: Vec<_> = words(setting.default).iter().map(|word| format!("{word:?}")).collect();
+            format!("[{}]", words.join(", "))
+        }
         _ => format!("{:?}", setting.default),
     }
 }

@@ -41,6 +41,9 @@ pub struct Config {
     /// Each value with where it was set, in the order of the table.
     #[serde(skip)]
     pub entries: Vec<Entry>,
+    /// The file as it was read, which travels inside backups.
+    #[serde(skip)]
+    pub text: Option<Secret>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -143,6 +146,14 @@ pub struct Backup {
     pub recipients: Vec<String>,
     /// How long backups of subjects' keys are kept: so long an erasure takes to be one everywhere.
     pub subject_days: u32,
+    /// Of full ones: cron, five fields, or six with seconds first.
+    pub schedule: String,
+    /// Of the schedule and the calendar: an IANA name. Absent: the machine's.
+    pub timezone: Option<String>,
+    /// How often the journal is sent on, when there is something.
+    pub segment_seconds: u64,
+    /// `GENERATION=COUNT`, `within_days=DAYS`.
+    pub keep: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -322,6 +333,7 @@ impl Config {
             entry.value = "********".into();
         }
         config.entries = entries;
+        config.text = std::fs::read_to_string(&inputs.file).ok().map(Secret);
         Ok(config)
     }
 

@@ -11,6 +11,7 @@ use crate::{
     ports::documents::{Action, RECEIPTS, Record},
     services::{
         Result,
+        backups::BACKUPS,
         identities::IDENTITIES,
         machines::ASSERTIONS,
         recovery::{OUTBOX, RECOVERIES},
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// Collections whose changes tell nothing of their own: what matters of them comes as an event.
-const SILENT: [&str; 12] = [
+const SILENT: [&str; 13] = [
     SESSIONS,
     REFRESHES,
     RECEIPTS,
@@ -30,6 +31,7 @@ const SILENT: [&str; 12] = [
     TILES,
     CHECKPOINTS,
     TRUST,
+    BACKUPS,
     ASSERTIONS,
     OUTBOX,
     RECOVERIES,

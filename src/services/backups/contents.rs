@@ -1,7 +1,8 @@
-//! An opened backup, line after line, each in its place: meta, keys, collections with their documents, journal.
+//! An opened backup, line after line, each in its place: meta, keys, configuration, collections with their documents,
+//! journal. A segment has no collections.
 
 use super::{
-    file::{Content, Manifest, Trust},
+    file::{Content, Kind, Manifest, Trust},
     lines::{self, Line, Meta},
 };
 use crate::{
@@ -28,6 +29,7 @@ pub struct Contents<R: Read> {
 enum Stage {
     Meta,
     Keys,
+    Configuration,
     Collections,
     Journal,
 }
@@ -50,8 +52,11 @@ impl<R: Read> Contents<R> {
             Line::Meta(meta) => self.meta(meta)?,
             Line::Key(_) if self.stage == Stage::Keys => {}
             Line::Key(_) => return Err(self.misplaced("key")),
+            Line::Configuration(_) if self.stage == Stage::Keys => self.stage = Stage::Configuration,
+            Line::Configuration(_) => return Err(self.misplaced("configuration")),
             Line::Collection { name, documents } => {
-                if self.stage < Stage::Keys || self.stage > Stage::Collections {
+                let segment = self.content.header().kind == Kind::Segment;
+                if segment || self.stage < Stage::Keys || self.stage > Stage::Collections {
                     return Err(self.misplaced("collection"));
                 }
                 self.end_collection()?;

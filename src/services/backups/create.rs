@@ -1,10 +1,9 @@
-//! Making a full backup out of a snapshot, while writes go on.
+//! Making a backup out of a snapshot, while writes go on: all of it, or the journal since another.
 
 use super::{
     contents::Contents,
     file::{Backup, FileKey, Header, Kind, Manifest, Trust, Writer},
     lines::{self, Line, Meta},
-    newest,
     recipients::{Recipient, Signer},
 };
 use crate::{
@@ -25,6 +24,8 @@ use std::io::{BufReader, BufWriter, Read, Write};
 /// About how many bytes of documents are held at once.
 const CHUNK: usize = 1024 * 1024;
 const MOST_ROWS: usize = 256;
+/// The rule of a segment that cannot be made any more: a full backup can.
+pub(super) const JOURNAL_GAP: &str = "backups.journal_gap";
 
 pub struct Request<'a> {
     pub stamp: &'a Stamp,
@@ -33,6 +34,20 @@ pub struct Request<'a> {
     /// One at least; two in production.
     pub recipients: &'a [Recipient],
     pub now: Timestamp,
+    pub span: Span,
+    /// Hash of the manifest before this one at the target; zeros where there is none.
+    pub previous: [u8; 32],
+    /// The configuration file's text, for who rebuilds a lost server.
+    pub configuration: Option<&'a str>,
+}
+
+/// What goes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// Everything, and the journal that is kept.
+    Full,
+    /// Of the journal what came after another backup's end.
+    Segment { after: Sequence },
 }
 
 /// How far it is. An error returned from the callback stops the backup and leaves nothing behind.
@@ -71,8 +86,7 @@ pub fn create(
     enough_recipients(request)?;
     let signers = signers(request.keyring);
     let trust = Trust::Signers(&signers);
-    let header =
-        header(request, snapshot.sequence(), newest(target, &request.stamp.id, trust)?.map(|(_, manifest)| manifest))?;
+    let header = header(request, snapshot.sequence())?;
     let name = name(&header);
     let key = FileKey::random();
     let writer =
@@ -134,16 +148,20 @@ fn enough_recipients(request: &Request<'_>) -> Result<()> {
     Err(Error::Refused(fault.with("environment", environment)))
 }
 
-fn header(request: &Request<'_>, upto: Sequence, previous: Option<Manifest>) -> Result<Header> {
+fn header(request: &Request<'_>, upto: Sequence) -> Result<Header> {
+    let (kind, after) = match request.span {
+        Span::Full => (Kind::Full, Sequence(0)),
+        Span::Segment { after } => (Kind::Segment, after),
+    };
     let id = uuid::Uuid::parse_str(&random::id(request.now)).map_err(|error| Error::Internal(Box::new(error)))?;
     Ok(Header {
         backup: id.into_bytes(),
         created: request.now,
-        kind: Kind::Full,
+        kind,
         lineage: request.stamp.lineage,
-        after: Sequence(0),
+        after,
         upto,
-        previous: previous.map_or([0; 32], |manifest| manifest.hash()),
+        previous: request.previous,
         salt: random::array(),
         commitment: [0; 32],
         environment: request.stamp.environment,
@@ -159,6 +177,15 @@ fn name(header: &Header) -> String {
 /// As names of backups begin.
 fn time(time: Timestamp) -> String {
     Timestamp(time.seconds() * 1000).rfc3339().chars().filter(char::is_ascii_alphanumeric).collect()
+}
+
+/// A segment must not begin past a hole: the journal may have been trimmed, to its last record even.
+pub(super) fn no_gap(from: Sequence, first: Option<Sequence>, last: Sequence) -> Result<()> {
+    match first {
+        Some(first) if first.0 == from.0 + 1 => Ok(()),
+        None if last <= from => Ok(()),
+        _ => Err(Error::Conflict(Fault::new(JOURNAL_GAP).with("sequence", from.0))),
+    }
 }
 
 struct Writing<'a, W: Write> {
@@ -179,6 +206,20 @@ impl<W: Write> Writing<'_, W> {
         for key in request.keyring.keys() {
             self.writer.line(&lines::key(key)?)?;
         }
+        if let Some(text) = request.configuration {
+            self.writer.line(&lines::configuration(text)?)?;
+        }
+        match request.span {
+            Span::Full => {
+                self.collections(snapshot)?;
+                self.journal(snapshot, Sequence(0))?;
+            }
+            Span::Segment { after } => self.journal(snapshot, after)?,
+        }
+        self.report(0)
+    }
+
+    fn collections(&mut self, snapshot: &dyn Snapshot) -> Result<()> {
         let names = snapshot.collections()?;
         let mut counts = Vec::with_capacity(names.len());
         for name in &names {
@@ -188,8 +229,7 @@ impl<W: Write> Writing<'_, W> {
         for (name, count) in names.iter().zip(counts) {
             self.collection(snapshot, name, count)?;
         }
-        self.journal(snapshot)?;
-        self.report(0)
+        Ok(())
     }
 
     fn collection(&mut self, snapshot: &dyn Snapshot, name: &str, count: u64) -> Result<()> {
@@ -211,10 +251,13 @@ impl<W: Write> Writing<'_, W> {
         }
     }
 
-    fn journal(&mut self, snapshot: &dyn Snapshot) -> Result<()> {
-        let mut after = Sequence(0);
+    fn journal(&mut self, snapshot: &dyn Snapshot, from: Sequence) -> Result<()> {
+        let mut after = from;
         loop {
             let records = snapshot.records(after, MOST_ROWS)?;
+            if after == from && from > Sequence(0) {
+                no_gap(from, records.first().map(|first| first.sequence), snapshot.sequence())?;
+            }
             let Some(last) = records.last() else { return Ok(()) };
             after = last.sequence;
             for record in &records {

@@ -36,6 +36,8 @@ pub struct Meta {
 pub enum Line {
     Meta(Meta),
     Key(Key),
+    /// The configuration file's text.
+    Configuration(String),
     /// The documents that follow belong to it.
     Collection {
         name: String,
@@ -84,6 +86,12 @@ pub fn key(key: &Key) -> Result<Zeroizing<Vec<u8>>> {
     let text = text(&line).map(Zeroizing::new);
     drop(Zeroizing::new(line.into_bytes()));
     text
+}
+
+pub fn configuration(content: &str) -> Result<Vec<u8>> {
+    let mut line = started("configuration");
+    line.append(cstr!("text"), content);
+    text(&line)
 }
 
 pub fn collection(name: &str, documents: u64) -> Result<Vec<u8>> {
@@ -183,6 +191,7 @@ pub fn parse(bytes: &[u8], number: u64) -> Result<Line> {
     match fields.text("type")? {
         "meta" => Ok(Line::Meta(fields.meta()?)),
         "key" => Ok(Line::Key(fields.key()?)),
+        "configuration" => Ok(Line::Configuration(fields.text("text")?.to_owned())),
         "collection" => {
             Ok(Line::Collection { name: fields.text("name")?.to_owned(), documents: fields.unsigned("documents")? })
         }

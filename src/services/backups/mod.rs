@@ -2,20 +2,36 @@
 //!
 //! Everything here but the desk blocks: call it from a blocking thread.
 
+mod chain;
 mod contents;
 mod create;
 mod desk;
 mod file;
+mod lane;
 mod lines;
+mod plan;
+mod prune;
 mod recipients;
+mod reread;
 mod restore;
+mod retention;
+mod ship;
+mod state;
+mod target;
 
-pub use create::{Created, Progress, Request, Stage, create, signers};
-pub use desk::Backups;
+pub use chain::{Chain, Link, chains};
+pub use create::{Created, Progress, Request, Span, Stage, create, signers};
+pub use desk::{At, Backups, Settings};
 pub use file::{Header, Kind, Manifest, Trust};
+pub use lane::Tally;
 pub use lines::Meta;
+pub use plan::{Outlook, Plan, Watch};
+pub use prune::Pruned;
 pub use recipients::{Identity, Recipient, Signer};
 pub use restore::Restore;
+pub use retention::{Kept, Reason, Retained, Rules, retain};
+pub use state::{BACKUPS, Failure, Rotten, Sent, State};
+pub use target::Target;
 
 use crate::{
     base::{clock::Timestamp, fault::Fault},
@@ -69,10 +85,10 @@ pub fn list(target: &dyn Objects) -> Result<Vec<Listed>> {
     Ok(all)
 }
 
-/// The name of the backup with this id, or of this name; the newest when none is asked for.
+/// The name of the backup with this id, or of this name; the newest full one when none is asked for.
 pub fn locate(target: &dyn Objects, wanted: Option<&str>) -> Result<String> {
     let found = list(target)?.into_iter().rev().find(|listed| match wanted {
-        None => listed.header.is_ok(),
+        None => listed.header.as_ref().is_ok_and(|(header, _)| header.kind == Kind::Full),
         Some(wanted) => listed.name == wanted || listed.header.as_ref().is_ok_and(|(header, _)| header.id() == wanted),
     });
     found.map(|listed| listed.name).ok_or_else(|| unknown(target, wanted.unwrap_or("*")))
@@ -92,7 +108,7 @@ pub fn verify_open(target: &dyn Objects, name: &str, identity: &Identity, trust:
     Ok(Verified { header, manifest: Contents::new(backup.unseal(identity)?).finish(trust)? })
 }
 
-/// Names of the backups of this instance from before a moment, all but the newest sound one and what came after it.
+/// Names of the backups of this instance from before a moment, all but the newest sound full one and what came after it.
 /// One whose header is damaged may be another instance's: it stays.
 fn outlived(target: &dyn Objects, instance: &str, trust: Trust<'_>, until: Timestamp) -> Result<Vec<String>> {
     let Some((newest, _)) = newest(target, instance, trust)? else { return Ok(Vec::new()) };
@@ -105,11 +121,11 @@ fn outlived(target: &dyn Objects, instance: &str, trust: Trust<'_>, until: Times
         .collect())
 }
 
-/// The newest backup of this instance whose manifest is sound: the link of the chain.
+/// The newest full backup of this instance whose manifest is sound.
 fn newest(target: &dyn Objects, instance: &str, trust: Trust<'_>) -> Result<Option<(Header, Manifest)>> {
     for listed in list(target)?.into_iter().rev() {
         let Ok((header, _)) = listed.header else { continue };
-        if header.instance != instance {
+        if header.instance != instance || header.kind != Kind::Full {
             continue;
         }
         let manifest = manifest_at_end(listed.bytes, |from| read(target, &listed.name, from), trust);

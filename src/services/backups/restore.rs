@@ -113,7 +113,7 @@ impl<'a> Restore<'a> {
                     held.bytes += image(&record.before) + image(&record.after);
                     held.records.push(record);
                 }
-                Line::Meta(_) | Line::Key(_) => {}
+                Line::Meta(_) | Line::Key(_) | Line::Configuration(_) => {}
             }
             done += 1;
             if held.bytes > CHUNK || held.documents.len() + held.records.len() >= MOST_ROWS {

@@ -5,9 +5,12 @@ mod observer;
 pub use observer::{DISK, Observer, STORE, disk};
 
 use crate::base::fault::Fault;
-use std::sync::{
-    PoisonError, RwLock,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    borrow::Cow,
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -23,22 +26,23 @@ pub enum Level {
 /// The outcome of one check. A warning or failure says what is wrong and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    pub check: &'static str,
+    /// One that is made of many, as backup targets are, names which: `backup:usb`.
+    pub check: Cow<'static, str>,
     pub level: Level,
     pub fault: Option<Fault>,
 }
 
 impl Finding {
-    pub fn ok(check: &'static str) -> Self {
-        Self { check, level: Level::Ok, fault: None }
+    pub fn ok(check: impl Into<Cow<'static, str>>) -> Self {
+        Self { check: check.into(), level: Level::Ok, fault: None }
     }
 
-    pub fn warning(check: &'static str, fault: Fault) -> Self {
-        Self { check, level: Level::Warning, fault: Some(fault) }
+    pub fn warning(check: impl Into<Cow<'static, str>>, fault: Fault) -> Self {
+        Self { check: check.into(), level: Level::Warning, fault: Some(fault) }
     }
 
-    pub fn failure(check: &'static str, fault: Fault) -> Self {
-        Self { check, level: Level::Failure, fault: Some(fault) }
+    pub fn failure(check: impl Into<Cow<'static, str>>, fault: Fault) -> Self {
+        Self { check: check.into(), level: Level::Failure, fault: Some(fault) }
     }
 }
 

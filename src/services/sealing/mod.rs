@@ -13,7 +13,9 @@ use crate::{
     domain::sealing::Sealing,
     ports::{
         self,
-        documents::{Batch, COLLECTIONS, Change, Conflict, Documents, Expect, Operation, Origin, Retention, Snapshot},
+        documents::{
+            Batch, COLLECTIONS, Change, Conflict, Documents, Expect, Operation, Origin, Retention, Sequence, Snapshot,
+        },
     },
 };
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
@@ -258,7 +260,8 @@ impl Seals {
         }
         // Whatever the clock said when they were written.
         let all = Timestamp(i64::MAX);
-        self.store.trim(Retention { older_than: all, most_bytes: 0, keep_from: all }).await?;
+        let everything = Retention { older_than: all, most_bytes: 0, keep_from: all, keep_after: Sequence::END };
+        self.store.trim(everything).await?;
         Ok(())
     }
 

@@ -171,7 +171,8 @@ mod tests {
             rawdoc! { "indexes": ["n", { "keys": "twice", "unique": true }, { "keys": "n,twice", "unique": true }] };
         commit(&store, vec![put(COLLECTIONS, "c", indexes)], None).await.unwrap();
         let half = store.statistics().await.unwrap().journal_bytes / 2;
-        let half = Retention { older_than: Timestamp(0), most_bytes: half, keep_from: Timestamp(i64::MAX) };
+        let (keep_from, keep_after) = (Timestamp(i64::MAX), Sequence::END);
+        let half = Retention { older_than: Timestamp(0), most_bytes: half, keep_from, keep_after };
         assert!(store.trim(half).await.unwrap() > 10);
         store
     }

@@ -318,7 +318,8 @@ impl Writer {
                 // One of an unknown version has no time here and stays.
                 let Some(time) = journal::time(record.value()) else { break };
                 let spare = time < retention.older_than || work.journal_bytes > retention.most_bytes;
-                if !spare || time >= retention.keep_from || before - work.journal_bytes > TRIM_BYTES {
+                let kept = time >= retention.keep_from || sequence.value() > retention.keep_after.0;
+                if !spare || kept || before - work.journal_bytes > TRIM_BYTES {
                     break;
                 }
                 work.journal_bytes = work.journal_bytes.saturating_sub(record.value().len() as u64);

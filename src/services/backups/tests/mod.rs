@@ -1,6 +1,7 @@
 //! Backups made, listed, verified and restored through the service.
 
 mod format;
+mod shipping;
 
 use super::*;
 use crate::{
@@ -137,6 +138,9 @@ impl Instance {
             keyring: &self.keyring,
             recipients: &self.recipients,
             now: Timestamp(1_764_000_000_000 + now),
+            span: Span::Full,
+            previous: newest(&self.folder, &self.stamp.id, Trust::Anyone)?.map_or([0; 32], |(_, before)| before.hash()),
+            configuration: Some("[instance]\nenvironment = \"staging\"\n"),
         };
         create(&request, snapshot, &self.folder, &mut |_| Ok(()))
     }
@@ -311,6 +315,9 @@ fn a_copy_that_reads_back_otherwise_is_never_named() {
         fn place(&self) -> String {
             self.0.place()
         }
+        fn beneath(&self, name: &str) -> std::sync::Arc<dyn Objects> {
+            self.0.beneath(name)
+        }
         fn put_new(&self, name: &str) -> ports::Result<Box<dyn crate::ports::objects::Upload>> {
             Ok(Box::new(Upload(self.0.put_new(name)?, self.1)))
         }
@@ -333,12 +340,42 @@ fn a_copy_that_reads_back_otherwise_is_never_named() {
         keyring: &instance.keyring,
         recipients: &instance.recipients,
         now: Timestamp(0),
+        span: Span::Full,
+        previous: [0; 32],
+        configuration: None,
     };
     for eighth in 0..=8 {
         let rotting = Rotting(Folder::open(instance.place.path()).unwrap(), eighth);
         assert!(create(&request, &memory(20), &rotting, &mut |_| Ok(())).is_err(), "{eighth}");
         assert_eq!(instance.files(), 0);
     }
+}
+
+#[test]
+fn a_segment_holds_the_journal_since_and_never_begins_past_a_hole() {
+    let instance = instance(Environment::Staging);
+    let request = |after| Request {
+        stamp: &instance.stamp,
+        keyring: &instance.keyring,
+        recipients: &instance.recipients,
+        now: Timestamp(after as i64),
+        span: Span::Segment { after: Sequence(after) },
+        previous: [7; 32],
+        configuration: None,
+    };
+    let mut snapshot = memory(20);
+    let made = create(&request(15), &snapshot, &instance.folder, &mut |_| Ok(())).unwrap();
+    let Header { kind, after, upto, previous, .. } = made.header;
+    assert_eq!((kind, after, upto, previous), (Kind::Segment, Sequence(15), Sequence(23), [7; 32]));
+    assert_eq!((made.manifest.documents, made.manifest.records), (0, 6), "records 16 to 21");
+    assert!(made.name.contains("-segment-"), "{}", made.name);
+    let signers = signers(&instance.keyring);
+    let sound = verify_open(&instance.folder, &made.name, &instance.identity, Trust::Signers(&signers)).unwrap();
+    assert_eq!(sound.manifest, made.manifest);
+    snapshot.records.remove(10);
+    let gap = create(&request(11), &snapshot, &instance.folder, &mut |_| Ok(())).unwrap_err();
+    assert!(matches!(&gap, Error::Conflict(fault) if fault.key == "backups.journal_gap"), "{gap:?}");
+    assert_eq!(instance.files(), 1);
 }
 
 #[test]
@@ -349,6 +386,9 @@ fn stopped_by_its_caller_it_leaves_nothing() {
         keyring: &instance.keyring,
         recipients: &instance.recipients,
         now: Timestamp(0),
+        span: Span::Full,
+        previous: [0; 32],
+        configuration: None,
     };
     let mut seen = Vec::new();
     create(&request, &memory(1000), &instance.folder, &mut |progress| {

@@ -204,11 +204,13 @@ async fn the_journal_is_trimmed_by_time_and_size() {
         older_than: NOW.plus_seconds(seconds),
         most_bytes: u64::MAX,
         keep_from: Timestamp(i64::MAX),
+        keep_after: Sequence::END,
     };
     let bytes = async || store.statistics().await.expect("figures").journal_bytes;
     let all = bytes().await;
     assert_eq!(store.trim(Retention { keep_from: NOW.plus_seconds(1), ..before(100) }).await.expect("trimmed"), 2);
-    assert_eq!(store.trim(before(3)).await.expect("trimmed"), 2);
+    assert_eq!(store.trim(Retention { keep_after: Sequence(3), ..before(3) }).await.expect("trimmed"), 1);
+    assert_eq!(store.trim(before(3)).await.expect("trimmed"), 1);
     assert_eq!(store.trim(before(3)).await.expect("trimmed"), 0);
     // Four of the seven records are gone; the three left are alike, and the last leaves only when nothing may stay.
     let three = bytes().await;

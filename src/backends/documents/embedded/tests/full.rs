@@ -2,7 +2,7 @@
 //! goes through.
 
 use super::*;
-use crate::ports::documents::Retention;
+use crate::ports::documents::{Retention, Sequence};
 
 #[test]
 fn a_full_disk_bars_writes_and_not_the_way_out() {
@@ -42,7 +42,8 @@ async fn within() {
     while std::io::Write::write(&mut filler, &[1; 65_536]).is_ok_and(|written| written > 0) {}
     assert_eq!(store.statistics().await.expect("figures").free_bytes, 0);
     store.commit(batch(vec![delete("c", "0000")])).await.expect("a deletion goes through");
-    let all = Retention { older_than: Timestamp(i64::MAX), most_bytes: 0, keep_from: Timestamp(i64::MAX) };
+    let (keep_from, keep_after) = (Timestamp(i64::MAX), Sequence::END);
+    let all = Retention { older_than: Timestamp(i64::MAX), most_bytes: 0, keep_from, keep_after };
     assert_eq!(store.trim(all).await.expect("the journal lets go"), count + 2);
     store.commit(batch(vec![delete(COLLECTIONS, "c")])).await.expect("dropped");
     let again = store.commit(batch(vec![put(COLLECTIONS, "d", rawdoc! {})])).await;

@@ -1,0 +1,449 @@
+//! Backups on their way: what is due, to which target, and what is known of it afterwards.
+
+use super::super::{
+    Backups, Kind, Settings, Target,
+    chain::{Chain, chains},
+    list,
+    state::{Claim, States},
+};
+use crate::{
+    backends::{
+        documents::embedded::{Embedded, Options},
+        objects::folder::Folder,
+    },
+    base::{
+        clock::{Clock, Timestamp},
+        environment::Environment,
+    },
+    ports::{
+        self,
+        documents::{Batch, COLLECTIONS, Change, Expect, Operation, Origin, Retention, Sequence},
+        objects::{Object, Objects, Upload},
+    },
+    services::{Error, access::Caller, audit::Search, backups::Identity, bench::Bench, sealing::Seals},
+};
+use bson::rawdoc;
+use std::{
+    collections::HashSet,
+    io::Read,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+use tempfile::TempDir;
+
+const DAY: i64 = 86_400;
+const FINE: u8 = 0;
+/// Nothing answers.
+const AWAY: u8 = 1;
+/// Only new objects are taken.
+const WRITES: u8 = 2;
+/// Nothing ever answers.
+const HANGS: u8 = 3;
+
+/// A folder that may be away.
+struct Place {
+    folder: Arc<dyn Objects>,
+    mood: Arc<AtomicU8>,
+}
+
+impl Place {
+    fn there(&self, writes: bool) -> ports::Result<()> {
+        match self.mood.load(Ordering::Relaxed) {
+            AWAY => Err(ports::Error::Unavailable("away".to_owned())),
+            WRITES if !writes => Err(ports::Error::Unavailable("forbidden".to_owned())),
+            HANGS => {
+                std::thread::sleep(Duration::from_secs(5));
+                Err(ports::Error::Unavailable("at last".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Objects for Place {
+    fn place(&self) -> String {
+        self.folder.place()
+    }
+    fn beneath(&self, name: &str) -> Arc<dyn Objects> {
+        self.folder.beneath(name)
+    }
+    fn put_new(&self, name: &str) -> ports::Result<Box<dyn Upload>> {
+        self.there(true)?;
+        self.folder.put_new(name)
+    }
+    fn get(&self, name: &str, from: u64) -> ports::Result<Option<Box<dyn Read + Send>>> {
+        self.there(false)?;
+        self.folder.get(name, from)
+    }
+    fn list(&self) -> ports::Result<Vec<Object>> {
+        self.there(false)?;
+        self.folder.list()
+    }
+    fn size(&self, name: &str) -> ports::Result<Option<u64>> {
+        self.there(false)?;
+        self.folder.size(name)
+    }
+    fn delete(&self, name: &str) -> ports::Result<bool> {
+        self.there(false)?;
+        self.folder.delete(name)
+    }
+}
+
+/// An instance with two targets.
+struct Ships {
+    bench: Bench,
+    seals: Arc<Seals>,
+    folders: [TempDir; 2],
+    moods: [Arc<AtomicU8>; 2],
+    identity: Identity,
+    backups: Backups,
+}
+
+const TARGETS: [&str; 2] = ["near", "far"];
+
+impl Ships {
+    async fn new() -> Self {
+        let bench = Bench::of(Environment::Development).await;
+        let keys = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), bench.clock.clone());
+        let seals = Arc::new(Seals::open(Arc::new(keys.unwrap()), bench.clock.clone()).await.unwrap());
+        let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let (moods, identity) = ([(); 2].map(|()| Arc::new(AtomicU8::new(FINE))), Identity::generate(Vec::new()));
+        let backups = process(&bench, &seals, &folders, &moods, &identity);
+        Self { bench, seals, folders, moods, identity, backups }
+    }
+
+    /// As after a restart.
+    fn again(&mut self) {
+        self.backups = process(&self.bench, &self.seals, &self.folders, &self.moods, &self.identity);
+    }
+
+    async fn commit(&self, id: &str) {
+        let (collection, expect) = (COLLECTIONS.to_owned(), Expect::Any);
+        let operations = vec![Operation { collection, id: id.to_owned(), expect, change: Change::Put(rawdoc! {}) }];
+        let (time, origin) = (self.bench.clock.now(), Origin::default());
+        self.bench.documents.commit(Batch { time, origin, operations, check: None, receipt: None }).await.unwrap();
+    }
+
+    async fn ship(&self, target: &str) -> Option<Kind> {
+        self.backups.ship(target).await.unwrap().map(|made| made.header.kind)
+    }
+
+    /// Until nothing is left to be sent.
+    async fn settle(&self, target: &str) -> usize {
+        let mut sent = 0;
+        while self.ship(target).await.is_some() {
+            sent += 1;
+            self.bench.wait(1);
+            assert!(sent < 10, "it ships for ever");
+        }
+        sent
+    }
+
+    fn chains(&self, target: usize) -> Vec<Chain> {
+        chains(&list(&Folder::at(self.folders[target].path())).unwrap(), &self.bench.stamp.id)
+    }
+
+    fn keys(&self, target: usize) -> Vec<Kind> {
+        let listed = list(&*Folder::at(self.folders[target].path()).beneath("subjects")).unwrap();
+        listed.into_iter().map(|listed| listed.header.unwrap().0.kind).collect()
+    }
+
+    async fn told(&self, action: &str) -> usize {
+        self.bench.audit.seal().await.unwrap();
+        let search = Search { action: Some(action.to_owned()), ..Search::default() };
+        self.bench.audit.list(&Caller::system(), &search).await.unwrap().entries.len()
+    }
+
+    fn mood(&self, target: usize, mood: u8) {
+        self.moods[target].store(mood, Ordering::Relaxed);
+    }
+}
+
+fn process(
+    bench: &Bench,
+    seals: &Arc<Seals>,
+    folders: &[TempDir; 2],
+    moods: &[Arc<AtomicU8>; 2],
+    identity: &Identity,
+) -> Backups {
+    let target = |at: usize| {
+        let (folder, mood) = (Arc::new(Folder::at(folders[at].path())), moods[at].clone());
+        Target { name: TARGETS[at].to_owned(), objects: Arc::new(Place { folder, mood }) }
+    };
+    let to = (vec![target(0), target(1)], vec![identity.recipient().clone()]);
+    let (documents, clock, stamp) = (bench.documents.clone(), bench.clock.clone(), bench.stamp.clone());
+    let (keyring, access, audit) = (Arc::new(bench.keyring.clone()), bench.access.clone(), bench.audit.clone());
+    Backups::new(documents, to, stamp, keyring, clock, access, audit).beside(seals.clone(), 30)
+}
+
+#[tokio::test]
+async fn what_is_new_is_sent_and_an_idle_instance_sends_nothing() {
+    let ships = Ships::new().await;
+    assert_eq!(ships.ship("near").await, Some(Kind::Full));
+    // The full one is told to the audit log: that is worth one segment, and what is noted of it worth none.
+    assert_eq!(ships.settle("near").await, 1);
+    for _ in 0..5 {
+        ships.bench.wait(60);
+        assert_eq!(ships.ship("near").await, None);
+    }
+    for n in 0..3 {
+        ships.commit(&format!("c{n}")).await;
+        assert_eq!(ships.ship("near").await, Some(Kind::Segment));
+        assert_eq!(ships.settle("near").await, 0);
+    }
+    let chains = ships.chains(0);
+    assert_eq!((chains.len(), chains[0].segments.len()), (1, 4));
+    // All but what was noted after the last.
+    let rest = ships.bench.documents.records(chains[0].upto(), 10).await.unwrap();
+    assert!(rest.iter().all(|record| record.collection == super::super::BACKUPS), "{rest:?}");
+    assert_eq!((ships.told("backups.created").await, ships.chains(1).len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_target_that_is_away_holds_no_other_up_and_catches_up_by_itself() {
+    let mut ships = Ships::new().await;
+    for target in TARGETS {
+        ships.settle(target).await;
+    }
+    ships.settle("near").await;
+    ships.mood(1, AWAY);
+    for n in 0..3 {
+        ships.commit(&format!("c{n}")).await;
+        ships.again();
+        assert!(ships.backups.ship("far").await.is_err());
+        assert_eq!(ships.backups.ship("far").await.unwrap().map(|made| made.name), None, "it rests after a failure");
+        assert!(ships.settle("near").await > 0);
+    }
+    let failure = ships.backups.watch().await.unwrap()[1].state.failure.clone().unwrap();
+    assert_eq!((failure.times, failure.rule.as_str()), (3, "backups.failed"));
+    assert_eq!((ships.told("backups.failed").await, ships.told("backups.recovered").await), (1, 0));
+    let (target, upto) = ships.backups.received().await.unwrap().unwrap();
+    assert_eq!((target.as_str(), upto), ("far", ships.chains(1)[0].upto()));
+
+    ships.mood(1, FINE);
+    ships.again();
+    let before = ships.chains(1)[0].upto();
+    assert_eq!(ships.ship("far").await, Some(Kind::Segment));
+    let chain = ships.chains(1).remove(0);
+    assert_eq!(chain.segments.last().unwrap().header.after, before, "from its own last end");
+    assert_eq!(ships.told("backups.recovered").await, 1);
+    // Away for longer than the journal reaches back: a full one.
+    ships.mood(1, AWAY);
+    ships.commit("d").await;
+    let all = Retention {
+        older_than: Timestamp(i64::MAX),
+        most_bytes: 0,
+        keep_from: Timestamp(i64::MAX),
+        keep_after: Sequence::END,
+    };
+    ships.bench.audit.seal().await.unwrap();
+    ships.bench.documents.trim(all).await.unwrap();
+    ships.mood(1, FINE);
+    ships.again();
+    assert_eq!(ships.ship("far").await, Some(Kind::Full));
+}
+
+#[tokio::test]
+async fn a_target_that_may_only_be_written_to_is_known_from_here() {
+    let mut ships = Ships::new().await;
+    ships.mood(0, WRITES);
+    assert_eq!(ships.ship("near").await, Some(Kind::Full));
+    ships.settle("near").await;
+    ships.commit("a").await;
+    ships.again();
+    assert_eq!(ships.ship("near").await, Some(Kind::Segment));
+    let state = ships.backups.watch().await.unwrap().remove(0).state;
+    let chain = ships.chains(0).remove(0);
+    assert_eq!((state.full.unwrap().name, state.segment.unwrap().upto), (chain.full.name.clone(), chain.upto()));
+    // Each carries the hash of the manifest before it.
+    let links = [&[chain.full][..], &chain.segments].concat();
+    assert!(links[1..].iter().all(|link| link.header.previous != [0; 32]));
+    assert!(ships.backups.plan(&Caller::system(), Some("near")).await.unwrap().targets[0].retained.is_err());
+}
+
+#[tokio::test]
+async fn another_disk_or_a_restored_instance_begins_with_a_full_one() {
+    let mut ships = Ships::new().await;
+    ships.settle("near").await;
+    for file in std::fs::read_dir(ships.folders[0].path()).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_file() {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    ships.commit("a").await;
+    assert_eq!(ships.ship("near").await, Some(Kind::Full));
+    ships.settle("near").await;
+    ships.bench.stamp.lineage += 1;
+    ships.again();
+    assert_eq!(ships.ship("near").await, Some(Kind::Full));
+    assert_eq!(ships.chains(0).last().unwrap().full.header.lineage, 2);
+}
+
+#[tokio::test]
+async fn one_process_leads_and_a_dead_one_holds_nobody_up_for_long() {
+    let ships = Ships::new().await;
+    ships.settle("near").await;
+    ships.commit("a").await;
+    let (states, now) = (States(ships.bench.documents.clone()), ships.bench.clock.now());
+    let claim = |until| Some(Claim { holder: "another".to_owned(), until });
+    states.change("near", now, |state| state.claim = claim(now.plus_seconds(100))).await.unwrap();
+    assert_eq!(ships.ship("near").await, None);
+    let asked = ships.backups.create(&Caller::system(), Some("near"), Kind::Full).await.unwrap().remove(0).1;
+    assert!(matches!(&asked, Err(Error::Conflict(fault)) if fault.key == "backups.running"), "{asked:?}");
+    // A claim of a clock that was ahead counts no longer than it may.
+    states.change("near", now, |state| state.claim = claim(now.plus_seconds(9000))).await.unwrap();
+    assert_eq!(ships.ship("near").await, Some(Kind::Segment));
+    ships.commit("b").await;
+    states.change("near", now, |state| state.claim = claim(now.plus_seconds(100))).await.unwrap();
+    ships.bench.wait(101);
+    assert_eq!(ships.ship("near").await, Some(Kind::Segment));
+    // Who holds the store alone need not wait.
+    states.change("near", now, |state| state.claim = claim(ships.bench.clock.now().plus_seconds(100))).await.unwrap();
+    ships.commit("c").await;
+    ships.backups.begin().await.unwrap();
+    assert!(ships.ship("near").await.is_some());
+    // Two at once in one process.
+    let system = Caller::system();
+    let (one, two) = tokio::join!(
+        ships.backups.create(&system, Some("near"), Kind::Full),
+        ships.backups.create(&system, Some("near"), Kind::Full)
+    );
+    assert!(one.unwrap()[0].1.is_ok() && two.unwrap()[0].1.is_ok(), "the second waits");
+}
+
+#[tokio::test]
+async fn every_key_is_at_the_target_before_what_it_opens() {
+    let ships = Ships::new().await;
+    ships.settle("near").await;
+    assert_eq!(ships.keys(0), [Kind::Full]);
+    // Nothing changed among the keys: none are sent.
+    ships.commit("a").await;
+    ships.settle("near").await;
+    assert_eq!(ships.keys(0), [Kind::Full]);
+    ships.seals.note("n", rawdoc! {}).await.unwrap();
+    ships.commit("b").await;
+    ships.mood(0, AWAY);
+    assert!(ships.backups.ship("near").await.is_err());
+    assert_eq!(ships.keys(0), [Kind::Full, Kind::Segment], "the keys' own went before");
+    ships.mood(0, FINE);
+    // An erasure trims the keys' journal: a full one goes.
+    ships.bench.wait(1);
+    ships.seals.destroy("nobody").await.unwrap();
+    ships.seals.note("n", rawdoc! {}).await.unwrap();
+    ships.seals.destroy("nobody").await.unwrap();
+    let made = ships.backups.create(&Caller::system(), Some("near"), Kind::Segment).await.unwrap().remove(0).1;
+    assert_eq!(made.unwrap().header.kind, Kind::Segment);
+    assert_eq!(ships.keys(0), [Kind::Full, Kind::Segment, Kind::Full]);
+}
+
+#[tokio::test]
+async fn full_ones_come_by_the_schedule_whatever_the_clock_does() {
+    let ships = Ships::new().await;
+    let fulls = || ships.chains(0).len();
+    let tick = async |seconds| {
+        ships.bench.wait(seconds);
+        ships.commit("a").await;
+        ships.ship("near").await.unwrap()
+    };
+    ships.settle("near").await;
+    assert_eq!(fulls(), 1);
+    let mut kinds = Vec::new();
+    for _ in 0..48 {
+        kinds.push(tick(3600).await);
+    }
+    assert_eq!((fulls(), kinds.iter().filter(|kind| **kind == Kind::Full).count()), (3, 2), "one each night");
+    // Off for a month, or a clock that jumped ahead: missed once.
+    assert_eq!(tick(30 * DAY).await, Kind::Full);
+    assert_eq!(tick(60).await, Kind::Segment);
+    // Back by a year: segments go on, and the next night has its full one.
+    assert_eq!(tick(-365 * DAY).await, Kind::Segment);
+    let mut kinds = Vec::new();
+    for _ in 0..24 {
+        kinds.push(tick(3600).await);
+    }
+    assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Full).count(), 1);
+}
+
+#[tokio::test]
+async fn old_ones_go_and_those_of_others_stay() {
+    let ships = Ships::new().await;
+    let other = Ships::new().await;
+    other.settle("near").await;
+    let foreign = other.chains(0).remove(0).full.name;
+    std::fs::copy(other.folders[0].path().join(&foreign), ships.folders[0].path().join(&foreign)).unwrap();
+    let mut settings = Settings::default();
+    settings.rules.daily = 3;
+    settings.rules.last = 2;
+    settings.rules.within_days = 1;
+    let backups = process(&ships.bench, &ships.seals, &ships.folders, &ships.moods, &ships.identity).with(settings);
+    for _ in 0..8 {
+        ships.bench.wait(DAY);
+        ships.commit("a").await;
+        backups.ship("near").await.unwrap().unwrap();
+        ships.bench.wait(60);
+        backups.ship("near").await.unwrap();
+    }
+    let names = || list(&Folder::at(ships.folders[0].path())).unwrap().into_iter().map(|listed| listed.name);
+    let before = names().collect::<Vec<_>>();
+    let would = backups.prune(&Caller::system(), Some("near"), true).await.unwrap().remove(0).1.unwrap();
+    assert_eq!(names().count(), before.len(), "a dry run deletes nothing");
+    let gone = backups.prune_target("near").await.unwrap();
+    assert!(would.dropped == gone.dropped && !gone.dropped.is_empty());
+    let left: HashSet<_> = names().collect();
+    assert_eq!(left.len(), before.len() - gone.dropped.len());
+    assert!(left.contains(&foreign) && gone.dropped.iter().all(|name| !left.contains(name)));
+    assert!(backups.prune_target("near").await.unwrap().dropped.is_empty());
+    assert_eq!(ships.told("backups.prune").await, 1);
+}
+
+#[tokio::test]
+async fn bit_rot_is_found_within_a_quarter_and_names_the_last_good_point() {
+    let ships = Ships::new().await;
+    ships.settle("near").await;
+    ships.commit("a").await;
+    ships.settle("near").await;
+    let chain = ships.chains(0).remove(0);
+    let rotten = chain.segments.last().unwrap().name.clone();
+    let path = ships.folders[0].path().join(&rotten);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let mut read = 0;
+    for _ in 0..13 {
+        read += ships.backups.reread("near").await.unwrap();
+        assert_eq!(ships.backups.reread("near").await.unwrap(), 0, "once a week");
+        ships.bench.wait(7 * DAY);
+    }
+    assert_eq!(read, chain.segments.len(), "all but the damaged one, each once");
+    let state = ships.backups.watch().await.unwrap().remove(0).state;
+    assert_eq!(state.damaged.len(), 1);
+    let before = chain.segments.iter().rev().nth(1).unwrap_or(&chain.full).header.created;
+    let found = &state.damaged[0];
+    assert_eq!((&found.name, &found.good, found.good_until), (&rotten, &Some(chain.full.name), Some(before)));
+    assert_eq!(ships.told("backups.damaged").await, 1);
+    let kept = ships.backups.plan(&Caller::system(), None).await.unwrap().targets.remove(0).retained.unwrap();
+    assert_eq!(kept.damaged, [rotten]);
+    // The chain is broken: the next begins another.
+    ships.commit("b").await;
+    assert_eq!(ships.ship("near").await, Some(Kind::Full));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_segment_is_sent_and_a_target_that_hangs_not_waited_for() {
+    let ships = Ships::new().await;
+    for target in TARGETS {
+        ships.settle(target).await;
+    }
+    ships.commit("a").await;
+    ships.mood(1, HANGS);
+    let before = ships.chains(0)[0].upto();
+    let watch = crate::base::clock::Stopwatch::start();
+    ships.backups.ship_last(Duration::from_millis(300)).await;
+    assert!(watch.elapsed() < Duration::from_secs(3), "{:?}", watch.elapsed());
+    assert!(ships.chains(0)[0].upto() > before);
+}
