@@ -79,6 +79,7 @@ const FILES: &[&str] = &[
     include_str!("messages/organizations.toml"),
     include_str!("messages/preconditions.toml"),
     include_str!("messages/query.toml"),
+    include_str!("messages/restore.toml"),
     include_str!("messages/schema.toml"),
     include_str!("messages/sealed.toml"),
     include_str!("messages/sealing.toml"),

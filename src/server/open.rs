@@ -7,7 +7,7 @@ use super::{
 use crate::{
     backends::{
         documents::embedded::{
-            self, Embedded, Options, Place,
+            self, Embedded, Options, Place, Still,
             sealed::{DataKeys, KEY},
         },
         keys::local::LocalRootKey,
@@ -129,6 +129,11 @@ pub async fn inspect(config: &Config, stamp: &Stamp, keyring: &Keyring) -> Optio
         Ok(read) => Some(read.map_err(Problem::from)),
         Err(error) => Some(Err(Problem::new(Kind::Failed, Fault::new("instance.store").with("why", error)))),
     }
+}
+
+/// A store of an instance nobody serves, to be looked into. Blocking.
+pub fn look(config: &Config, stamp: &Stamp, keyring: &Keyring, purpose: Purpose) -> Result<Still, Problem> {
+    Ok(Still::open(place(config, stamp, keyring, purpose))?)
 }
 
 /// The store of the data directory, made when it is not there.

@@ -20,7 +20,7 @@ use crate::{
     services::{
         certificates,
         health::{self, Finding, Level},
-        instance::Stamp,
+        instance::{Likeness, Stamp},
         keyring::{Keyring, Purpose},
     },
 };
@@ -94,6 +94,14 @@ pub async fn instance(config: &Config, now: Timestamp) -> Judged {
             return judged;
         }
     };
+    if let Some(copy) = &stamp.copy {
+        let key = match copy {
+            Likeness::Drill => "instance.copy_drill",
+            Likeness::Partial => "instance.copy_partial",
+        };
+        judged.add(Finding::failure("instance", Fault::new(key).at(data.display().to_string())));
+        return judged;
+    }
     judged.add(Finding::ok("instance"));
     judged.add(directory(data));
     judged.add(clock(config, &stamp, now));

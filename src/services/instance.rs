@@ -31,6 +31,8 @@ use std::{
 /// The newest layout of the data directory this release writes and reads.
 pub const FORMAT: u32 = 1;
 const FILE: &str = "instance.json";
+/// In a data directory that a restore fills, until it is whole.
+pub const UNFINISHED: &str = ".restoring";
 
 /// The content of `instance.json`. Not secret.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -42,12 +44,28 @@ pub struct Stamp {
     /// Raised by each restore: the same instance, another line of history.
     pub lineage: u32,
     pub created_at: Timestamp,
+    /// `None`: the instance itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<Likeness>,
+}
+
+/// What is no more than a copy, and never serves.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Likeness {
+    /// Restored to see whether it can be.
+    Drill,
+    /// Some collections came back without their documents.
+    Partial,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum StampError {
     #[error("{0}: no instance here")]
     Absent(PathBuf),
+    /// A restore began here and did not end.
+    #[error("{0}: an unfinished restore")]
+    Unfinished(PathBuf),
     #[error("{0}: already holds something")]
     Occupied(PathBuf),
     #[error("{path}: {source}")]
@@ -63,7 +81,7 @@ pub enum StampError {
 
 impl Stamp {
     pub fn new(environment: Environment, now: Timestamp) -> Self {
-        Self { format: FORMAT, id: random::id(now), environment, lineage: 1, created_at: now }
+        Self { format: FORMAT, id: random::id(now), environment, lineage: 1, created_at: now, copy: None }
     }
 
     /// The stamp of a data directory, which must be of `environment` when one is configured.
@@ -74,6 +92,7 @@ impl Stamp {
         }
         let path = data.join(FILE);
         let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound if data.join(UNFINISHED).exists() => StampError::Unfinished(data.to_owned()),
             io::ErrorKind::NotFound => StampError::Absent(data.to_owned()),
             _ => StampError::Unreadable { path: path.clone(), source },
         })?;

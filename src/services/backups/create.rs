@@ -62,7 +62,11 @@ pub struct Progress {
 pub enum Stage {
     Writing,
     Checking,
+    /// Bytes, of the files a restore is made of.
+    Proving,
     Restoring,
+    /// Documents, of a restored store.
+    Examining,
 }
 
 #[derive(Debug, Clone)]
@@ -168,7 +172,7 @@ fn header(request: &Request<'_>, upto: Sequence) -> Result<Header> {
 }
 
 /// `20261122T101500Z-full-0198….backup`: in the order of time.
-fn name(header: &Header) -> String {
+pub(super) fn name(header: &Header) -> String {
     format!("{}-{}-{}.backup", time(header.created), header.kind.name(), header.id())
 }
 
@@ -246,7 +250,8 @@ impl<W: Write> Writing<'_, W> {
         loop {
             let records = snapshot.records(after, MOST_ROWS)?;
             let Some(last) = records.last() else { return Ok(()) };
-            if after == from && from > Sequence(0) && records.first().is_some_and(|first| first.sequence.0 > from.0 + 1) {
+            if after == from && from > Sequence(0) && records.first().is_some_and(|first| first.sequence.0 > from.0 + 1)
+            {
                 return Err(Error::Conflict(Fault::new("backups.journal_gap").with("sequence", from.0)));
             }
             after = last.sequence;

@@ -1,8 +1,8 @@
 //! Where backups are asked for: permission first, one made at a time, the work off the request's thread.
 
 use super::{
-    Created, Listed, Recipient, Request, Signer, Span, Trust, Verified, create, list, locate, newest, outlived, signers,
-    verify,
+    Created, Listed, Recipient, Request, Signer, Span, Trust, Verified, create, list, locate, newest, outlived,
+    signers, verify,
 };
 use crate::{
     base::{
@@ -124,8 +124,15 @@ impl Backups {
             let before = newest(&*target, &stamp.id, Trust::Signers(&signers(&keyring)))?;
             let previous = before.map_or([0; 32], |(_, manifest)| manifest.hash());
             let (span, configuration) = (Span::Full, None);
-            let request =
-                Request { stamp: &stamp, keyring: &keyring, recipients: &recipients, now, span, previous, configuration };
+            let request = Request {
+                stamp: &stamp,
+                keyring: &keyring,
+                recipients: &recipients,
+                now,
+                span,
+                previous,
+                configuration,
+            };
             create(&request, &*snapshot, &*target, &mut |_| Ok(()))
         })
         .await

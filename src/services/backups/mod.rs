@@ -17,7 +17,7 @@ pub use desk::Backups;
 pub use file::{Header, Kind, Manifest, Trust};
 pub use lines::Meta;
 pub use recipients::{Identity, Recipient, Signer};
-pub use restore::Restore;
+pub use restore::{Anchor, Asked, Plan, Point, Restore, Tally, Wanted};
 
 use crate::{
     base::{clock::Timestamp, fault::Fault},
