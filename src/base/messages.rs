@@ -63,6 +63,7 @@ const FILES: &[&str] = &[
     include_str!("messages/collections.toml"),
     include_str!("messages/config.toml"),
     include_str!("messages/documents.toml"),
+    include_str!("messages/drills.toml"),
     include_str!("messages/health.toml"),
     include_str!("messages/http.toml"),
     include_str!("messages/identities.toml"),

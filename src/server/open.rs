@@ -26,6 +26,7 @@ use crate::{
         access::Access,
         audit::Audit,
         backups::Backups,
+        drills::Drills,
         identities::{Identities, Settings},
         instance::{self, Stamp},
         invitations::Invitations,
@@ -68,6 +69,7 @@ pub struct Opened {
     pub verifications: Arc<Verifications>,
     pub oidc: Arc<Oidc>,
     pub backups: Arc<Backups>,
+    pub drills: Arc<Drills>,
     pub access: Arc<Access>,
     pub policies: Arc<Policies>,
     pub trust: Arc<Trust>,
@@ -253,6 +255,14 @@ pub async fn assemble(
     let (to, held, rights) = ((target, recipients), keyring.clone(), access.clone());
     let backups = Backups::new(store(), to, stamp.clone(), held, time(), rights, audit.clone());
     let backups = Arc::new(backups.beside(seals.clone(), beneath, config.backup.subject_days));
+    let drills = Arc::new(Drills {
+        documents: store(),
+        clock: time(),
+        access: access.clone(),
+        audit: audit.clone(),
+        keyring: keyring.clone(),
+        stamp: stamp.clone(),
+    });
     let subjects = Subjects {
         documents: store(),
         clock: time(),
@@ -283,6 +293,7 @@ pub async fn assemble(
         verifications,
         oidc,
         backups,
+        drills,
         access,
         policies,
         subjects,

@@ -1,7 +1,7 @@
 //! What must hold before the instance serves; the same checks for start-up and for `doctor`.
 
 use super::{
-    keys,
+    drill, keys,
     listener::{clients, network},
     open, outgoing,
     problem::{Kind, Problem},
@@ -67,6 +67,7 @@ impl Judged {
 pub async fn all(config: &Config, now: Timestamp) -> Vec<Finding> {
     let mut findings = instance(config, now).await.findings;
     findings.extend(store(config).await);
+    findings.extend(drill::due(config, now).await);
     findings.push(addresses(config));
     findings.push(host_names(&config.server.hostnames).await);
     findings

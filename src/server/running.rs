@@ -24,6 +24,7 @@ use crate::{
     services::{
         audit::Audit,
         backups::Backups,
+        drills::Drills,
         certificates::Certificates,
         health::{Health, Observer, Phase},
         journal::Journal,
@@ -86,6 +87,7 @@ pub struct Parts {
     pub seals: Arc<Seals>,
     pub subjects: Arc<Subjects>,
     pub backups: Arc<Backups>,
+    pub drills: Arc<Drills>,
     pub sessions: Arc<Sessions>,
     pub trust: Arc<Trust>,
     pub keys: Arc<Keys>,
@@ -143,6 +145,7 @@ impl Running {
             seals,
             subjects,
             backups,
+            drills,
             sessions,
             keys,
             machines,
@@ -191,7 +194,7 @@ impl Running {
         let (ops, ops_stopper) = ops;
         let running =
             Self { https, http, ops, certificates, senses, documents, audit, trust, seals, stopper, ops_stopper };
-        running.start_jobs(config, backups, sessions, subjects, proofs);
+        running.start_jobs(config, (backups, drills), sessions, subjects, proofs);
         running.senses.health.enter(Phase::Serving);
         Ok(running)
     }
@@ -199,7 +202,7 @@ impl Running {
     fn start_jobs(
         &self,
         config: &Config,
-        backups: Arc<Backups>,
+        (backups, drills): (Arc<Backups>, Arc<Drills>),
         sessions: Arc<Sessions>,
         subjects: Arc<Subjects>,
         (keys, (recoveries, verifications)): (
@@ -224,12 +227,15 @@ impl Running {
             clock: clock.clone(),
         };
         let age = jobs::backups::Age { backups, metrics: metrics.clone() };
+        let (days, health_too) = (config.backup.drill_days, health.clone());
+        let drills = jobs::drills::Age { drills, days, metrics: metrics.clone(), health: health_too };
         let sealing =
             jobs::audit::Sealing { audit: self.audit.clone(), metrics: metrics.clone(), health: health.clone() };
         let witnessing = jobs::audit::Witnessing { audit: self.audit.clone(), metrics: metrics.clone(), health };
         let scheduler = Scheduler { clock, metrics, stop: self.stopper.stop() };
         scheduler.start(jobs::health::Observation(observer));
         scheduler.start(age);
+        scheduler.start(drills);
         scheduler.start(sealing);
         scheduler.start(witnessing);
         scheduler.start(jobs::audit::Pruning(self.audit.clone()));

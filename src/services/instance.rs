@@ -5,6 +5,7 @@ use super::{
     Result as ServiceResult,
     access::Caller,
     audit,
+    drills::DRILLS,
     identities::{self, IDENTITIES, LINKS},
     invitations::INVITATIONS,
     keys::KEYS,
@@ -185,6 +186,7 @@ fn own_collections() -> Vec<(&'static str, RawDocumentBuf)> {
         (OUTBOX, rawdoc! { "indexes": ["next"] }),
         (VERIFICATIONS, rawdoc! { "indexes": ["email", "hash", "next", "expires"] }),
         (CERTIFICATES, rawdoc! { "indexes": [] }),
+        (DRILLS, rawdoc! { "indexes": ["at"] }),
     ]
 }
 

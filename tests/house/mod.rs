@@ -21,6 +21,7 @@ use debrouille_appliance::{
         access::{Access, Caller, Role},
         audit::{self, Audit},
         backups::{Backups, Identity, Recipient},
+        drills::Drills,
         collections::Collections,
         documents::{Documents, Limits as DocumentLimits},
         health::{Health, Phase},
@@ -171,6 +172,14 @@ async fn state_at(
     let (kept, time, own, to) = (store.clone(), clock.clone(), stamp.clone(), (target, recipients));
     let backups = Backups::new(kept, to, own, keys.clone(), time, access.clone(), audit.clone());
     let backups = Arc::new(backups.beside(seals.clone(), Arc::new(Folder::beneath(folder, "subjects")), 30));
+    let drills = Drills {
+        documents: store.clone(),
+        clock: clock.clone(),
+        access: access.clone(),
+        audit: audit.clone(),
+        keyring: keys.clone(),
+        stamp: stamp.clone(),
+    };
     let subjects = Subjects {
         documents: store.clone(),
         clock: clock.clone(),
@@ -218,6 +227,7 @@ async fn state_at(
         oidc: Arc::new(oidc),
         throttle,
         backups,
+        drills: Arc::new(drills),
         audit,
         trust,
         limiter: Arc::new(Limiter::new(clock.clone(), limits::Settings::default())),

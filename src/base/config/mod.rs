@@ -143,6 +143,8 @@ pub struct Backup {
     pub recipients: Vec<String>,
     /// How long backups of subjects' keys are kept: so long an erasure takes to be one everywhere.
     pub subject_days: u32,
+    /// After so many days without a restore drill one is overdue; 0: never.
+    pub drill_days: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]

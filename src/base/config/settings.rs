@@ -93,6 +93,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("backup.target", Kind::Path, "", &[]),
     setting("backup.recipients", Kind::List, "", &["DEBROUILLE_RECIPIENT"]),
     setting("backup.subject_days", Kind::Integer(1, 365), "30", &[]),
+    setting("backup.drill_days", Kind::Integer(0, 3650), "35", &[]),
     setting("audit.witness", Kind::List, "", &[]),
     setting("audit.witness_token", Kind::Secret(16), "", &[]),
     setting("audit.keep_days", Kind::Integer(0, 36_500), "3650", &[]),

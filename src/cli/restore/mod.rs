@@ -1,5 +1,6 @@
 //! `restore`: backups into a new data directory, or in place of the live one; and the drill.
 
+pub mod drill;
 mod told;
 
 use super::{
@@ -27,11 +28,14 @@ use serde_json::Value;
 use std::{os::unix::net::UnixStream, path::PathBuf, sync::Arc};
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[arg(long, value_name = "PLACE", required = true)]
-    from: String,
+    from: Option<String>,
     #[arg(long, value_name = "FILE", required = true)]
-    identity: PathBuf,
+    identity: Option<PathBuf>,
     #[arg(long, value_name = "DIR", required_unless_present = "swap")]
     into: Option<PathBuf>,
     #[command(flatten)]
@@ -52,6 +56,11 @@ pub struct Arguments {
     swap: bool,
     #[arg(long)]
     yes: bool,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Drill(drill::Arguments),
 }
 
 /// Up to where: one of these, the latest when none is given.
@@ -87,6 +96,9 @@ fn time(text: &str) -> Result<Timestamp, Failure> {
 }
 
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    if let Some(Command::Drill(arguments)) = arguments.command {
+        return drill::run(context, arguments).await;
+    }
     let Arguments { from, identity, into, point, collection, environment, signer, any_signer, .. } = arguments;
     let Arguments { dry_run, allow_older, swap, yes, .. } = arguments;
     let own = context.config(Vec::new())?;
@@ -97,9 +109,10 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     let config = context.config(flags)?;
     let known = live.as_ref().map(|live| live.stamp.environment);
     let restoring = Restoring {
-        from,
+        // Both are there: only the drill does without.
+        from: from.unwrap_or_default(),
         wanted: point.wanted()?,
-        identity: identity_file(&identity, &signer)?,
+        identity: identity_file(&identity.unwrap_or_default(), &signer)?,
         environment: config.instance.environment.or(known.filter(|_| swap)).unwrap_or(Environment::Production),
         any_signer,
         collections: collection,

@@ -29,15 +29,21 @@ pub struct Checked {
     pub documents: Examined,
     pub subjects: Examined,
     pub audit: Verdict,
+    /// Collections that have not as many documents as came.
+    pub miscounted: Vec<Fault>,
     /// How long it took until it could have served.
     pub opening_millis: u64,
-    /// Everything found; none: it is sound.
-    pub wrong: Vec<Fault>,
 }
 
 impl Checked {
     pub fn sound(self) -> Result<Self, Problem> {
-        if self.wrong.is_empty() { Ok(self) } else { Err(Problem::all(Kind::Integrity, self.wrong)) }
+        let tree: Vec<Fault> = self.audit.wrong.iter().map(|wrong| wrong.fault()).collect();
+        let wrong: Vec<Fault> = [&self.miscounted, &self.documents.wrong, &self.subjects.wrong, &tree]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
+        if wrong.is_empty() { Ok(self) } else { Err(Problem::all(Kind::Integrity, wrong)) }
     }
 }
 
@@ -53,13 +59,12 @@ pub async fn check(
     let (own, expected) = (config.clone(), tally.clone());
     let examined = blocking(move || {
         let store = open::look(&own, &stamp, &keyring, Purpose::Data)?;
-        let mut wrong = counts(&store, &expected)?;
+        let miscounted = counts(&store, &expected)?;
         let documents = store.examine(&mut progress)?;
         let subjects = open::look(&own, &stamp, &keyring, Purpose::Subjects)?.examine(&mut |_, _| {})?;
-        wrong.extend(documents.wrong.iter().chain(&subjects.wrong).cloned());
-        Ok((documents, subjects, wrong))
+        Ok((documents, subjects, miscounted))
     });
-    let (documents, subjects, mut wrong) = examined.await?;
+    let (documents, subjects, miscounted) = examined.await?;
     let watch = Stopwatch::start();
     let opened = open::open(config, clock).await?;
     let opening_millis = watch.millis();
@@ -67,8 +72,7 @@ pub async fn check(
     opened.documents.close().await?;
     opened.seals.close().await?;
     let audit = audit?;
-    wrong.extend(audit.wrong.iter().map(|wrong| wrong.fault()));
-    Ok(Checked { documents, subjects, audit, opening_millis, wrong })
+    Ok(Checked { documents, subjects, audit, miscounted, opening_millis })
 }
 
 /// Each collection has as many documents as came.
