@@ -62,6 +62,15 @@ struct Job {
     job: &'static str,
 }
 
+/// The last restore drill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drill {
+    pub ended: Timestamp,
+    pub passed: bool,
+    pub rto_seconds: Option<u64>,
+    pub rpo_seconds: Option<u64>,
+}
+
 /// What jobs sample from time to time. `None` is unknown, and shows no series.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sample {
@@ -76,6 +85,7 @@ pub struct Sample {
     pub backups: Vec<backups::Target>,
     /// Records of the journal that went before every backup target had them.
     pub journal_let_go: Option<u64>,
+    pub drill: Option<Drill>,
     pub certificate_end: Option<Timestamp>,
     pub audit_entries: Option<u64>,
     /// How far the audit log is behind.
@@ -267,6 +277,27 @@ impl Collector for Sampled {
             ("journal_records", "Changes the journal keeps", sample.journal_records),
             ("journal_bytes", "What they take", sample.journal_bytes),
             ("journal_let_go", "Changes let go of before every backup target had them", sample.journal_let_go),
+            (
+                "drill_last_timestamp_seconds",
+                "When the last restore drill ended",
+                sample.drill.map(|drill| seconds(drill.ended)),
+            ),
+            (
+                "drill_last_age_seconds",
+                "How long ago the last restore drill was",
+                sample.drill.map(|drill| age(drill.ended)),
+            ),
+            ("drill_passed", "1 when it passed", sample.drill.map(|drill| u64::from(drill.passed))),
+            (
+                "drill_rto_seconds",
+                "From the first byte read until it could have served",
+                sample.drill.and_then(|drill| drill.rto_seconds),
+            ),
+            (
+                "drill_rpo_seconds",
+                "Age of what would not have come back",
+                sample.drill.and_then(|drill| drill.rpo_seconds),
+            ),
             ("audit_entries", "Entries of the audit log", sample.audit_entries),
             ("audit_seal_lag_seconds", "How far the audit log is behind what happens", sample.audit_lag_seconds),
             (

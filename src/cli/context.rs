@@ -89,6 +89,13 @@ impl Context {
         }
     }
 
+    /// The same, in words that are in the reader's language already.
+    pub fn note(&self, words: &str) {
+        if !self.quiet {
+            eprintln!("{words}");
+        }
+    }
+
     /// The command's answer on stdout: the document with `--json`, else the text.
     pub fn answer(&self, document: &Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
         let mut words = if self.json { format!("{document:#}") } else { text() };

@@ -6,9 +6,18 @@ use super::{
     failure::{Code, Failure},
 };
 use crate::{
-    base::{config::Config, fault::Fault, messages::lookup},
+    base::{
+        clock::{Clock, SystemClock},
+        config::Config,
+        fault::Fault,
+        messages::lookup,
+    },
     server,
-    services::health::{Finding, Level},
+    services::{
+        drills,
+        health::{Finding, Level},
+        instance::Stamp,
+    },
 };
 use serde_json::{Value, json};
 use std::{os::unix::net::UnixStream, time::Duration};
@@ -24,6 +33,9 @@ pub async fn run(context: &Context) -> Result<(), Failure> {
             let server = running(context, &config).await;
             let stopped = server.fault.is_none();
             let mut findings = vec![Finding::ok("configuration"), server];
+            if !stopped {
+                findings.extend(drill(context, &config).await);
+            }
             let others = server::preconditions(&config).await;
             findings.extend(others.into_iter().filter(|finding| stopped || finding.check != WHEN_STOPPED));
             findings
@@ -63,6 +75,22 @@ async fn running(context: &Context, config: &Config) -> Finding {
         }
         _ => Finding::failure(CHECK, Fault::new("cli.doctor.not_up").at(socket)),
     }
+}
+
+/// Whether a restore drill is due, as the running server knows.
+async fn drill(context: &Context, config: &Config) -> Option<Finding> {
+    let stamp = Stamp::read(&config.instance.data_dir, None).ok()?;
+    let asked = async {
+        let mut client = Client::open(context, config.clone()).await.ok()?;
+        let newest = client.get("/admin/backups/drills").await.ok()?.data[0].take();
+        client.close().await.ok()?;
+        Some(newest)
+    };
+    let newest = tokio::time::timeout(PATIENCE, asked).await.ok()??;
+    let newest = super::restore::drill::kept(&newest);
+    let (environment, days) = (stamp.environment, config.backup.drill_days);
+    let found = drills::finding(environment, days, newest.as_ref(), stamp.created_at, SystemClock.now());
+    Some(server::drill::judged(environment, found))
 }
 
 fn row(context: &Context, finding: &Finding) -> Value {

@@ -5,6 +5,7 @@ mod address;
 mod audit;
 mod auth;
 mod backups;
+mod drills;
 mod body;
 mod collections;
 mod conditions;
@@ -44,7 +45,8 @@ pub use spec::openapi;
 use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
-        access::Access, audit::Audit, backups::Backups, collections::Collections, documents::Documents, health::Health,
+        access::Access, audit::Audit, backups::Backups, collections::Collections, documents::Documents,
+        drills::Drills, health::Health,
         identities::Identities, invitations::Invitations, keys::Keys, limits::Limiter, machines::Machines, mfa::Mfa,
         oidc::Oidc, organizations::Organizations, policies::Policies, recovery::Recoveries, sessions::Sessions,
         subjects::Subjects, throttle::Throttle, trust::Trust, verification::Verifications,
@@ -69,6 +71,7 @@ pub struct State {
     pub verifications: Arc<Verifications>,
     pub oidc: Arc<Oidc>,
     pub backups: Arc<Backups>,
+    pub drills: Arc<Drills>,
     pub access: Arc<Access>,
     pub policies: Arc<Policies>,
     pub trust: Arc<Trust>,

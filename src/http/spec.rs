@@ -1,7 +1,7 @@
 //! The API's own description: every operation, as OpenAPI.
 
 use super::{
-    audit, auth, backups, collections, documents, identities, invitations, keys, lines, machines, memberships, meta,
+    audit, auth, backups, collections, documents, drills, identities, invitations, keys, lines, machines, memberships, meta,
     mfa, oidc, organizations, passkeys, policies, recovery, subjects, trust, verification,
 };
 use poem::http::Method;
@@ -30,7 +30,7 @@ type People = (
     memberships::Routes,
     invitations::Routes,
 );
-type Keeping = (policies::Routes, trust::Routes, audit::Routes, backups::Routes, subjects::Routes);
+type Keeping = (policies::Routes, trust::Routes, audit::Routes, backups::Routes, drills::Routes, subjects::Routes);
 type Apis = (Proofs, Content, People, Keeping);
 pub type Service = OpenApiService<Apis, ()>;
 
@@ -77,7 +77,8 @@ pub fn service() -> Service {
         memberships::Routes,
         invitations::Routes,
     );
-    let keeping = (policies::Routes, trust::Routes, audit::Routes, backups::Routes, subjects::Routes);
+    let keeping =
+        (policies::Routes, trust::Routes, audit::Routes, backups::Routes, drills::Routes, subjects::Routes);
     let apis = (proofs, content, people, keeping);
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")
 }

@@ -5,6 +5,7 @@ mod scheduler;
 pub mod audit;
 pub mod backups;
 pub mod certificates;
+pub mod drills;
 pub mod health;
 pub mod journal;
 pub mod keys;

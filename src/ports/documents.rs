@@ -276,8 +276,11 @@ pub enum Load {
     /// Whole documents with their system fields. The catalogue's come first, so that each collection is defined
     /// before its documents; a collection's documents come in id order, in as many parts as it takes.
     Documents { collection: String, documents: Vec<RawDocumentBuf> },
-    /// Journal records with their own sequences, oldest first, after all documents.
+    /// Journal records with their own sequences, oldest first, after all documents: how these came to be.
     Records(Vec<Record>),
+    /// Journal records that go on from there, oldest first: each change is made, to the catalogue too, and kept in the
+    /// journal. `Rejected` where the document is not as it was before the change.
+    Changes(Vec<Record>),
     /// The last part: answered once everything is durable and every index built or failed anew; the next commit's
     /// sequence follows this one.
     End(Sequence),

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     backends::{
         documents::embedded::{
-            self, Embedded, Options, Place,
+            self, Embedded, Options, Place, Still,
             sealed::{DataKeys, KEY},
         },
         keys::local::LocalRootKey,
@@ -27,6 +27,7 @@ use crate::{
         access::Access,
         audit::Audit,
         backups::{self, Backups, Target},
+        drills::Drills,
         identities::{Identities, Settings},
         instance::{self, Stamp},
         invitations::Invitations,
@@ -69,6 +70,7 @@ pub struct Opened {
     pub verifications: Arc<Verifications>,
     pub oidc: Arc<Oidc>,
     pub backups: Arc<Backups>,
+    pub drills: Arc<Drills>,
     pub access: Arc<Access>,
     pub policies: Arc<Policies>,
     pub trust: Arc<Trust>,
@@ -137,6 +139,11 @@ pub async fn inspect(config: &Config, stamp: &Stamp, keyring: &Keyring) -> Optio
         Ok(read) => Some(read.map_err(Problem::from)),
         Err(error) => Some(Err(Problem::new(Kind::Failed, Fault::new("instance.store").with("why", error)))),
     }
+}
+
+/// A store of an instance nobody serves, to be looked into. Blocking.
+pub fn look(config: &Config, stamp: &Stamp, keyring: &Keyring, purpose: Purpose) -> Result<Still, Problem> {
+    Ok(Still::open(place(config, stamp, keyring, purpose))?)
 }
 
 /// The store of the data directory, made when it is not there.
@@ -264,6 +271,14 @@ pub async fn assemble(
     let backups = Backups::new(store(), to, stamp.clone(), held, time(), rights, audit.clone());
     let backups = backups.beside(seals.clone(), config.backup.subject_days).with(backup_settings(config)?);
     let backups = Arc::new(backups);
+    let drills = Arc::new(Drills {
+        documents: store(),
+        clock: time(),
+        access: access.clone(),
+        audit: audit.clone(),
+        keyring: keyring.clone(),
+        stamp: stamp.clone(),
+    });
     let subjects = Subjects {
         documents: store(),
         clock: time(),
@@ -294,6 +309,7 @@ pub async fn assemble(
         verifications,
         oidc,
         backups,
+        drills,
         access,
         policies,
         subjects,

@@ -1,7 +1,7 @@
 //! What must hold before the instance serves; the same checks for start-up and for `doctor`.
 
 use super::{
-    keys,
+    drill, keys,
     listener::{clients, network},
     open, outgoing,
     problem::{Kind, Problem},
@@ -20,7 +20,7 @@ use crate::{
     services::{
         certificates,
         health::{self, Finding, Level},
-        instance::Stamp,
+        instance::{Likeness, Stamp},
         keyring::{Keyring, Purpose},
     },
 };
@@ -68,6 +68,7 @@ impl Judged {
 pub async fn all(config: &Config, now: Timestamp) -> Vec<Finding> {
     let mut findings = instance(config, now).await.findings;
     findings.extend(store(config).await);
+    findings.extend(drill::due(config, now).await);
     findings.push(addresses(config));
     findings.push(host_names(&config.server.hostnames).await);
     findings
@@ -95,6 +96,14 @@ pub async fn instance(config: &Config, now: Timestamp) -> Judged {
             return judged;
         }
     };
+    if let Some(copy) = &stamp.copy {
+        let key = match copy {
+            Likeness::Drill => "instance.copy_drill",
+            Likeness::Partial => "instance.copy_partial",
+        };
+        judged.add(Finding::failure("instance", Fault::new(key).at(data.display().to_string())));
+        return judged;
+    }
     judged.add(Finding::ok("instance"));
     judged.add(directory(data));
     judged.add(clock(config, &stamp, now));

@@ -56,6 +56,7 @@ impl From<StampError> for Problem {
         let fault = |key: &'static str, path: &std::path::Path| Fault::new(key).at(path.display().to_string());
         match &error {
             StampError::Absent(path) => Self::new(Kind::NotFound, fault("instance.absent", path)),
+            StampError::Unfinished(path) => Self::new(Kind::Refused, fault("instance.unfinished", path)),
             StampError::Occupied(path) => Self::new(Kind::Refused, fault("instance.occupied", path)),
             StampError::Unreadable { path, source } => Self::file(path.display(), source),
             StampError::Malformed { path } => Self::new(Kind::Integrity, fault("instance.malformed", path)),

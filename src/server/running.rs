@@ -24,6 +24,7 @@ use crate::{
     services::{
         audit::Audit,
         backups::Backups,
+        drills::Drills,
         certificates::Certificates,
         health::{Health, Observer, Phase},
         journal::Journal,
@@ -88,6 +89,7 @@ pub struct Parts {
     pub seals: Arc<Seals>,
     pub subjects: Arc<Subjects>,
     pub backups: Arc<Backups>,
+    pub drills: Arc<Drills>,
     pub sessions: Arc<Sessions>,
     pub trust: Arc<Trust>,
     pub keys: Arc<Keys>,
@@ -146,6 +148,7 @@ impl Running {
             seals,
             subjects,
             backups,
+            drills,
             sessions,
             keys,
             machines,
@@ -206,7 +209,7 @@ impl Running {
             stopper,
             ops_stopper,
         };
-        running.start_jobs(config, sessions, subjects, proofs);
+        running.start_jobs(config, drills, sessions, subjects, proofs);
         running.senses.health.enter(Phase::Serving);
         Ok(running)
     }
@@ -214,6 +217,7 @@ impl Running {
     fn start_jobs(
         &self,
         config: &Config,
+        drills: Arc<Drills>,
         sessions: Arc<Sessions>,
         subjects: Arc<Subjects>,
         (keys, (recoveries, verifications)): (
@@ -242,6 +246,8 @@ impl Running {
             metrics: metrics.clone(),
             let_go: 0.into(),
         };
+        let (days, health_too) = (config.backup.drill_days, health.clone());
+        let drills = jobs::drills::Age { drills, days, metrics: metrics.clone(), health: health_too };
         let sealing =
             jobs::audit::Sealing { audit: self.audit.clone(), metrics: metrics.clone(), health: health.clone() };
         let watching = jobs::backups::Watching {
@@ -259,6 +265,7 @@ impl Running {
             scheduler.start(jobs::backups::Shipping { backups: backups.clone(), target: target.clone() });
             scheduler.start(jobs::backups::Rereading { backups, target, stop: self.stopper.stop() });
         }
+        scheduler.start(drills);
         scheduler.start(sealing);
         scheduler.start(witnessing);
         scheduler.start(jobs::audit::Pruning(self.audit.clone()));

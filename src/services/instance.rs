@@ -6,6 +6,7 @@ use super::{
     access::Caller,
     audit,
     backups::BACKUPS,
+    drills::DRILLS,
     identities::{self, IDENTITIES, LINKS},
     invitations::INVITATIONS,
     keys::KEYS,
@@ -32,6 +33,8 @@ use std::{
 /// The newest layout of the data directory this release writes and reads.
 pub const FORMAT: u32 = 1;
 const FILE: &str = "instance.json";
+/// In a data directory that a restore fills, until it is whole.
+pub const UNFINISHED: &str = ".restoring";
 
 /// The content of `instance.json`. Not secret.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -43,12 +46,28 @@ pub struct Stamp {
     /// Raised by each restore: the same instance, another line of history.
     pub lineage: u32,
     pub created_at: Timestamp,
+    /// `None`: the instance itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<Likeness>,
+}
+
+/// What is no more than a copy, and never serves.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Likeness {
+    /// Restored to see whether it can be.
+    Drill,
+    /// Some collections came back without their documents.
+    Partial,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum StampError {
     #[error("{0}: no instance here")]
     Absent(PathBuf),
+    /// A restore began here and did not end.
+    #[error("{0}: an unfinished restore")]
+    Unfinished(PathBuf),
     #[error("{0}: already holds something")]
     Occupied(PathBuf),
     #[error("{path}: {source}")]
@@ -64,7 +83,7 @@ pub enum StampError {
 
 impl Stamp {
     pub fn new(environment: Environment, now: Timestamp) -> Self {
-        Self { format: FORMAT, id: random::id(now), environment, lineage: 1, created_at: now }
+        Self { format: FORMAT, id: random::id(now), environment, lineage: 1, created_at: now, copy: None }
     }
 
     /// The stamp of a data directory, which must be of `environment` when one is configured.
@@ -75,6 +94,7 @@ impl Stamp {
         }
         let path = data.join(FILE);
         let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound if data.join(UNFINISHED).exists() => StampError::Unfinished(data.to_owned()),
             io::ErrorKind::NotFound => StampError::Absent(data.to_owned()),
             _ => StampError::Unreadable { path: path.clone(), source },
         })?;
@@ -168,6 +188,7 @@ fn own_collections() -> Vec<(&'static str, RawDocumentBuf)> {
         (VERIFICATIONS, rawdoc! { "indexes": ["email", "hash", "next", "expires"] }),
         (CERTIFICATES, rawdoc! { "indexes": [] }),
         (BACKUPS, rawdoc! { "indexes": [] }),
+        (DRILLS, rawdoc! { "indexes": ["at"] }),
     ]
 }
 

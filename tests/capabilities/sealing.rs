@@ -15,7 +15,7 @@ use debrouille_appliance::{
             Origin, Page, Query, Record, Retention, Sequence, Snapshot, Statistics,
         },
     },
-    services::backups::{self, Restore, Trust},
+    services::backups::{Asked, Restore, Trust, Wanted},
 };
 use poem::http::Method;
 use serde_json::{Value, json};
@@ -505,14 +505,16 @@ async fn no_copy_holds_a_value() {
 pub async fn restored(house: &House, folder: &std::path::Path) -> std::sync::Arc<dyn Store> {
     let store = memory();
     let target = Folder::open(folder).unwrap();
-    let name = backups::locate(&target, None).unwrap();
+    let (wanted, environment) = (Wanted::Latest, house.keys.0.environment);
+    let (identity, trust) = (&house.recipient, Trust::Anyone);
+    let asked = Asked { wanted: &wanted, identity, trust, environment, instance: None, anchor: None };
     let mut parts = Vec::new();
-    let restore = Restore::begin(&target, &name, &house.recipient, Trust::Anyone, house.keys.0.environment).unwrap();
+    let restore = Restore::begin(&target, asked, &mut |_| Ok(())).unwrap();
     let mut put = |part: Load| {
         parts.push(part);
         Ok(())
     };
-    restore.load(&mut put, &mut |_| Ok(())).unwrap();
+    restore.load(&[], &mut put, &mut |_| Ok(())).unwrap();
     for part in parts {
         store.load(part).await.unwrap();
     }

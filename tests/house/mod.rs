@@ -23,6 +23,7 @@ use debrouille_appliance::{
         backups::{Backups, Identity, Recipient, Target},
         collections::Collections,
         documents::{Documents, Limits as DocumentLimits},
+        drills::Drills,
         health::{Health, Phase},
         identities::{Identities, Settings},
         instance::{self, Stamp},
@@ -172,6 +173,14 @@ async fn state_at(
     let (kept, time, own, to) = (store.clone(), clock.clone(), stamp.clone(), (targets, recipients));
     let backups = Backups::new(kept, to, own, keys.clone(), time, access.clone(), audit.clone());
     let backups = Arc::new(backups.beside(seals.clone(), 30));
+    let drills = Drills {
+        documents: store.clone(),
+        clock: clock.clone(),
+        access: access.clone(),
+        audit: audit.clone(),
+        keyring: keys.clone(),
+        stamp: stamp.clone(),
+    };
     let subjects = Subjects {
         documents: store.clone(),
         clock: clock.clone(),
@@ -219,6 +228,7 @@ async fn state_at(
         oidc: Arc::new(oidc),
         throttle,
         backups,
+        drills: Arc::new(drills),
         audit,
         trust,
         limiter: Arc::new(Limiter::new(clock.clone(), limits::Settings::default())),

@@ -154,6 +154,8 @@ pub struct Backup {
     pub segment_seconds: u64,
     /// `GENERATION=COUNT`, `within_days=DAYS`.
     pub keep: Vec<String>,
+    /// After so many days without a restore drill one is overdue; 0: never.
+    pub drill_days: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]

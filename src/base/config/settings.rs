@@ -97,6 +97,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("backup.timezone", Kind::Text, "", &[]),
     setting("backup.segment_seconds", Kind::Integer(1, 86_400), "60", &[]),
     setting("backup.keep", Kind::Pairs, "last=7,daily=14,weekly=8,monthly=12,yearly=3,within_days=7", &[]),
+    setting("backup.drill_days", Kind::Integer(0, 3650), "35", &[]),
     setting("audit.witness", Kind::List, "", &[]),
     setting("audit.witness_token", Kind::Secret(16), "", &[]),
     setting("audit.keep_days", Kind::Integer(0, 36_500), "3650", &[]),

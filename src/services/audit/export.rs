@@ -3,7 +3,7 @@
 use super::{
     Audit, CHECKPOINTS, ENTRIES, Event, TILES,
     entry::{self, Leaf},
-    state::{HEAD, Head, tile_id},
+    state::{head, tile_id},
     unsound,
 };
 use crate::{
@@ -48,9 +48,7 @@ impl Audit {
         }
         let snapshot = self.documents.snapshot().await?;
         let keys: Vec<_> = self.signers().iter().map(ToString::to_string).collect();
-        let head = snapshot.documents(CHECKPOINTS, Some(&entry::id(u64::MAX)), 1)?;
-        let head = head.iter().find(|document| document.get_str("_id").is_ok_and(|id| id == HEAD));
-        let head = head.map(|document| Head::read(document)).transpose()?.ok_or_else(|| unsound("it has no head"))?;
+        let head = head(&*snapshot)?.ok_or_else(|| unsound("it has no head"))?;
         let header = json!({
             "audit": FORMAT,
             "instance": self.stamp.id,

@@ -24,7 +24,7 @@ pub(super) use event::grounds;
 pub use event::{Event, MOST_DOCUMENTS};
 pub use export::Lines;
 pub use pseudonyms::Pseudonyms;
-pub use read::{Found, Proof, Search};
+pub use read::{Found, Proof, Search, newest};
 pub use verify::{Kind, Restored, Verdict, Verifier, Wrong, verify_proof};
 pub use witness::Place;
 

@@ -3,7 +3,7 @@
 use super::{
     Audit, ENTRIES, Event, Outcome,
     entry::{self, Leaf, wide},
-    state::State,
+    state::{State, head},
     unsound,
 };
 use crate::{
@@ -13,13 +13,14 @@ use crate::{
         merkle::{Edge, Hash, Nodes, Place, Tiles, consistency, inclusion, leaf},
         sort::Sort,
     },
-    ports::documents::Query,
+    ports::documents::{Query, Snapshot},
     services::{
         Error, Result,
         access::{Action, Caller, Resource},
     },
 };
 use bson::{RawArrayBuf, RawDocumentBuf, rawdoc};
+use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 
 /// Entries of a page: when nothing is said, and at most.
@@ -67,6 +68,28 @@ pub struct Proof {
     pub size: u64,
     pub hashes: Vec<Hash>,
     pub checkpoint: String,
+}
+
+/// Entries looked at once, and at most, for the newest of a kind.
+const WINDOW: u64 = 1000;
+const FARTHEST: u64 = 1_000_000;
+
+/// The newest entry of which something can be told, in a store that is only looked into.
+pub fn newest<T>(snapshot: &dyn Snapshot, tell: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
+    let size = head(snapshot)?.map_or(0, |head| head.size);
+    let mut end = size;
+    while end > size.saturating_sub(FARTHEST) {
+        let begin = end.saturating_sub(WINDOW);
+        let before = begin.checked_sub(1).map(entry::id);
+        let documents = snapshot.documents(ENTRIES, before.as_deref(), (end - begin) as usize)?;
+        let leaves = documents.iter().rev().filter_map(|document| Leaf::read(document));
+        let mut entries = leaves.filter_map(|leaf| serde_json::from_str(&leaf.text).ok());
+        if let Some(told) = entries.find_map(|entry| tell(&entry)) {
+            return Ok(Some(told));
+        }
+        end = begin;
+    }
+    Ok(None)
 }
 
 impl Audit {

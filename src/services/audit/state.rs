@@ -13,7 +13,7 @@ use crate::{
         merkle::{Edge, Hash, Place, TILE, fold},
         sort::Sort,
     },
-    ports::documents::{Query, Sequence},
+    ports::documents::{Query, Sequence, Snapshot},
     services::Result,
 };
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
@@ -73,6 +73,13 @@ impl Head {
             revision: revision(document),
         })
     }
+}
+
+/// Where the log of a snapshot stands; `None` before the first seal.
+pub fn head(snapshot: &dyn Snapshot) -> Result<Option<Head>> {
+    let found = snapshot.documents(CHECKPOINTS, Some(&entry::id(u64::MAX)), 1)?;
+    let head = found.iter().find(|document| document.get_str("_id").is_ok_and(|id| id == HEAD));
+    head.map(|document| Head::read(document)).transpose()
 }
 
 /// The id of a tile.

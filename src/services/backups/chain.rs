@@ -21,6 +21,15 @@ pub struct Chain {
     pub segments: Vec<Link>,
 }
 
+impl Link {
+    /// `None`: its header is damaged, or another instance's.
+    pub fn of(listed: &Listed, instance: &str) -> Option<Self> {
+        let (header, _) = listed.header.as_ref().ok()?;
+        let own = header.instance == instance;
+        own.then(|| Self { name: listed.name.clone(), bytes: listed.bytes, header: header.clone() })
+    }
+}
+
 impl Chain {
     /// The last change that comes back.
     pub fn upto(&self) -> Sequence {
@@ -40,13 +49,8 @@ impl Chain {
 /// The chains of an instance, by their fulls, oldest first. Segments serve every full they go on from: one that began
 /// before a full was made continues it too, and what both hold is passed over.
 pub fn chains(listed: &[Listed], instance: &str) -> Vec<Chain> {
-    let link = |listed: &Listed| {
-        let (header, _) = listed.header.as_ref().ok()?;
-        let own = header.instance == instance;
-        own.then(|| Link { name: listed.name.clone(), bytes: listed.bytes, header: header.clone() })
-    };
-    let (mut fulls, mut segments): (Vec<_>, Vec<_>) =
-        listed.iter().filter_map(link).partition(|link| link.header.kind == Kind::Full);
+    let links = listed.iter().filter_map(|listed| Link::of(listed, instance));
+    let (mut fulls, mut segments): (Vec<_>, Vec<_>) = links.partition(|link| link.header.kind == Kind::Full);
     fulls.sort_by_key(|link| (link.header.lineage, link.header.upto, link.header.created));
     segments.sort_by_key(|link| (link.header.lineage, link.header.after, link.header.upto));
     fulls.into_iter().map(|full| follow(full, &segments)).collect()

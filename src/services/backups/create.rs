@@ -64,7 +64,11 @@ pub struct Progress {
 pub enum Stage {
     Writing,
     Checking,
+    /// Bytes, of the files a restore is made of.
+    Proving,
     Restoring,
+    /// Documents, of a restored store.
+    Examining,
 }
 
 #[derive(Debug, Clone)]
@@ -170,7 +174,7 @@ fn header(request: &Request<'_>, upto: Sequence) -> Result<Header> {
 }
 
 /// `20261122T101500Z-full-0198….backup`: in the order of time.
-fn name(header: &Header) -> String {
+pub(super) fn name(header: &Header) -> String {
     format!("{}-{}-{}.backup", time(header.created), header.kind.name(), header.id())
 }
 

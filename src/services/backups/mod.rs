@@ -28,7 +28,7 @@ pub use lines::Meta;
 pub use plan::{Outlook, Plan, Watch};
 pub use prune::Pruned;
 pub use recipients::{Identity, Recipient, Signer};
-pub use restore::Restore;
+pub use restore::{Anchor, Asked, Counts, Point, Restore, Route, Wanted};
 pub use retention::{Kept, Reason, Retained, Rules, retain};
 pub use state::{BACKUPS, Failure, Rotten, Sent, State};
 pub use target::Target;

@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 pub use cipher::{Keys, Sealer};
 
 /// In the subjects' store: a key by the subject's id.
-const SUBJECTS: &str = "system.subjects";
+pub const SUBJECTS: &str = "system.subjects";
 /// In the subjects' store: what equal values are found by.
 const HASHING: &str = "system.hashing";
 const FIELDS: &str = "fields";

@@ -1,10 +1,18 @@
-//! A restore: documents and records put in as they are, into a store that has never held anything.
+//! A restore: documents and records put in as they are, then changes made again, into a store that has never held
+//! anything.
 
-use super::{catalog::Progress, fault::Refusal, journal, stage::Work, store::State, tables};
+use super::{
+    catalog::Progress,
+    fault::Refusal,
+    journal,
+    stage::Work,
+    store::State,
+    tables::{self, Garbage},
+};
 use crate::{
     base::fault::Fault,
     domain::{collection::Definition, document, index},
-    ports::documents::{COLLECTIONS, Conflict, Load, Record, Sequence},
+    ports::documents::{COLLECTIONS, Conflict, Load, RECEIPTS, Record, Sequence},
 };
 use bson::RawDocumentBuf;
 use std::{collections::BTreeSet, sync::Arc};
@@ -20,6 +28,7 @@ pub fn weight(part: &Load) -> usize {
     match part {
         Load::Documents { documents, .. } => documents.iter().map(|document| document.as_bytes().len()).sum(),
         Load::Records(records) => records.iter().map(|record| image(&record.before) + image(&record.after)).sum(),
+        Load::Changes(records) => records.iter().map(|record| image(&record.before) + 2 * image(&record.after)).sum(),
         Load::End(_) => 0,
     }
 }
@@ -28,6 +37,7 @@ pub fn apply(work: &mut Work<'_>, part: &Load) -> Result<(), Refusal> {
     match part {
         Load::Documents { collection, documents } => put(work, collection, documents)?,
         Load::Records(records) => records.iter().try_for_each(|one| record(work, one))?,
+        Load::Changes(records) => records.iter().try_for_each(|one| change(work, one))?,
         Load::End(Sequence(last)) if *last < work.sequence => return Err(out_of_order(*last)),
         Load::End(Sequence(last)) => work.sequence = *last,
     }
@@ -53,7 +63,7 @@ fn put(work: &mut Work<'_>, collection: &str, documents: &[RawDocumentBuf]) -> R
             }
         }
         if collection == COLLECTIONS {
-            define(work, id, given)?;
+            define(work, id, Some(given))?;
         }
     }
     let count = work.counts.entry(held.number).or_default();
@@ -62,17 +72,61 @@ fn put(work: &mut Work<'_>, collection: &str, documents: &[RawDocumentBuf]) -> R
     Ok(())
 }
 
-/// As if the collection held documents already: its indexes start empty and are filled, and checked, as any new one.
-fn define(work: &mut Work<'_>, name: &str, definition: &RawDocumentBuf) -> Result<(), Refusal> {
-    if work.catalog.get(name).is_some() {
+/// A document of the catalogue came, changed or went: so does its collection. As if it held documents already: its
+/// indexes start empty and are filled, and checked, as any new one.
+fn define(work: &mut Work<'_>, name: &str, definition: Option<&RawDocumentBuf>) -> Result<(), Refusal> {
+    if name == COLLECTIONS || name == RECEIPTS {
         return Err(Fault::new("documents.reserved").with("collection", name).into());
     }
-    let definition = Definition::read(name, definition)?;
+    let before = work.catalog.get(name).cloned();
+    let definition = definition.map(|definition| Definition::read(name, definition)).transpose()?;
     let catalog = Arc::make_mut(&mut work.catalog);
-    let held = catalog.change(None, &definition, 1).held;
-    catalog.collections.insert(name.to_owned(), Arc::new(held));
+    match definition {
+        Some(definition) => {
+            let held = catalog.change(before.as_deref(), &definition, 1).held;
+            catalog.collections.insert(name.to_owned(), Arc::new(held));
+        }
+        None => {
+            catalog.collections.remove(name);
+            if let Some(held) = before {
+                let documents = tables::garbage_key(Garbage::Documents, held.number);
+                work.tables.garbage.insert(documents.as_slice(), ())?;
+                work.counts.insert(held.number, 0);
+                work.tables.counts.insert(held.number, 0)?;
+            }
+        }
+    }
     work.save(&BTreeSet::from([name.to_owned()]))?;
     Ok(())
+}
+
+/// A change made again, where the document is as it was before.
+fn change(work: &mut Work<'_>, change: &Record) -> Result<(), Refusal> {
+    let Record { collection, id, before, after, .. } = change;
+    if collection == RECEIPTS {
+        return Err(Fault::new("documents.reserved").with("collection", collection).into());
+    }
+    let unknown = || Conflict::Unknown { operation: 0, collection: collection.clone() };
+    let held = Arc::clone(work.catalog.get(collection).ok_or_else(unknown)?);
+    document::check_id(id)?;
+    let key = tables::document_key(held.number, id);
+    let stored = match after {
+        Some(after) => work.tables.documents.insert(key.as_slice(), after.as_bytes())?,
+        None => work.tables.documents.remove(key.as_slice())?,
+    };
+    let expected = before.as_ref().map(|before| before.as_bytes());
+    if stored.as_ref().map(|stored| stored.value()) != expected || before.is_none() && after.is_none() {
+        let fault = Fault::new("documents.load_change").with("sequence", change.sequence.0);
+        return Err(fault.with("collection", collection).with("id", id).into());
+    }
+    drop(stored);
+    let count = work.counts.entry(held.number).or_default();
+    *count = count.saturating_add_signed(i64::from(after.is_some()) - i64::from(before.is_some()));
+    work.tables.counts.insert(held.number, *count)?;
+    if collection == COLLECTIONS {
+        define(work, id, after.as_ref())?;
+    }
+    record(work, change)
 }
 
 fn record(work: &mut Work<'_>, record: &Record) -> Result<(), Refusal> {
@@ -112,8 +166,8 @@ mod tests {
         ports::{
             Error,
             documents::{
-                Batch, Build, COLLECTIONS, Change, Documents, Expect, Load, Operation, Origin, RECEIPTS, Receipt,
-                Record, Retention, Sequence, Snapshot,
+                Action, Batch, Build, COLLECTIONS, Change, Documents, Expect, Load, Operation, Origin, RECEIPTS,
+                Receipt, Record, Retention, Sequence, Snapshot,
             },
         },
     };
@@ -144,6 +198,22 @@ mod tests {
         };
         let batch = Batch { time: Timestamp(5), origin, operations, check: None, receipt };
         Ok(store.commit(batch).await?.sequence)
+    }
+
+    fn before_any() -> Record {
+        Record {
+            sequence: Sequence(0),
+            time: Timestamp(5),
+            transaction: Sequence(0),
+            position: 0,
+            collection: "c".to_owned(),
+            id: String::new(),
+            action: Action::Create,
+            revision: 1,
+            before: None,
+            after: None,
+            origin: Origin::default(),
+        }
     }
 
     type Seen = (Sequence, Vec<(String, Vec<RawDocumentBuf>)>, Vec<Record>);
@@ -251,6 +321,29 @@ mod tests {
         let records = before.2.iter().take(2).rev().cloned().collect();
         assert!(matches!(fresh.load(Load::Records(records)).await, Err(Error::Rejected(_))));
         fresh.load(part("c", &rawdoc! { "_id": "a", "_rev": 7_i64 })).await.unwrap();
+        // A change that does not go on from what is there is none of this store's.
+        let gone = |sequence: u64, before: RawDocumentBuf| Record {
+            sequence: Sequence(sequence),
+            transaction: Sequence(sequence),
+            id: "a".to_owned(),
+            action: Action::Delete,
+            before: Some(before),
+            after: None,
+            ..before_any()
+        };
+        for (wrong, key) in [
+            (gone(7, rawdoc! { "_id": "a", "_rev": 6_i64 }), "documents.load_change"),
+            (Record { before: None, ..gone(7, rawdoc! {}) }, "documents.load_change"),
+            (Record { id: "b".to_owned(), ..gone(7, rawdoc! { "_id": "b" }) }, "documents.load_change"),
+            (Record { collection: RECEIPTS.to_owned(), ..gone(7, rawdoc! {}) }, "documents.reserved"),
+        ] {
+            let refused = fresh.load(Load::Changes(vec![wrong])).await.unwrap_err();
+            assert!(matches!(&refused, Error::Rejected(fault) if fault.key == key), "{refused}");
+        }
+        let change = gone(7, rawdoc! { "_id": "a", "_rev": 7_i64 });
+        fresh.load(Load::Changes(vec![change.clone()])).await.unwrap();
+        let late = fresh.load(Load::Changes(vec![Record { sequence: Sequence(7), ..change }])).await;
+        assert!(matches!(late, Err(Error::Rejected(_))), "a change twice");
         fresh.load(Load::End(Sequence(8))).await.unwrap();
         assert!(fresh.load(Load::End(Sequence(9))).await.is_err(), "loaded twice");
         assert_eq!(commit(&fresh, vec![put("c", "a", rawdoc! {})], None).await.unwrap(), Sequence(9));

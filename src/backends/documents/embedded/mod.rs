@@ -14,6 +14,7 @@ mod read;
 mod receipts;
 pub mod sealed;
 mod stage;
+mod still;
 mod store;
 mod tables;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod tests;
 mod view;
 mod writer;
 
+pub use still::{Examined, Still};
 pub use store::{Place, inspect};
 
 use crate::{

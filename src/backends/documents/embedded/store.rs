@@ -93,10 +93,7 @@ impl Store {
     }
 
     pub fn view(&self, state: &State) -> Result<View> {
-        let transaction = self.database()?.begin_read().map_err(failed)?;
-        let tables = Readers::open(&transaction).map_err(failed)?;
-        let State { catalog, counts, sequence, journal_bytes } = state.clone();
-        Ok(View { tables, catalog, counts, sequence, journal_bytes })
+        view(self.database()?, state)
     }
 
     /// After a failed write redb answers nothing any more: the file as last synced is opened for reading, and what
@@ -118,7 +115,7 @@ impl Store {
     }
 }
 
-fn read_only(place: Place, cache: usize, until: Option<u64>) -> Result<(Database, Sealed, State)> {
+pub fn read_only(place: Place, cache: usize, until: Option<u64>) -> Result<(Database, Sealed, State)> {
     let sealed = Sealed::open_read_overlay(&place.path, place.keys, &place.stamp, until).map_err(refused)?;
     let database = build(cache, sealed.clone()).map_err(failed)?;
     sealed.opened();
@@ -134,6 +131,13 @@ pub fn inspect(place: Place) -> Result<()> {
         Some(page) => Err(refused(super::sealed::Error::Page { page: *page })),
         None => Ok(()),
     }
+}
+
+pub fn view(database: &Database, state: &State) -> Result<View> {
+    let transaction = database.begin_read().map_err(failed)?;
+    let tables = Readers::open(&transaction).map_err(failed)?;
+    let State { catalog, counts, sequence, journal_bytes } = state.clone();
+    Ok(View { tables, catalog, counts, sequence, journal_bytes })
 }
 
 fn refused(error: super::sealed::Error) -> Error {

@@ -52,6 +52,7 @@ fn the_separate_reader_reads_what_this_one_writes() {
             }
             lines::Line::Document(document) => read.collections.get_mut(&collection).unwrap().push(document),
             lines::Line::Record(record) => read.records.push(record),
+            lines::Line::Configuration(text) => assert!(text.contains("staging")),
         }
     }
     assert!(read == memory, "the separate reader reads something else");

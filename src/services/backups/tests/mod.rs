@@ -1,6 +1,7 @@
 //! Backups made, listed, verified and restored through the service.
 
 mod format;
+mod restore;
 mod shipping;
 
 use super::*;
@@ -147,7 +148,11 @@ impl Instance {
 
     fn restore(&self, name: &str, environment: Environment) -> Result<(Memory, Vec<Key>, Meta)> {
         let signers = signers(&self.keyring);
-        let restore = Restore::begin(&self.folder, name, &self.identity, Trust::Signers(&signers), environment)?;
+        let wanted = Wanted::Backup(name.to_owned());
+        let (identity, trust) = (&self.identity, Trust::Signers(&signers));
+        let asked = Asked { wanted: &wanted, identity, trust, environment, instance: None, anchor: None };
+        let restore = Restore::begin(&self.folder, asked, &mut |_| Ok(()))?;
+        assert_eq!(restore.configuration(), Some("[instance]\nenvironment = \"staging\"\n"));
         let (keys, meta) = (restore.keys().to_vec(), restore.meta().clone());
         let mut memory = Memory::default();
         let mut ended = false;
@@ -158,6 +163,7 @@ impl Instance {
                     memory.collections.entry(collection).or_default().extend(documents);
                 }
                 Load::Records(records) => memory.records.extend(records),
+                Load::Changes(_) => panic!("a full backup alone"),
                 Load::End(sequence) => {
                     memory.sequence = sequence;
                     ended = true;
@@ -165,7 +171,7 @@ impl Instance {
             }
             Ok(())
         };
-        restore.load(&mut put, &mut |_| Ok(()))?;
+        restore.load(&[], &mut put, &mut |_| Ok(()))?;
         assert!(ended);
         Ok((memory, keys, meta))
     }
@@ -242,13 +248,10 @@ fn another_environment_too_few_recipients_and_strangers_are_refused() {
     assert_eq!(fault(refused).key, "backups.environment");
     let other = super::tests::instance(Environment::Production);
     let own = signers(&other.keyring);
-    let foreign = Restore::begin(
-        &instance.folder,
-        &created.name,
-        &instance.identity,
-        Trust::Signers(&own),
-        Environment::Production,
-    );
+    let (wanted, identity) = (Wanted::Backup(created.name), &instance.identity);
+    let (trust, environment) = (Trust::Signers(&own), Environment::Production);
+    let asked = Asked { wanted: &wanted, identity, trust, environment, instance: None, anchor: None };
+    let foreign = Restore::begin(&instance.folder, asked, &mut |_| Ok(()));
     assert_eq!(fault(foreign.err().unwrap()).key, "backups.signer");
     instance.recipients.pop();
     assert_eq!(fault(instance.back_up(&memory(1), 1).unwrap_err()).key, "backups.recipients");
@@ -425,14 +428,7 @@ fn a_damaged_backup_is_refused_before_anything_is_restored() {
         let mut bytes = sound.clone();
         bytes[sound.len() * eighth / 8] ^= 0x40;
         std::fs::write(&path, &bytes).unwrap();
-        let signers = signers(&instance.keyring);
-        let begun = Restore::begin(
-            &instance.folder,
-            &created.name,
-            &instance.identity,
-            Trust::Signers(&signers),
-            Environment::Staging,
-        );
+        let begun = instance.restore(&created.name, Environment::Staging);
         assert!(matches!(begun.err(), Some(Error::Damaged(_))), "{eighth}");
     }
 }
@@ -497,9 +493,12 @@ async fn a_backup_made_under_writes_restores_one_moment() {
         let (instance, restored, name) = (instance.clone(), restored.clone(), created.name.clone());
         move || {
             let own = signers(&instance.keyring);
-            let trust = Trust::Signers(&own);
-            let restore = Restore::begin(&instance.folder, &name, &instance.identity, trust, Environment::Staging);
-            restore.unwrap().load(&mut |part| handle.block_on(restored.load(part)), &mut |_| Ok(())).unwrap()
+            let (wanted, environment) = (Wanted::Backup(name), Environment::Staging);
+            let (identity, trust) = (&instance.identity, Trust::Signers(&own));
+            let asked = Asked { wanted: &wanted, identity, trust, environment, instance: None, anchor: None };
+            let restore = Restore::begin(&instance.folder, asked, &mut |_| Ok(())).unwrap();
+            restore.load(&[], &mut |part| handle.block_on(restored.load(part)), &mut |_| Ok(())).unwrap();
+            restore.plan().manifests[0].clone()
         }
     })
     .await

@@ -1,0 +1,221 @@
+//! `restore`: backups into a new data directory, or in place of the live one; and the drill.
+
+pub mod drill;
+mod told;
+
+use super::{
+    backup::identity_file,
+    client::Client,
+    context::Context,
+    failure::{Code, Failure},
+    output::Progress,
+};
+use crate::{
+    base::{
+        clock::{SystemClock, Timestamp},
+        config::Config,
+        environment::Environment,
+        fault::Fault,
+    },
+    ports::documents::Sequence,
+    server::restore::{self, Live, Restoring, Swapped},
+    services::{
+        backups::{self, Anchor, Stage, Wanted},
+        instance::Stamp,
+    },
+};
+use serde_json::Value;
+use std::{os::unix::net::UnixStream, path::PathBuf, sync::Arc};
+
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[arg(long, value_name = "PLACE", required = true)]
+    from: Option<String>,
+    #[arg(long, value_name = "FILE", required = true)]
+    identity: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", required_unless_present = "swap")]
+    into: Option<PathBuf>,
+    #[command(flatten)]
+    point: Point,
+    #[arg(long, value_name = "NAME", conflicts_with = "swap")]
+    collection: Vec<String>,
+    #[arg(long, value_name = "ENV", value_parser = ["development", "staging", "production"])]
+    environment: Option<String>,
+    #[arg(long, value_name = "SIGNER", conflicts_with = "any_signer")]
+    signer: Vec<String>,
+    #[arg(long)]
+    any_signer: bool,
+    #[arg(long)]
+    dry_run: bool,
+    #[arg(long)]
+    allow_older: bool,
+    #[arg(long)]
+    swap: bool,
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Drill(drill::Arguments),
+}
+
+/// Up to where: one of these, the latest when none is given.
+#[derive(clap::Args)]
+#[group(multiple = false)]
+struct Point {
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    #[arg(long, value_name = "N")]
+    sequence: Option<u64>,
+    #[arg(long)]
+    latest: bool,
+    #[arg(long, value_name = "ID")]
+    backup: Option<String>,
+}
+
+impl Point {
+    fn wanted(self) -> Result<Wanted, Failure> {
+        let Self { at, sequence, latest: _, backup } = self;
+        Ok(match (at, sequence, backup) {
+            (Some(at), _, _) => Wanted::At(time(&at)?),
+            (_, Some(sequence), _) => Wanted::Sequence(Sequence(sequence)),
+            (_, _, Some(backup)) => Wanted::Backup(backup),
+            _ => Wanted::Latest,
+        })
+    }
+}
+
+fn time(text: &str) -> Result<Timestamp, Failure> {
+    let time = bson::DateTime::parse_rfc3339_str(text.trim());
+    let wrong = |_| Failure::new(Code::Usage, Fault::new("cli.restore.time").with("time", text));
+    time.map(|time| Timestamp(time.timestamp_millis())).map_err(wrong)
+}
+
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    if let Some(Command::Drill(arguments)) = arguments.command {
+        return drill::run(context, arguments).await;
+    }
+    let Arguments { from, identity, into, point, collection, environment, signer, any_signer, .. } = arguments;
+    let Arguments { dry_run, allow_older, swap, yes, .. } = arguments;
+    let own = context.config(Vec::new())?;
+    let live = live(context, &own).await;
+    let into = into.unwrap_or_else(|| own.instance.data_dir.clone());
+    let mut flags = vec![("instance.data_dir", "--into", into.display().to_string())];
+    flags.extend(environment.map(|environment| ("instance.environment", "--environment", environment)));
+    let config = context.config(flags)?;
+    let known = live.as_ref().map(|live| live.stamp.environment);
+    let restoring = Restoring {
+        // Both are there: only the drill does without.
+        from: from.unwrap_or_default(),
+        wanted: point.wanted()?,
+        identity: identity_file(&identity.unwrap_or_default(), &signer)?,
+        environment: config.instance.environment.or(known.filter(|_| swap)).unwrap_or(Environment::Production),
+        any_signer,
+        collections: collection,
+        allow_older,
+        live,
+        likeness: None,
+    };
+    let anchor = restoring.live.as_ref().and_then(|live| live.anchor.clone());
+    let progress = progress(context);
+    let clock = Arc::new(SystemClock);
+    let failed = super::serve::failure;
+    if dry_run {
+        let restored = restore::dry_run(&config, restoring, progress).await.map_err(failed)?;
+        return told::dry_run(context, &into, &restored, anchor.as_ref());
+    }
+    if !swap {
+        let restored = restore::restore(&config, clock, restoring, progress).await.map_err(failed)?;
+        return told::done(context, &into, &restored, None);
+    }
+    let name = into.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let question = Fault::new("cli.restore.confirm_swap").at(into.display().to_string()).with("name", &name);
+    context.confirm(&question, &name, yes)?;
+    let Swapped { restored, before } = restore::swap(&config, clock, restoring, progress).await.map_err(failed)?;
+    match &restored {
+        Some((restored, _)) => told::done(context, &into, restored, Some(before.as_deref())),
+        None => told::settled(context, &into, before.as_deref()),
+    }
+}
+
+/// What is known of the instance of the configuration, served or not. One that cannot be asked says nothing.
+async fn live(context: &Context, config: &Config) -> Option<Live> {
+    let found = if UnixStream::connect(config.control_socket()).is_ok() {
+        asked(context, config).await
+    } else {
+        restore::live(config).await.map_err(super::serve::failure)
+    };
+    found.ok()
+}
+
+async fn asked(context: &Context, config: &Config) -> Result<Live, Failure> {
+    let stamp = Stamp::read(&config.instance.data_dir, None).map_err(|error| super::serve::failure(error.into()))?;
+    let mut client = Client::open(context, config.clone()).await?;
+    let found = client.get("/audit?action=backups.created&outcome=allowed&limit=1").await?.data;
+    client.close().await?;
+    let anchor = found[0].as_object().and_then(|_| Anchor::read(&stamp.id, &plain(&found[0])));
+    Ok(Live { stamp, anchor })
+}
+
+/// Extended JSON's numbers as numbers.
+fn plain(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let number = fields.get("$numberLong").or_else(|| fields.get("$numberInt")).and_then(Value::as_str);
+            match number.and_then(|number| number.parse::<u64>().ok()) {
+                Some(number) => number.into(),
+                None => Value::Object(fields.iter().map(|(name, value)| (name.clone(), plain(value))).collect()),
+            }
+        }
+        other => other.clone(),
+    }
+}
+
+/// A bar for each stage.
+fn progress(context: &Context) -> impl FnMut(backups::Progress) + Send + 'static + use<> {
+    let mut bars = [
+        (Stage::Proving, Some(Progress::of_bytes(context, Some(0)))),
+        (Stage::Restoring, Some(Progress::new(context, Some(0), "cli.progress.documents"))),
+        (Stage::Examining, Some(Progress::new(context, Some(0), "cli.progress.checked"))),
+    ];
+    let mut last = Stage::Proving;
+    move |step: backups::Progress| {
+        for (stage, bar) in &mut bars {
+            if *stage == step.stage {
+                if let Some(bar) = bar {
+                    bar.of(step.done, step.total);
+                }
+            } else if *stage == last {
+                // Its line is the next one's.
+                *bar = None;
+            }
+        }
+        last = step.stage;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_the_standard() {
+        assert_eq!(time("2026-11-22T10:15:00Z").unwrap(), Timestamp(1_795_342_500_000));
+        assert_eq!(time("2026-11-22T11:15:00+01:00").unwrap(), Timestamp(1_795_342_500_000));
+        assert_eq!(time("yesterday").unwrap_err().code, Code::Usage);
+    }
+
+    #[test]
+    fn numbers_of_entries_are_read_as_they_come() {
+        let entry = serde_json::json!({
+            "action": "backups.created", "outcome": "allowed", "object": "backups/x",
+            "details": { "sequence": { "$numberLong": "7" }, "manifest": "00" },
+        });
+        let anchor = Anchor::read("i", &plain(&entry)).unwrap();
+        assert_eq!((anchor.backup.as_str(), anchor.sequence), ("x", Sequence(7)));
+    }
+}

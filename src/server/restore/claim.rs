@@ -1,0 +1,134 @@
+//! The directory a restore fills: claimed while it is empty, marked until it is whole, and taken up again by the same
+//! command where one was cut short.
+
+use crate::{
+    base::{fault::Fault, files},
+    server::problem::{Kind, Problem},
+    services::instance::{StampError, UNFINISHED},
+};
+use rustix::fs::FlockOperation;
+use serde_json::Value;
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+/// What the restore under way was told, in the marker's folder.
+const MARKER: &str = "restore.json";
+
+pub struct Claim {
+    data: PathBuf,
+    /// Held: nobody else fills the same directory.
+    _lock: File,
+}
+
+impl Claim {
+    /// `told`: what makes it the same command. What an earlier one left is cleared, but for the files it fetched.
+    pub fn take(data: &Path, told: &Value) -> Result<Self, Problem> {
+        let failed = |error: std::io::Error| Problem::file(data.display(), error);
+        files::private_folder(data).map_err(failed)?;
+        let folder = data.join(UNFINISHED);
+        let known = fs::read(folder.join(MARKER)).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        match known {
+            Some(known) if known != *told => {
+                return Err(Problem::new(Kind::Refused, fault("restore.other_unfinished", data)));
+            }
+            Some(_) => {}
+            None => {
+                let foreign = fs::read_dir(data).map_err(failed)?.flatten();
+                if foreign.into_iter().any(|entry| entry.file_name() != UNFINISHED) {
+                    return Err(StampError::Occupied(data.to_owned()).into());
+                }
+            }
+        }
+        files::private_folder(&folder).map_err(failed)?;
+        let lock = File::open(&folder).map_err(failed)?;
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(Problem::new(Kind::Unavailable, fault("restore.under_way", data)));
+        }
+        let claim = Self { data: data.to_owned(), _lock: lock };
+        claim.clear().map_err(failed)?;
+        files::replace(&folder.join(MARKER), told.to_string().as_bytes()).map_err(failed)?;
+        files::sync_folder(&folder).map_err(failed)?;
+        Ok(claim)
+    }
+
+    /// Where fetched files are kept.
+    pub fn folder(&self) -> PathBuf {
+        self.data.join(UNFINISHED)
+    }
+
+    /// Everything but the marker's folder goes.
+    fn clear(&self) -> std::io::Result<()> {
+        for entry in fs::read_dir(&self.data)? {
+            let entry = entry?;
+            if entry.file_name() != UNFINISHED {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// After a failure: nothing stays, but what was fetched from afar where another try may go on from it.
+    pub fn give_up(self, keep: bool) {
+        let cleared = self.clear().and_then(|()| if keep { Ok(()) } else { remove(&self.folder()) });
+        if let Err(error) = cleared {
+            tracing::warn!(path = %self.data.display(), %error, "left behind by a failed restore");
+        }
+    }
+
+    /// It is whole.
+    pub fn finish(self) -> Result<(), Problem> {
+        unmark(&self.data)
+    }
+}
+
+pub fn unmark(data: &Path) -> Result<(), Problem> {
+    let folder = data.join(UNFINISHED);
+    let removed = remove(&folder).and_then(|()| files::sync_folder(&folder));
+    removed.map_err(|error| Problem::file(folder.display(), error))
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    // A link is removed, not what it leads to.
+    if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+fn fault(key: &'static str, data: &Path) -> Fault {
+    Fault::new(key).at(data.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn key(taken: Result<Claim, Problem>) -> &'static str {
+        taken.err().map_or("", |problem| problem.fault.key)
+    }
+
+    #[test]
+    fn a_directory_is_claimed_once_and_taken_up_by_the_same_command_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let claim = Claim::take(&data, &json!({ "a": 1 })).unwrap();
+        assert!(claim.folder().join(MARKER).exists());
+        assert_eq!(key(Claim::take(&data, &json!({ "a": 1 }))), "restore.under_way");
+        fs::write(claim.folder().join("x.backup"), b"fetched").unwrap();
+        fs::write(data.join("documents.sealed"), b"half").unwrap();
+        drop(claim);
+        assert_eq!(key(Claim::take(&data, &json!({ "a": 2 }))), "restore.other_unfinished");
+        assert!(data.join("documents.sealed").exists());
+        let claim = Claim::take(&data, &json!({ "a": 1 })).unwrap();
+        assert!(!data.join("documents.sealed").exists() && claim.folder().join("x.backup").exists());
+        claim.give_up(true);
+        Claim::take(&data, &json!({ "a": 1 })).unwrap().give_up(false);
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 0);
+        // Cut short before it was marked: empty all the same.
+        fs::create_dir(data.join(UNFINISHED)).unwrap();
+        fs::write(data.join(UNFINISHED).join(MARKER), b"{").unwrap();
+        Claim::take(&data, &json!({ "a": 3 })).unwrap().finish().unwrap();
+        fs::write(data.join("something"), b"").unwrap();
+        assert_eq!(key(Claim::take(&data, &json!({ "a": 3 }))), "instance.occupied");
+    }
+}

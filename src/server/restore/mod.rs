@@ -1,0 +1,349 @@
+//! Backups put into an empty directory: same instance, next lineage, new root key. Never over live data unasked.
+
+mod check;
+mod claim;
+mod fetched;
+mod live;
+mod source;
+mod swap;
+
+pub use check::{Checked, check};
+pub use live::{Live, live};
+pub use swap::{Swapped, swap};
+
+use super::{
+    init::AUTHORITY,
+    keys, open,
+    problem::{Kind, Problem},
+};
+use crate::{
+    backends::certificates::internal::Authority,
+    base::{
+        clock::{SharedClock, Stopwatch},
+        config::Config,
+        environment::Environment,
+        fault::Fault,
+        files,
+    },
+    ports::{self, documents::Load, objects::Objects},
+    services::{
+        backups::{Asked, Identity, Counts, Progress, Restore, Route, Wanted},
+        instance::{self, Likeness, Stamp},
+        keyring::{Keyring, Purpose},
+    },
+};
+use claim::Claim;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use tokio::runtime::Handle;
+
+/// The configuration file that came along, beside the data: read, and put in its place by hand.
+pub const CONFIGURATION: &str = "appliance.toml.restored";
+
+/// What the operator decides. The directory to fill is the configuration's data directory.
+pub struct Restoring {
+    /// The place that holds the backups.
+    pub from: String,
+    pub wanted: Wanted,
+    pub identity: Identity,
+    /// A backup of another environment is refused.
+    pub environment: Environment,
+    /// Restore also what nobody vouches for.
+    pub any_signer: bool,
+    /// Of these alone the documents come back, beside the appliance's own; empty: of all.
+    pub collections: Vec<String>,
+    /// Go on where something newer is known.
+    pub allow_older: bool,
+    /// What is known of the living instance.
+    pub live: Option<Live>,
+    /// What the copy is for, where it is not to serve.
+    pub likeness: Option<Likeness>,
+}
+
+/// What came back, or would.
+pub struct Restored {
+    pub stamp: Stamp,
+    pub plan: Route,
+    pub tally: Counts,
+    /// Nobody vouched for the signature: the identity file names no signer.
+    pub unvouched: bool,
+    /// The backups of the subjects' keys that came with it; `None`: there are none that can be used.
+    pub subjects: Option<Subjects>,
+    /// The configuration file's text came along.
+    pub configuration: bool,
+    pub times: Times,
+}
+
+/// The subjects' keys, always as of the newest there are.
+pub struct Subjects {
+    pub name: String,
+    pub keys: u64,
+    pub notes: Vec<Fault>,
+}
+
+/// Milliseconds, for who plans.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Times {
+    /// Reading every byte and checking it against its signature.
+    pub proving: u64,
+    /// Of a dry run: opening and reading all of it; else loading it too.
+    pub loading: u64,
+}
+
+impl Restoring {
+    fn asked<'a>(&'a self, instance: Option<&'a str>) -> Asked<'a> {
+        let anchor = self.live.as_ref().and_then(|live| live.anchor.as_ref());
+        let (wanted, identity, environment) = (&self.wanted, &self.identity, self.environment);
+        Asked { wanted, identity, trust: self.identity.trust(), environment, instance, anchor }
+    }
+
+    /// What makes it the same command when it is started again.
+    fn told(&self) -> Value {
+        json!({
+            "from": self.from,
+            "wanted": format!("{:?}", self.wanted),
+            "collections": self.collections,
+            "environment": self.environment.name(),
+            "copy": self.likeness,
+        })
+    }
+
+    /// Whoever knows the public keys could have made it.
+    fn vouched(&self) -> Result<(), Problem> {
+        if self.identity.signers().is_empty() && !self.any_signer {
+            return Err(Problem::new(Kind::Refused, Fault::new("backups.unvouched")));
+        }
+        Ok(())
+    }
+
+    /// Beyond every lineage that is known: two histories never share a number.
+    fn stamp(&self, restore: &Restore<'_>) -> Stamp {
+        let meta = restore.meta();
+        let live = self.live.as_ref().filter(|live| live.stamp.id == meta.instance);
+        let newest = restore.plan().newest_lineage.max(meta.lineage).max(live.map_or(0, |live| live.stamp.lineage));
+        let partial = (!self.collections.is_empty()).then_some(Likeness::Partial);
+        Stamp {
+            format: instance::FORMAT,
+            id: meta.instance.clone(),
+            environment: meta.environment,
+            lineage: newest + 1,
+            created_at: meta.instance_created,
+            copy: self.likeness.clone().or(partial),
+        }
+    }
+
+    fn consent(&self, plan: &Route) -> Result<(), Problem> {
+        match plan.older.clone().filter(|_| !self.allow_older) {
+            Some(fault) => Err(Problem::new(Kind::Refused, fault)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads the backups twice: once to prove them whole, before anything is written; once to fill the directory.
+pub async fn restore(
+    config: &Config,
+    clock: SharedClock,
+    restoring: Restoring,
+    progress: impl FnMut(Progress) + Send + 'static,
+) -> Result<Restored, Problem> {
+    let (restored, claim, _) = fill(config, clock, restoring, progress).await?;
+    claim.finish()?;
+    Ok(restored)
+}
+
+/// The directory, whole and still marked.
+async fn fill<P: FnMut(Progress) + Send + 'static>(
+    config: &Config,
+    clock: SharedClock,
+    restoring: Restoring,
+    mut progress: P,
+) -> Result<(Restored, Claim, P), Problem> {
+    restoring.vouched()?;
+    let claim = Claim::take(&config.instance.data_dir, &restoring.told())?;
+    let (config, handle, folder) = (config.clone(), Handle::current(), claim.folder());
+    let filled = blocking(move || {
+        let remote = source::is_remote(&restoring.from);
+        let filling = Filling { config: &config, clock: &clock, restoring: &restoring, handle: &handle };
+        let filled = filling.all(&folder, &mut progress).map_err(|problem| (problem, remote));
+        Ok((filled, progress))
+    });
+    match filled.await {
+        Ok((Ok(restored), progress)) => Ok((restored, claim, progress)),
+        Ok((Err((problem, remote)), _)) => {
+            // The line may come back: what was fetched is not fetched again.
+            claim.give_up(remote && problem.kind == Kind::Unavailable);
+            Err(problem)
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+/// Reads and checks everything, writes nothing.
+pub async fn dry_run(
+    config: &Config,
+    restoring: Restoring,
+    mut progress: impl FnMut(Progress) + Send + 'static,
+) -> Result<Restored, Problem> {
+    let config = config.clone();
+    blocking(move || {
+        let watch = Stopwatch::start();
+        let source = source::open(&restoring.from, &config)?;
+        let restore = Restore::begin(&*source, restoring.asked(None), &mut |step| told(&mut progress, step))?;
+        let proving = watch.millis();
+        let mut tally = Counts::default();
+        let mut count = |part: Load| {
+            tally.part(&part);
+            Ok(())
+        };
+        restore.load(&restoring.collections, &mut count, &mut |step| told(&mut progress, step))?;
+        let times = Times { proving, loading: watch.millis() - proving };
+        let beside = source::open(&source::subjects(&restoring.from), &config).ok();
+        let stamp = restoring.stamp(&restore);
+        let subjects = beside.and_then(|beside| newest_keys(&*beside, &restoring, &stamp, &mut |_| Ok(())));
+        Ok(restored(&restoring, &restore, stamp, (tally, subjects.transpose()?), times))
+    })
+    .await
+}
+
+fn told(progress: &mut impl FnMut(Progress), step: Progress) -> crate::services::Result<()> {
+    progress(step);
+    Ok(())
+}
+
+fn restored(
+    restoring: &Restoring,
+    restore: &Restore<'_>,
+    stamp: Stamp,
+    (tally, subjects): (Counts, Option<Subjects>),
+    times: Times,
+) -> Restored {
+    Restored {
+        stamp,
+        plan: restore.plan().clone(),
+        tally,
+        unvouched: restoring.identity.signers().is_empty(),
+        subjects,
+        configuration: restore.configuration().is_some(),
+        times,
+    }
+}
+
+struct Filling<'f> {
+    config: &'f Config,
+    clock: &'f SharedClock,
+    restoring: &'f Restoring,
+    handle: &'f Handle,
+}
+
+impl Filling<'_> {
+    fn all(&self, folder: &Path, progress: &mut impl FnMut(Progress)) -> Result<Restored, Problem> {
+        let (restoring, watch) = (self.restoring, Stopwatch::start());
+        let source = source::near(&restoring.from, self.config, folder)?;
+        let begin = |progress: &mut dyn FnMut(Progress)| {
+            Restore::begin(&*source, restoring.asked(None), &mut |step| {
+                progress(step);
+                Ok(())
+            })
+        };
+        let mut begun = begin(progress);
+        // What an earlier try left of a file may have been torn by a crash: it is fetched anew before it is judged.
+        let doubtful = begun.as_ref().map_or(true, |restore| !restore.plan().notes.is_empty());
+        if source::is_remote(&restoring.from) && doubtful && forget(folder) {
+            begun = begin(progress);
+        }
+        let restore = begun?;
+        restoring.consent(restore.plan())?;
+        let proving = watch.millis();
+        let stamp = restoring.stamp(&restore);
+        let keyring = self.keys(&restore, &stamp)?;
+        let subjects = self.subjects(&folder.join("subjects"), &stamp, &keyring)?;
+        let documents = self.handle.block_on(open::store(self.config, &stamp, &keyring, self.clock))?;
+        let mut tally = Counts::default();
+        let mut put = |part: Load| {
+            tally.part(&part);
+            self.handle.block_on(documents.load(part))
+        };
+        restore.load(&restoring.collections, &mut put, &mut |step| told(progress, step))?;
+        self.handle.block_on(documents.close())?;
+        if let Some(text) = restore.configuration() {
+            let path = self.data().join(CONFIGURATION);
+            files::create(&path, text.as_bytes(), 0o600).map_err(|error| Problem::file(path.display(), error))?;
+        }
+        stamp.write(self.data())?;
+        let times = Times { proving, loading: watch.millis() - proving };
+        Ok(restored(restoring, &restore, stamp, (tally, subjects), times))
+    }
+
+    fn data(&self) -> &PathBuf {
+        &self.config.instance.data_dir
+    }
+
+    /// The keyring under the new root key, and the authority's certificate.
+    fn keys(&self, restore: &Restore<'_>, stamp: &Stamp) -> Result<Keyring, Problem> {
+        let mut keyring = Keyring::from_keys(restore.keys().to_vec())?;
+        if !keyring.has(Purpose::Subjects) {
+            keyring.rotate(Purpose::Subjects, self.clock.now());
+        }
+        let root = keys::provide(self.config)?;
+        self.handle.block_on(keyring.save(self.data(), stamp, &root))?;
+        let ca = keyring.current(Purpose::Ca);
+        let authority = Authority { certificate: ca.public.clone(), key: ca.material.clone() };
+        let path = self.data().join(AUTHORITY);
+        files::create(&path, authority.pem().as_bytes(), 0o644)
+            .map_err(|error| Problem::file(path.display(), error))?;
+        Ok(keyring)
+    }
+
+    fn subjects(&self, folder: &Path, stamp: &Stamp, keyring: &Keyring) -> Result<Option<Subjects>, Problem> {
+        let store = self.handle.block_on(open::subjects_store(self.config, stamp, keyring, self.clock))?;
+        let mut put = |part: Load| self.handle.block_on(store.load(part));
+        let found = match source::near(&source::subjects(&self.restoring.from), self.config, folder) {
+            Ok(beside) => newest_keys(&*beside, self.restoring, stamp, &mut put).transpose()?,
+            Err(problem) if problem.kind == Kind::Unavailable => return Err(problem),
+            Err(_) => None,
+        };
+        self.handle.block_on(store.close())?;
+        Ok(found)
+    }
+}
+
+/// Puts the newest usable backups of the subjects' keys in, to their end whatever the documents' point is: whoever was
+/// forgotten since stays forgotten. `None`: what is sealed stays unreadable.
+fn newest_keys(
+    source: &dyn Objects,
+    restoring: &Restoring,
+    stamp: &Stamp,
+    put: &mut dyn FnMut(Load) -> ports::Result<()>,
+) -> Option<Result<Subjects, Problem>> {
+    let asked = Asked { wanted: &Wanted::Latest, anchor: None, ..restoring.asked(Some(&stamp.id)) };
+    let restore = match Restore::begin(source, asked, &mut |_| Ok(())) {
+        Ok(restore) => restore,
+        Err(error) => {
+            tracing::warn!(%error, "no backup of the subjects' keys can be used");
+            return None;
+        }
+    };
+    let mut tally = Counts::default();
+    let mut counted = |part: Load| {
+        tally.part(&part);
+        put(part)
+    };
+    let loaded = restore.load(&[], &mut counted, &mut |_| Ok(()));
+    let keys = tally.collections.get(crate::services::sealing::SUBJECTS).copied().unwrap_or_default();
+    let plan = restore.plan();
+    let notes = plan.notes.iter().chain(&plan.older).cloned().collect();
+    Some(loaded.map(|()| Subjects { name: plan.last().name.clone(), keys, notes }).map_err(Problem::from))
+}
+
+/// Removes what was fetched; `false`: there was nothing.
+fn forget(folder: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    let backups = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "backup"));
+    backups.filter(|entry| std::fs::remove_file(entry.path()).is_ok()).count() > 0
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Problem::new(Kind::Failed, Fault::new("instance.store").with("why", error)))?
+}

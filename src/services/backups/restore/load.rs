@@ -1,0 +1,161 @@
+//! What was chosen, handed to the new store part by part.
+
+use super::{Restore, unsealed, walk::Order};
+use crate::{
+    ports::{
+        self,
+        documents::{Load, Record, Sequence},
+    },
+    services::{
+        Result,
+        backups::{
+            chain::Link,
+            create::{Progress, Stage},
+            lines::Line,
+        },
+    },
+};
+use bson::RawDocumentBuf;
+
+/// How many bytes of images go into the store at once, and how many rows at most.
+const CHUNK: usize = 4 * 1024 * 1024;
+const MOST_ROWS: usize = 1000;
+
+/// The appliance's own collections always come back.
+const SYSTEM: &str = "system.";
+
+type Put<'p> = dyn FnMut(Load) -> ports::Result<()> + 'p;
+
+impl Restore<'_> {
+    /// Hands every part to `put`, documents first, then the journal, then the changes since, then [`Load::End`], once
+    /// all has proved sound a second time. Of other collections than those named (none: all) nothing but the
+    /// definition comes. On an error the new store is worth nothing: remove it. Blocking.
+    pub fn load(
+        &self,
+        collections: &[String],
+        put: &mut Put<'_>,
+        progress: &mut dyn FnMut(Progress) -> Result<()>,
+    ) -> Result<()> {
+        let total = self.plan.documents() + self.plan.changes();
+        let held =
+            Held { collection: String::new(), documents: Vec::new(), records: Vec::new(), bytes: 0, changes: false };
+        let mut loading = Loading { collections, put, progress, held, done: 0, total };
+        self.full(&mut loading)?;
+        let mut at = self.plan.full.header.upto;
+        for link in &self.plan.segments {
+            loading.held.changes = true;
+            at = self.segment(link, at, &mut loading)?;
+        }
+        loading.flush()?;
+        (loading.put)(Load::End(self.plan.point.sequence))?;
+        loading.report()
+    }
+
+    fn full(&self, loading: &mut Loading<'_, '_>) -> Result<()> {
+        let mut contents = unsealed(self.source, &self.plan.full.name, self.asked.identity)?;
+        while let Some(line) = contents.next()? {
+            match line {
+                Line::Collection { name, .. } => {
+                    loading.flush()?;
+                    loading.held.collection = name;
+                }
+                Line::Document(document) => loading.document(document)?,
+                Line::Record(record) => loading.record(record)?,
+                Line::Meta(_) | Line::Key(_) | Line::Configuration(_) => {}
+            }
+        }
+        loading.flush()?;
+        contents.finish(self.asked.trust)?;
+        Ok(())
+    }
+
+    /// What of a segment is past `at`, up to the point. Answers how far it came.
+    fn segment(&self, link: &Link, mut at: Sequence, loading: &mut Loading<'_, '_>) -> Result<Sequence> {
+        let mut contents = unsealed(self.source, &link.name, self.asked.identity)?;
+        let mut order = Order::new(link);
+        while let Some(line) = contents.next()? {
+            let Line::Record(record) = line else { continue };
+            order.next(&record)?;
+            if record.sequence > at && record.sequence <= self.plan.point.sequence {
+                at = record.sequence;
+                loading.record(record)?;
+            }
+        }
+        order.end()?;
+        contents.finish(self.asked.trust)?;
+        Ok(at)
+    }
+}
+
+struct Loading<'l, 'p> {
+    collections: &'l [String],
+    put: &'l mut Put<'p>,
+    progress: &'l mut dyn FnMut(Progress) -> Result<()>,
+    held: Held,
+    done: u64,
+    total: u64,
+}
+
+struct Held {
+    collection: String,
+    documents: Vec<RawDocumentBuf>,
+    records: Vec<Record>,
+    bytes: usize,
+    /// Records are changes to be made.
+    changes: bool,
+}
+
+impl Loading<'_, '_> {
+    fn wants(&self, collection: &str) -> bool {
+        self.collections.is_empty()
+            || collection.starts_with(SYSTEM)
+            || self.collections.iter().any(|wanted| wanted == collection)
+    }
+
+    fn document(&mut self, document: RawDocumentBuf) -> Result<()> {
+        if self.wants(&self.held.collection) {
+            self.held.bytes += document.as_bytes().len();
+            self.held.documents.push(document);
+        }
+        self.counted()
+    }
+
+    fn record(&mut self, record: Record) -> Result<()> {
+        if !self.held.documents.is_empty() {
+            self.flush()?;
+        }
+        if self.wants(&record.collection) {
+            let image = |image: &Option<RawDocumentBuf>| image.as_ref().map_or(0, |raw| raw.as_bytes().len());
+            self.held.bytes += image(&record.before) + image(&record.after);
+            self.held.records.push(record);
+        }
+        self.counted()
+    }
+
+    fn counted(&mut self) -> Result<()> {
+        self.done += 1;
+        if self.held.bytes > CHUNK || self.held.documents.len() + self.held.records.len() >= MOST_ROWS {
+            self.flush()?;
+        }
+        if self.done.is_multiple_of(1000) { self.report() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.held.bytes = 0;
+        let documents = std::mem::take(&mut self.held.documents);
+        if !documents.is_empty() {
+            (self.put)(Load::Documents { collection: self.held.collection.clone(), documents })?;
+        }
+        let records = std::mem::take(&mut self.held.records);
+        match (records.is_empty(), self.held.changes) {
+            (true, _) => {}
+            (false, true) => (self.put)(Load::Changes(records))?,
+            (false, false) => (self.put)(Load::Records(records))?,
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) -> Result<()> {
+        (self.progress)(Progress { stage: Stage::Restoring, done: self.done, total: self.total })
+    }
+}

@@ -1,0 +1,145 @@
+//! Putting backups into a store that has never held anything: a full one, then the journal of its segments up to a
+//! point. Everything is proven whole before anything is written.
+
+mod choose;
+mod load;
+mod tally;
+mod walk;
+
+pub use choose::Route;
+pub use tally::Counts;
+pub use walk::Point;
+
+use super::{
+    chain::Link,
+    contents::Contents,
+    create::Progress,
+    file::Trust,
+    lines::{Line, Meta},
+    open,
+    recipients::Identity,
+};
+use crate::{
+    base::{clock::Timestamp, environment::Environment, fault::Fault},
+    ports::{documents::Sequence, objects::Objects},
+    services::{Error, Result, keyring::Key},
+};
+use serde_json::Value;
+use std::io::Read;
+
+/// Up to where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// The farthest end of the newest lineage.
+    Latest,
+    /// This very change, the last of its transaction.
+    Sequence(Sequence),
+    /// The last whole transaction that is not after this.
+    At(Timestamp),
+    /// To the end of the backup of this id or name.
+    Backup(String),
+}
+
+/// What is to come back, and whose word is believed.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    pub wanted: &'a Wanted,
+    pub identity: &'a Identity,
+    pub trust: Trust<'a>,
+    pub environment: Environment,
+    /// `None`: the only instance that has backups there.
+    pub instance: Option<&'a str>,
+    /// The newest backup a living instance tells of.
+    pub anchor: Option<&'a Anchor>,
+}
+
+/// The newest backup an audit log tells of: nothing older passes for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    pub instance: String,
+    /// The backup's id.
+    pub backup: String,
+    pub sequence: Sequence,
+    /// The hash of its manifest, in hex.
+    pub manifest: String,
+}
+
+impl Anchor {
+    /// As an entry of the log tells it; `None`: it does not.
+    pub fn read(instance: &str, entry: &Value) -> Option<Self> {
+        if entry["action"] != "backups.created" || entry["outcome"] != "allowed" {
+            return None;
+        }
+        let details = &entry["details"];
+        Some(Self {
+            instance: instance.to_owned(),
+            backup: entry["object"].as_str()?.strip_prefix("backups/")?.to_owned(),
+            sequence: Sequence(details["sequence"].as_u64()?),
+            manifest: details["manifest"].as_str()?.to_owned(),
+        })
+    }
+}
+
+/// Backups found sound and opened, before anything was written anywhere: their keys make the new keyring, then
+/// [`Restore::load`] fills the new store.
+pub struct Restore<'a> {
+    source: &'a dyn Objects,
+    asked: Asked<'a>,
+    plan: Route,
+    meta: Meta,
+    keys: Vec<Key>,
+    configuration: Option<String>,
+}
+
+impl<'a> Restore<'a> {
+    /// Chooses the backups, reads each whole and checks it against its signed manifest, then opens the newest of them.
+    /// Blocking.
+    pub fn begin(
+        source: &'a dyn Objects,
+        asked: Asked<'a>,
+        progress: &mut dyn FnMut(Progress) -> Result<()>,
+    ) -> Result<Self> {
+        let plan = choose::choose(source, asked, progress)?;
+        let (meta, keys, configuration) = opening(source, plan.last(), asked.identity)?;
+        Ok(Self { source, asked, plan, meta, keys, configuration })
+    }
+
+    pub fn plan(&self) -> &Route {
+        &self.plan
+    }
+
+    /// Which instance it was, and of which lineage, by the newest of the files.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The keyring's content, as of the newest of the files: the documents may need every key of it.
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// The configuration file's text, where it came along.
+    pub fn configuration(&self) -> Option<&str> {
+        self.configuration.as_deref()
+    }
+}
+
+/// What a backup opens with.
+fn opening(source: &dyn Objects, link: &Link, identity: &Identity) -> Result<(Meta, Vec<Key>, Option<String>)> {
+    let mut contents = unsealed(source, &link.name, identity)?;
+    let Some(Line::Meta(meta)) = contents.next()? else {
+        return Err(Error::Damaged(Fault::new("backups.line_kind").with("line", 1).with("kind", "")));
+    };
+    let (mut keys, mut configuration) = (Vec::new(), None);
+    loop {
+        match contents.next()? {
+            Some(Line::Key(key)) => keys.push(key),
+            Some(Line::Configuration(text)) => configuration = Some(text),
+            _ => return Ok((meta, keys, configuration)),
+        }
+    }
+}
+
+fn unsealed(source: &dyn Objects, name: &str, identity: &Identity) -> Result<Contents<Box<dyn Read + Send>>> {
+    Ok(Contents::new(open(source, name)?.unseal(identity)?))
+}

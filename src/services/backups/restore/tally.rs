@@ -1,0 +1,40 @@
+//! What a restore puts in, counted on the way: for who is shown beforehand, and for checking afterwards.
+
+use crate::ports::documents::{COLLECTIONS, Load, Record};
+use std::collections::BTreeMap;
+
+/// Documents of each collection that has any.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub collections: BTreeMap<String, u64>,
+    pub records: u64,
+}
+
+impl Counts {
+    pub fn part(&mut self, part: &Load) {
+        match part {
+            Load::Documents { collection, documents } => {
+                *self.collections.entry(collection.clone()).or_default() += documents.len() as u64;
+            }
+            Load::Records(records) => self.records += records.len() as u64,
+            Load::Changes(records) => {
+                self.records += records.len() as u64;
+                records.iter().for_each(|record| self.change(record));
+            }
+            Load::End(_) => self.collections.retain(|_, count| *count > 0),
+        }
+    }
+
+    fn change(&mut self, record: &Record) {
+        let Record { collection, id, before, after, .. } = record;
+        let count = self.collections.entry(collection.clone()).or_default();
+        *count = count.saturating_add_signed(i64::from(after.is_some()) - i64::from(before.is_some()));
+        if collection == COLLECTIONS && after.is_none() {
+            self.collections.remove(id);
+        }
+    }
+
+    pub fn documents(&self) -> u64 {
+        self.collections.values().sum()
+    }
+}
