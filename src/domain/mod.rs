@@ -27,3 +27,4 @@ pub mod stamp;
 pub mod trust;
 pub mod update;
 pub mod value;
+pub mod window;

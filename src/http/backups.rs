@@ -38,6 +38,8 @@ struct Made {
     place: String,
     documents: u64,
     bytes: u64,
+    /// Whether the copy was read back and checked; else its server vouches for its bytes
+    reread: bool,
 }
 
 #[derive(Serialize, Object)]
@@ -83,9 +85,9 @@ impl Routes {
         if let Some(kind) = kind.filter(|kind| kind != Kind::Full.name()) {
             return Err(Error::Invalid(Fault::new("backups.kind").at("kind").with("kind", kind)));
         }
-        let Created { name, header, manifest } = by.exchange.state.backups.create(&by.caller).await?;
+        let Created { name, header, manifest, reread } = by.exchange.state.backups.create(&by.caller).await?;
         let (documents, bytes) = (manifest.documents, manifest.body_bytes);
-        Answer::value(&by.exchange, &Made { id: header.id(), place: name, documents, bytes })
+        Answer::value(&by.exchange, &Made { id: header.id(), place: name, documents, bytes, reread })
     }
 
     /// List the backups at the target, oldest first

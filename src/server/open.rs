@@ -3,6 +3,7 @@
 use super::{
     keys, outgoing,
     problem::{Kind, Problem},
+    targets,
 };
 use crate::{
     backends::{
@@ -11,7 +12,6 @@ use crate::{
             sealed::{DataKeys, KEY},
         },
         keys::local::LocalRootKey,
-        objects::folder::Folder,
     },
     base::{
         clock::SharedClock,
@@ -20,7 +20,7 @@ use crate::{
         files,
     },
     domain::trust::Rules,
-    ports::{self, documents::Documents, objects::Objects},
+    ports::{self, documents::Documents},
     services::{
         self,
         access::Access,
@@ -236,14 +236,14 @@ pub async fn assemble(
     let verifications = Arc::new(verifications);
     let provider = outgoing::provider(config)?;
     let oidc = Arc::new(Oidc::new(time(), identities.clone(), audit.clone(), web, provider));
-    let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
-    if config.backup.target.is_none() {
+    if config.backup.targets.is_empty() {
+        let folder = targets::local(config);
         files::private_folder(&folder).map_err(|error| Problem::file(folder.display(), error))?;
     }
-    // Its absence fails backups, not the service.
-    let beneath = Arc::new(Folder::beneath(&folder, SUBJECTS_FOLDER));
-    let target: Arc<dyn Objects> = Arc::new(Folder::at(folder));
+    // One that is out of reach fails backups, not the service.
+    let target = targets::first(config, &clock)?.objects;
+    let beneath = target.beneath(SUBJECTS_FOLDER);
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
     let (to, held, rights) = ((target, recipients), keyring.clone(), access.clone());
     let backups = Backups::new(store(), to, stamp.clone(), held, time(), rights, audit.clone());
@@ -306,11 +306,6 @@ fn shared_secret(config: &Config) -> Result<Option<&Secret>, Problem> {
     let asked = config.identity.token_algorithm == TokenAlgorithm::Hs256;
     let absent = || Problem::new(Kind::Refused, Fault::new("instance.no_jwt_secret"));
     asked.then(|| config.identity.jwt_secret.as_ref().ok_or_else(absent)).transpose()
-}
-
-/// Where backups go.
-pub fn backup_folder(config: &Config) -> PathBuf {
-    config.backup.target.clone().unwrap_or_else(|| config.instance.data_dir.join("backups"))
 }
 
 /// The database's file in the data directory.

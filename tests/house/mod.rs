@@ -168,9 +168,10 @@ async fn state_at(
     let (kept, time, who, open) = (store.clone(), clock.clone(), identities.clone(), sessions.clone());
     let mfa = Arc::new(Mfa::new(kept, time, who, open, stamp.environment, audit.clone(), site));
     let target: Arc<dyn Objects> = Arc::new(Folder::open(folder).unwrap());
+    let beneath = target.beneath("subjects");
     let (kept, time, own, to) = (store.clone(), clock.clone(), stamp.clone(), (target, recipients));
     let backups = Backups::new(kept, to, own, keys.clone(), time, access.clone(), audit.clone());
-    let backups = Arc::new(backups.beside(seals.clone(), Arc::new(Folder::beneath(folder, "subjects")), 30));
+    let backups = Arc::new(backups.beside(seals.clone(), beneath, 30));
     let subjects = Subjects {
         documents: store.clone(),
         clock: clock.clone(),

@@ -4,7 +4,7 @@ use crate::{
     base::{fault::Fault, files, random},
     ports::{
         Error, Result,
-        objects::{Object, Objects, Upload},
+        objects::{Object, Objects, Upload, named},
     },
 };
 use rustix::fs::{Advice, CWD, FlockOperation, RenameFlags};
@@ -13,6 +13,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 const PARTIAL: &str = ".partial-";
@@ -34,11 +35,6 @@ impl Folder {
     /// One that must be there whenever it is used: a missing one may be a disk that is not mounted.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), makes: false }
-    }
-
-    /// One inside another that must be there; made when first used.
-    pub fn beneath(parent: &Path, name: &str) -> Self {
-        Self { path: parent.join(name), makes: true }
     }
 
     fn there(&self) -> Result<()> {
@@ -64,11 +60,21 @@ impl Folder {
     }
 
     fn file(&self, name: &str) -> Result<PathBuf> {
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        if name.is_empty() || name.len() > 200 || name.starts_with('.') || !name.bytes().all(known) {
-            return Err(Error::Rejected(Fault::new("objects.name").at(name)));
-        }
+        named(name)?;
         Ok(self.path.join(name))
+    }
+
+    /// A new one, under a lock; `None` where another writer that sweeps came between the two.
+    fn partial(&self, target: &Path) -> Result<Option<PartialFile>> {
+        let partial = self.path.join(format!("{PARTIAL}{}", hex::encode(random::array::<12>())));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
+        let upload = PartialFile { file, partial, target: target.to_owned() };
+        match rustix::fs::flock(&upload.file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            locked => locked.map_err(io::Error::from)?,
+        }
+        // Else the lock is on a file without a name.
+        Ok(if upload.file.metadata()?.nlink() > 0 { Some(upload) } else { None })
     }
 
     /// Removes what writers that died left behind: a living one holds a lock on its file.
@@ -92,6 +98,10 @@ impl Objects for Folder {
         self.path.display().to_string()
     }
 
+    fn beneath(&self, name: &str) -> Arc<dyn Objects> {
+        Arc::new(Self { path: self.path.join(name), makes: true })
+    }
+
     fn put_new(&self, name: &str) -> Result<Box<dyn Upload>> {
         self.there()?;
         let target = self.file(name)?;
@@ -99,16 +109,12 @@ impl Objects for Folder {
             return Err(exists(&target));
         }
         self.sweep()?;
-        let partial = self.path.join(format!("{PARTIAL}{}", hex::encode(random::array::<12>())));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-        let upload = PartialFile { file, partial, target };
-        rustix::fs::flock(&upload.file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from)?;
-        // Swept by another writer between the two? Then the lock is on a file without a name.
-        if upload.file.metadata()?.nlink() == 0 {
-            return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
+        loop {
+            if let Some(upload) = self.partial(&target)? {
+                files::adopt(&upload.file, &self.path)?;
+                return Ok(Box::new(upload));
+            }
         }
-        files::adopt(&upload.file, &self.path)?;
-        Ok(Box::new(upload))
     }
 
     fn get(&self, name: &str, from: u64) -> Result<Option<Box<dyn Read + Send>>> {
@@ -181,12 +187,12 @@ impl Write for PartialFile {
 }
 
 impl Upload for PartialFile {
-    fn reread(&mut self) -> Result<Box<dyn Read + Send>> {
+    fn reread(&mut self) -> Result<Option<Box<dyn Read + Send>>> {
         self.file.sync_all()?;
         let file = File::open(&self.partial)?;
         // What the disk holds, not what memory remembers; a file system may decline.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
-        Ok(Box::new(file))
+        Ok(Some(Box::new(file)))
     }
 
     fn publish(self: Box<Self>) -> Result<()> {
@@ -226,7 +232,7 @@ mod tests {
         let mut upload = folder.put_new(name)?;
         upload.write_all(bytes).unwrap();
         let mut back = Vec::new();
-        upload.reread()?.read_to_end(&mut back).unwrap();
+        upload.reread()?.unwrap().read_to_end(&mut back).unwrap();
         assert_eq!(back, bytes);
         upload.publish()
     }

@@ -81,9 +81,10 @@ impl Backups {
         let made = self.write(self.documents.snapshot().await?, self.target.clone(), &running).await;
         let told = match &made {
             // Anchors the newest: an older backup cannot pass for it.
-            Ok(Created { name, header, manifest }) => Event::new("backups.created")
+            Ok(Created { name, header, manifest, reread }) => Event::new("backups.created")
                 .object(format!("backups/{}", header.id()))
                 .with("name", name.as_str())
+                .with("reread", *reread)
                 .with("sequence", header.upto.0)
                 .with("manifest", hex::encode(manifest.hash())),
             Err(error) => Event::new("backups.created").failed(error.to_string()),
@@ -207,9 +208,9 @@ mod tests {
         let seals = Arc::new(Seals::open(store(), clock.clone()).await.unwrap());
         let (documents, access, audit) = (bench.documents, bench.access, bench.audit);
         let target: Arc<dyn Objects> = Arc::new(Folder::at(folder.path()));
+        let beneath = target.beneath("subjects");
         let recipients = vec![Identity::generate(Vec::new()).recipient().clone()];
         let backups = Backups::new(documents, (target, recipients), stamp, keyring, clock.clone(), access, audit);
-        let beneath = Arc::new(Folder::beneath(folder.path(), "subjects"));
         let backups = backups.beside(seals, beneath.clone(), 30);
         let names = || list(&*beneath).unwrap().into_iter().map(|listed| listed.name).collect::<Vec<_>>();
         let later = |days: i64| clock.0.fetch_add(days * DAY * 1000, Ordering::Relaxed);
@@ -238,7 +239,7 @@ mod tests {
         assert!(names().len() == 1 && names() != second, "{:?}", names());
         assert_eq!(backups.list(&Caller::system()).await.unwrap().len(), 2, "the documents' own stay");
         // What lies under another disk that is not mounted is not made up.
-        let away = Folder::beneath(&folder.path().join("absent"), "subjects");
+        let away = Folder::at(folder.path().join("absent")).beneath("subjects");
         assert!(away.list().is_err() && !folder.path().join("absent").exists());
     }
 }

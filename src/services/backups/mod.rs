@@ -9,6 +9,7 @@ mod file;
 mod lines;
 mod recipients;
 mod restore;
+mod target;
 
 pub use create::{Created, Progress, Request, Stage, create, signers};
 pub use desk::Backups;
@@ -16,6 +17,7 @@ pub use file::{Header, Kind, Manifest, Trust};
 pub use lines::Meta;
 pub use recipients::{Identity, Recipient, Signer};
 pub use restore::Restore;
+pub use target::Target;
 
 use crate::{
     base::{clock::Timestamp, fault::Fault},
