@@ -45,6 +45,16 @@ pub fn private(path: &Path, append: bool) -> io::Result<File> {
     options.create(true).write(true).append(append).truncate(!append).mode(0o600).custom_flags(flags).open(path)
 }
 
+/// The text of a file that nobody else may read.
+pub fn secret(path: &Path) -> io::Result<zeroize::Zeroizing<String>> {
+    let mode = fs::metadata(path)?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let why = format!("mode {mode:o} lets others read it; chmod 600");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    fs::read_to_string(path).map(zeroize::Zeroizing::new)
+}
+
 /// A folder and its parents, closed to everyone else.
 pub fn private_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)

@@ -32,6 +32,11 @@ pub fn only(path: &Path) -> io::Result<RootCertStore> {
     Ok(roots)
 }
 
+/// As above, as the file lists them.
+pub fn listed(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    only(path).and_then(|_| read(path))
+}
+
 fn read(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let unreadable = |error| io::Error::other(format!("{}: {error}", path.display()));
     let text =

@@ -181,7 +181,7 @@ async fn verify(
         Some(path) => {
             let identity = identity_file(path, signers)?;
             let vouched = !identity.signers().is_empty();
-            let verified = server::verify(config.backup_target(), backup.map(str::to_owned), identity).await;
+            let verified = server::verify(&config, backup.map(str::to_owned), identity).await;
             let Verified { header, manifest } = verified.map_err(super::serve::failure)?;
             if !vouched {
                 context.say(&Fault::new("cli.restore.unvouched").with("signer", manifest.signer()));

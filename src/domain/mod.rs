@@ -28,3 +28,4 @@ pub mod stamp;
 pub mod trust;
 pub mod update;
 pub mod value;
+pub mod window;

@@ -65,6 +65,9 @@ struct MadeAt {
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     place: Option<String>,
+    /// Whether the copy was read back and checked; else its server vouches for its bytes
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reread: Option<bool>,
     /// Why there is none
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<String>,
@@ -321,10 +324,10 @@ impl MadeAt {
     fn of((target, made): &At<Created>, language: Language) -> Self {
         let target = target.clone();
         match made {
-            Ok(Created { name, header, .. }) => {
-                Self { target, id: Some(header.id()), place: Some(name.clone()), fault: None }
+            Ok(Created { name, header, reread, .. }) => {
+                Self { target, id: Some(header.id()), place: Some(name.clone()), reread: Some(*reread), fault: None }
             }
-            Err(error) => Self { target, id: None, place: None, fault: Some(words(error, language)) },
+            Err(error) => Self { target, id: None, place: None, reread: None, fault: Some(words(error, language)) },
         }
     }
 }

@@ -1,6 +1,12 @@
 //! The routes of restore drills: what they came to, kept; a restored copy held against what lives here.
 
-use super::{body::Sent, conditions, envelope::{Answer, Free}, proof::By, spec::Tag};
+use super::{
+    body::Sent,
+    conditions,
+    envelope::{Answer, Free},
+    proof::By,
+    spec::Tag,
+};
 use crate::{
     base::clock::Timestamp,
     ports::documents::Sequence,

@@ -102,6 +102,9 @@ pub fn tell(error: &Error) -> Told {
             ..plain(StatusCode::INSUFFICIENT_STORAGE, "STORAGE_FULL", "http.storage_full")
         },
         Error::Unavailable(why) => Told { cause: Some(why.clone()), ..unavailable() },
+        Error::OutOfReach(fault) => {
+            Told { retry_after: Some(RETRY_SECONDS), ..faulty(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", fault) }
+        }
         Error::Corrupt(what) => Told { kind: Some("integrity"), cause: Some(what.clone()), ..internal() },
         Error::Internal(cause) => Told { cause: Some(chain(&**cause)), ..internal() },
     }

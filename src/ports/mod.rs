@@ -22,6 +22,9 @@ pub enum Error {
     /// Not now: starting, draining, or a dependency is down.
     #[error("unavailable: {0}")]
     Unavailable(String),
+    /// Out of reach for now, said in words for people.
+    #[error("out of reach: {0}")]
+    OutOfReach(Fault),
     /// No room for more writes; reads go on.
     #[error("storage is full: {0}")]
     Full(String),
@@ -37,6 +40,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         use std::io::ErrorKind;
+        // One of ours that had to pass through `Read` or `Write`.
+        let error = match error.downcast::<Self>() {
+            Ok(ours) => return ours,
+            Err(error) => error,
+        };
         match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
                 Self::Full(error.to_string())

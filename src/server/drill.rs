@@ -5,6 +5,7 @@ use super::{
     keys, open,
     problem::{Kind, Problem},
     restore::{self, Checked, Live, Restored, Restoring},
+    targets,
 };
 use crate::{
     base::{
@@ -16,7 +17,7 @@ use crate::{
     },
     ports::documents::{RECEIPTS, Snapshot},
     services::{
-        backups::{Identity, Progress, Stage, Counts, Wanted},
+        backups::{Counts, Identity, Progress, Stage, Wanted},
         drills::{self, Check, Compared, File, MOST_SAMPLES, Outcome, Point, Report, Rpo, Rto, Sample, Signed, Words},
         health::{Finding, Level},
         instance::{Likeness, Stamp},
@@ -76,15 +77,8 @@ pub async fn drill(
     }
     let vouched = !identity.signers().is_empty();
     let (started, place) = (clock.now(), from.clone());
-    let mut drilled = Drilled {
-        started,
-        place,
-        vouched,
-        environment,
-        back: None,
-        checks: Vec::new(),
-        unavailable: None,
-    };
+    let mut drilled =
+        Drilled { started, place, vouched, environment, back: None, checks: Vec::new(), unavailable: None };
     let restoring = Restoring {
         from,
         wanted: Wanted::Latest,
@@ -120,12 +114,17 @@ fn tell(progress: &Mutex<impl FnMut(Progress)>, step: Progress) {
     (progress.lock().unwrap_or_else(PoisonError::into_inner))(step);
 }
 
+/// Where a drill takes its backups from when nobody says: the first target.
+pub fn latest(config: &Config) -> String {
+    config.backup.targets.first().cloned().unwrap_or_else(|| targets::local(config).display().to_string())
+}
+
 /// The configuration of the copy: its own root key, and nothing of it reaches a target or a witness.
 fn apart(config: &Config, scratch: &Path) -> Config {
     let mut config = config.clone();
     config.instance.data_dir = scratch.to_owned();
     config.instance.root_key_file = Some(scratch.join(keys::FILE));
-    config.backup.target = Some(scratch.join("nowhere"));
+    config.backup.targets = vec![scratch.join("nowhere").display().to_string()];
     config.audit.witness = Vec::new();
     config
 }
@@ -158,8 +157,9 @@ impl Drilled {
             let store = open::look(&own, &stamp, &keyring, Purpose::Data)?;
             samples(&store, &tally)
         });
-        let samples =
-            samples.await.map_err(|error| Problem::new(Kind::Failed, Fault::new("instance.store").with("why", error)))??;
+        let samples = samples
+            .await
+            .map_err(|error| Problem::new(Kind::Failed, Fault::new("instance.store").with("why", error)))??;
         let checked = restore::check(config, clock, &restored.tally, progress).await?;
         self.checks.extend(checks(&checked, &restored));
         self.back = Some(Back { restored, samples, opening: checked.opening_millis, key });
@@ -240,8 +240,7 @@ impl Back {
         let Restored { stamp, plan, tally, times, .. } = &self.restored;
         let point = plan.point;
         report.instance = stamp.id.clone();
-        report.point =
-            Some(Point { lineage: point.lineage, sequence: point.sequence.0, time: point.time.rfc3339() });
+        report.point = Some(Point { lineage: point.lineage, sequence: point.sequence.0, time: point.time.rfc3339() });
         let file = |(link, manifest): (&crate::services::backups::Link, &crate::services::backups::Manifest)| File {
             name: link.name.clone(),
             bytes: link.bytes,
@@ -250,8 +249,7 @@ impl Back {
         report.files = plan.files().zip(&plan.manifests).map(file).collect();
         (report.documents, report.collections) = (tally.documents(), tally.collections.clone());
         let millis = times.proving + times.loading + self.opening;
-        report.rto =
-            Some(Rto { millis, proving: times.proving, loading: times.loading, opening: self.opening });
+        report.rto = Some(Rto { millis, proving: times.proving, loading: times.loading, opening: self.opening });
         let seconds = |late: Timestamp, early: Timestamp| u64::try_from(late.seconds() - early.seconds()).unwrap_or(0);
         report.rpo = Some(match before.filter(|live| live.lineage == point.lineage) {
             Some(live) => {

@@ -14,6 +14,7 @@ pub mod running;
 mod safekeeping;
 mod serve;
 mod supervisor;
+pub mod targets;
 mod verify;
 
 pub use offline::{Offline, offline};

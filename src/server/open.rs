@@ -3,6 +3,7 @@
 use super::{
     keys, outgoing,
     problem::{Kind, Problem},
+    targets,
 };
 use crate::{
     backends::{
@@ -11,7 +12,6 @@ use crate::{
             sealed::{DataKeys, KEY},
         },
         keys::local::LocalRootKey,
-        objects::folder::Folder,
     },
     base::{
         clock::SharedClock,
@@ -26,7 +26,7 @@ use crate::{
         self,
         access::Access,
         audit::Audit,
-        backups::{self, Backups, Target},
+        backups::{self, Backups},
         drills::Drills,
         identities::{Identities, Settings},
         instance::{self, Stamp},
@@ -259,13 +259,13 @@ pub async fn assemble(
     let verifications = Arc::new(verifications);
     let provider = outgoing::provider(config)?;
     let oidc = Arc::new(Oidc::new(time(), identities.clone(), audit.clone(), web, provider));
-    let folder = backup_folder(config);
     // Ours to make; one the operator named is not: where its disk is not mounted, what lies beneath would be filled.
-    if config.backup.target.is_none() {
+    if config.backup.targets.is_empty() {
+        let folder = targets::local(config);
         files::private_folder(&folder).map_err(|error| Problem::file(folder.display(), error))?;
     }
-    // Its absence fails backups, not the service.
-    let targets = vec![Target { name: "local".to_owned(), objects: Arc::new(Folder::at(folder)) }];
+    // One that is out of reach fails backups, not the service.
+    let targets = targets::all(config, &clock)?;
     let recipients = config.backup.recipients.iter().map(|text| text.parse()).collect::<services::Result<_>>()?;
     let (to, held, rights) = ((targets, recipients), keyring.clone(), access.clone());
     let backups = Backups::new(store(), to, stamp.clone(), held, time(), rights, audit.clone());
@@ -354,11 +354,6 @@ fn shared_secret(config: &Config) -> Result<Option<&Secret>, Problem> {
     let asked = config.identity.token_algorithm == TokenAlgorithm::Hs256;
     let absent = || Problem::new(Kind::Refused, Fault::new("instance.no_jwt_secret"));
     asked.then(|| config.identity.jwt_secret.as_ref().ok_or_else(absent)).transpose()
-}
-
-/// Where backups go.
-pub fn backup_folder(config: &Config) -> PathBuf {
-    config.backup.target.clone().unwrap_or_else(|| config.instance.data_dir.join("backups"))
 }
 
 /// The database's file in the data directory.

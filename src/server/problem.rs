@@ -127,6 +127,7 @@ impl From<ports::Error> for Problem {
             ports::Error::Rejected(fault) if fault.key == "sealed.locked" => {
                 return Self::new(Kind::Unavailable, fault.clone());
             }
+            ports::Error::OutOfReach(fault) => return Self::new(Kind::Unavailable, fault.clone()),
             ports::Error::Rejected(fault) => return Self::new(Kind::Refused, fault.clone()),
             ports::Error::Conflict(_) | ports::Error::Backend(_) => Kind::Failed,
         };
@@ -146,6 +147,7 @@ impl From<services::Error> for Problem {
             | Error::Precondition(fault) => {
                 return Self::new(Kind::Refused, fault.clone());
             }
+            Error::OutOfReach(fault) => return Self::new(Kind::Unavailable, fault.clone()),
             Error::Damaged(fault) => return Self::new(Kind::Integrity, fault.clone()),
             Error::NotFound(fault) => return Self::new(Kind::NotFound, fault.clone()),
             Error::Unavailable(_) | Error::Full | Error::RateLimit { .. } => Kind::Unavailable,

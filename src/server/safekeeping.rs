@@ -1,12 +1,17 @@
 //! Whether what a lost machine is rebuilt from lies apart from it: the root key, the backups and those who can open
 //! them. Warnings: the instance serves meanwhile.
 
-use super::{keys, open};
+use super::{keys, targets};
 use crate::{
-    base::{config::Config, environment::Environment, fault::Fault},
+    base::{
+        clock::{SharedClock, SystemClock},
+        config::Config,
+        environment::Environment,
+        fault::Fault,
+    },
     services::{Error, backups::Recipient, health::Finding},
 };
-use std::{os::unix::fs::MetadataExt, path::Path};
+use std::{os::unix::fs::MetadataExt, path::Path, sync::Arc};
 
 pub fn findings(config: &Config, environment: Environment) -> Vec<Finding> {
     vec![root_key(config, environment), recipients(config, environment), target(config, environment)]
@@ -37,18 +42,24 @@ fn recipients(config: &Config, environment: Environment) -> Finding {
     Finding::ok(CHECK)
 }
 
-/// One lost disk must not take the backups along.
+/// One lost disk must not take every backup along.
 fn target(config: &Config, environment: Environment) -> Finding {
     const CHECK: &str = "backup_target";
-    let folder = open::backup_folder(config);
-    // The one in the data directory is made when first opened.
-    if config.backup.target.is_some() && !folder.is_dir() {
-        return Finding::warning(CHECK, Fault::new("objects.no_folder").at(folder.display().to_string()));
+    let clock: SharedClock = Arc::new(SystemClock);
+    let all = match targets::all(config, &clock) {
+        Ok(all) => all,
+        Err(problem) => return Finding::failure(CHECK, problem.fault),
+    };
+    let named = targets::folders(config);
+    if let Some(absent) = named.iter().find(|folder| !folder.is_dir()) {
+        return Finding::warning(CHECK, Fault::new("objects.no_folder").at(absent.display().to_string()));
     }
     let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
-    let same = !folder.exists() || device(&folder) == device(&config.instance.data_dir);
-    if same && environment != Environment::Development {
-        return Finding::warning(CHECK, Fault::new("preconditions.same_disk").at(folder.display().to_string()));
+    let data = device(&config.instance.data_dir);
+    let apart = named.len() < all.len() && !config.backup.targets.is_empty();
+    let apart = apart || named.iter().any(|folder| device(folder) != data);
+    if !apart && environment != Environment::Development {
+        return Finding::warning(CHECK, Fault::new("preconditions.same_disk").at(all[0].objects.place()));
     }
     Finding::ok(CHECK)
 }
@@ -78,15 +89,26 @@ mod tests {
         let kept = [
             data,
             ("instance.root_key_file", "/elsewhere"),
-            ("backup.target", "/proc"),
+            ("backup.targets", "/proc"),
             ("backup.recipients", &recipient),
         ];
         assert_eq!(warnings(&kept, Environment::Staging), Vec::<String>::new());
         assert_eq!(warnings(&kept, Environment::Production), ["recipients"], "two in production");
         let unmounted = folder.path().join("absent");
-        let away = [data, ("backup.target", unmounted.to_str().unwrap()), ("backup.recipients", &recipient)];
+        let away = [data, ("backup.targets", unmounted.to_str().unwrap()), ("backup.recipients", &recipient)];
         assert_eq!(warnings(&away, Environment::Development), ["backup_target"]);
+        // One elsewhere is enough.
+        let both = format!("{},/proc", folder.path().display());
+        let kept = [
+            data,
+            ("instance.root_key_file", "/elsewhere"),
+            ("backup.targets", &both),
+            ("backup.recipients", &recipient),
+        ];
+        assert_eq!(warnings(&kept, Environment::Staging), Vec::<&str>::new());
         // What serving would refuse is a failure here too.
+        let config = Config::of(&[("backup.targets", "nowhere")]).unwrap();
+        assert_eq!(target(&config, Environment::Development).level, Level::Failure);
         let config = Config::of(&[("backup.recipients", "a")]).unwrap();
         assert_eq!(recipients(&config, Environment::Development).level, Level::Failure);
     }

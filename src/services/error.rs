@@ -53,6 +53,9 @@ pub enum Error {
     Corrupt(String),
     #[error("unavailable: {0}")]
     Unavailable(String),
+    /// As above, in words for people.
+    #[error("out of reach: {0}")]
+    OutOfReach(Fault),
     /// A bug or a fault beneath: its cause is for the log alone.
     #[error("{0}")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -109,6 +112,7 @@ impl From<ports::Error> for Error {
             },
             ports::Error::Rejected(fault) => Self::Invalid(fault),
             ports::Error::Unavailable(why) => Self::Unavailable(why),
+            ports::Error::OutOfReach(fault) => Self::OutOfReach(fault),
             ports::Error::Full(_) => Self::Full,
             ports::Error::Corrupt(what) => Self::Corrupt(what),
             other @ ports::Error::Backend(_) => Self::Internal(Box::new(other)),

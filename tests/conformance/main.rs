@@ -3,7 +3,11 @@
 mod corpus;
 mod documents;
 mod embedded;
+mod folder;
 mod generate;
 mod geo;
 mod language;
 mod mongod;
+mod objects;
+mod proxy;
+mod s3;

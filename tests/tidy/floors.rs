@@ -32,6 +32,8 @@ const PLACES: &[(&str, &[&str])] = &[
     ("hyper_util", &["src/http/", "src/server/", "src/cli/", "src/backends/web/"]),
     ("tokio_rustls", &["src/server/", "src/backends/web/"]),
     ("lettre", &["src/backends/mail/"]),
+    ("ureq", &["src/backends/objects/s3/"]),
+    ("roxmltree", &["src/backends/objects/s3/"]),
     ("mimalloc", &["src/main.rs"]),
     ("sd_notify", &["src/server/", "src/base/"]),
     ("tracing_subscriber", &["src/base/"]),

@@ -4,7 +4,7 @@ use crate::{
     base::{fault::Fault, files, random},
     ports::{
         Error, Result,
-        objects::{Object, Objects, Upload},
+        objects::{Object, Objects, Upload, named},
     },
 };
 use rustix::fs::{Advice, CWD, FlockOperation, RenameFlags};
@@ -42,7 +42,6 @@ impl Folder {
         match fs::metadata(&self.path) {
             Ok(metadata) if metadata.is_dir() => Ok(()),
             Ok(_) => Err(fault("objects.not_a_folder")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.makes => self.make(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(fault("objects.no_folder")),
             Err(error) => Err(error.into()),
         }
@@ -60,11 +59,21 @@ impl Folder {
     }
 
     fn file(&self, name: &str) -> Result<PathBuf> {
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        if name.is_empty() || name.len() > 200 || name.starts_with('.') || !name.bytes().all(known) {
-            return Err(Error::Rejected(Fault::new("objects.name").at(name)));
-        }
+        named(name)?;
         Ok(self.path.join(name))
+    }
+
+    /// A new one, under a lock; `None` where another writer that sweeps came between the two.
+    fn partial(&self, target: &Path) -> Result<Option<PartialFile>> {
+        let partial = self.path.join(format!("{PARTIAL}{}", hex::encode(random::array::<12>())));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
+        let upload = PartialFile { file, partial, target: target.to_owned() };
+        match rustix::fs::flock(&upload.file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            locked => locked.map_err(io::Error::from)?,
+        }
+        // Else the lock is on a file without a name.
+        Ok(if upload.file.metadata()?.nlink() > 0 { Some(upload) } else { None })
     }
 
     /// Removes what writers that died left behind: a living one holds a lock on its file.
@@ -93,22 +102,21 @@ impl Objects for Folder {
     }
 
     fn put_new(&self, name: &str) -> Result<Box<dyn Upload>> {
+        if self.makes && !self.path.try_exists()? {
+            self.make()?;
+        }
         self.there()?;
         let target = self.file(name)?;
         if target.try_exists()? {
             return Err(exists(&target));
         }
         self.sweep()?;
-        let partial = self.path.join(format!("{PARTIAL}{}", hex::encode(random::array::<12>())));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-        let upload = PartialFile { file, partial, target };
-        rustix::fs::flock(&upload.file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from)?;
-        // Swept by another writer between the two? Then the lock is on a file without a name.
-        if upload.file.metadata()?.nlink() == 0 {
-            return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
+        loop {
+            if let Some(upload) = self.partial(&target)? {
+                files::adopt(&upload.file, &self.path)?;
+                return Ok(Box::new(upload));
+            }
         }
-        files::adopt(&upload.file, &self.path)?;
-        Ok(Box::new(upload))
     }
 
     fn get(&self, name: &str, from: u64) -> Result<Option<Box<dyn Read + Send>>> {
@@ -123,6 +131,11 @@ impl Objects for Folder {
     }
 
     fn list(&self) -> Result<Vec<Object>> {
+        // Not made yet: what it lies in must be there all the same.
+        if self.makes && !self.path.try_exists()? {
+            Self::at(self.path.parent().unwrap_or(Path::new("/"))).there()?;
+            return Ok(Vec::new());
+        }
         self.there()?;
         let mut objects = Vec::new();
         for entry in fs::read_dir(&self.path)? {
@@ -181,12 +194,12 @@ impl Write for PartialFile {
 }
 
 impl Upload for PartialFile {
-    fn reread(&mut self) -> Result<Box<dyn Read + Send>> {
+    fn reread(&mut self) -> Result<Option<Box<dyn Read + Send>>> {
         self.file.sync_all()?;
         let file = File::open(&self.partial)?;
         // What the disk holds, not what memory remembers; a file system may decline.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
-        Ok(Box::new(file))
+        Ok(Some(Box::new(file)))
     }
 
     fn publish(self: Box<Self>) -> Result<()> {
@@ -226,7 +239,7 @@ mod tests {
         let mut upload = folder.put_new(name)?;
         upload.write_all(bytes).unwrap();
         let mut back = Vec::new();
-        upload.reread()?.read_to_end(&mut back).unwrap();
+        upload.reread()?.unwrap().read_to_end(&mut back).unwrap();
         assert_eq!(back, bytes);
         upload.publish()
     }

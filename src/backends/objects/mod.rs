@@ -1,3 +1,5 @@
 //! Where objects live.
 
 pub mod folder;
+pub mod pace;
+pub mod s3;

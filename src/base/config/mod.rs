@@ -140,8 +140,11 @@ pub struct Storage {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Backup {
-    /// Absent: `backups` in the data directory.
-    pub target: Option<PathBuf>,
+    /// `[NAME=]PLACE`. None: `backups` in the data directory.
+    pub targets: Vec<String>,
+    /// For the buckets among them that name no credentials of their own.
+    pub access_key: Option<Secret>,
+    pub secret_key: Option<Secret>,
     /// Public keys every backup is sealed to.
     pub recipients: Vec<String>,
     /// How long backups of subjects' keys are kept: so long an erasure takes to be one everywhere.
@@ -353,10 +356,6 @@ impl Config {
             section[name] = entry.value.clone();
         }
         serde_json::from_value(Value::Object(root)).expect("a test holds the table and the sections together")
-    }
-
-    pub fn backup_target(&self) -> PathBuf {
-        self.backup.target.clone().unwrap_or_else(|| self.instance.data_dir.join("backups"))
     }
 
     pub fn log_dir(&self) -> PathBuf {

@@ -73,7 +73,7 @@ async fn tried(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let environment = known.as_ref().map(|live| live.stamp.environment).or(config.instance.environment);
     let before = asked(context, &config, None).await;
     let drilling = Drilling {
-        from: from.unwrap_or_else(|| config.backup_target().display().to_string()),
+        from: from.unwrap_or_else(|| drill::latest(&config)),
         identity,
         environment: environment.unwrap_or(Environment::Production),
         any_signer,

@@ -125,7 +125,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     let clock = Arc::new(SystemClock);
     let failed = super::serve::failure;
     if dry_run {
-        let restored = restore::dry_run(&config, restoring, progress).await.map_err(failed)?;
+        let restored = restore::dry_run(&config, Arc::new(SystemClock), restoring, progress).await.map_err(failed)?;
         return told::dry_run(context, &into, &restored, anchor.as_ref());
     }
     if !swap {

@@ -2,10 +2,10 @@
 //! on where it ended. That the bytes are right is for whoever reads them to prove.
 
 use crate::{
-    base::{fault::Fault, files},
+    base::files,
     ports::{
-        Error, Result,
-        objects::{Object, Objects, Upload},
+        Result,
+        objects::{Object, Objects, Upload, named},
     },
 };
 use std::{
@@ -27,10 +27,7 @@ impl Fetched {
     }
 
     fn path(&self, name: &str) -> Result<PathBuf> {
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        if name.is_empty() || name.starts_with('.') || !name.bytes().all(known) {
-            return Err(Error::Rejected(Fault::new("objects.name").at(name)));
-        }
+        named(name)?;
         Ok(self.folder.join(name))
     }
 }
@@ -38,6 +35,10 @@ impl Fetched {
 impl Objects for Fetched {
     fn place(&self) -> String {
         self.remote.place()
+    }
+
+    fn beneath(&self, name: &str) -> Arc<dyn Objects> {
+        Arc::new(Self { remote: self.remote.beneath(name), folder: self.folder.join(name) })
     }
 
     fn put_new(&self, name: &str) -> Result<Box<dyn Upload>> {
@@ -137,6 +138,9 @@ mod tests {
     impl Objects for Far {
         fn place(&self) -> String {
             "s3://far".to_owned()
+        }
+        fn beneath(&self, name: &str) -> Arc<dyn Objects> {
+            self.0.beneath(name)
         }
         fn put_new(&self, name: &str) -> Result<Box<dyn Upload>> {
             self.0.put_new(name)

@@ -27,7 +27,8 @@ use crate::{
     },
     ports::{self, documents::Load, objects::Objects},
     services::{
-        backups::{Asked, Identity, Counts, Progress, Restore, Route, Wanted},
+        Error,
+        backups::{Asked, Counts, Identity, Progress, Restore, Route, Wanted},
         instance::{self, Likeness, Stamp},
         keyring::{Keyring, Purpose},
     },
@@ -182,13 +183,14 @@ async fn fill<P: FnMut(Progress) + Send + 'static>(
 /// Reads and checks everything, writes nothing.
 pub async fn dry_run(
     config: &Config,
+    clock: SharedClock,
     restoring: Restoring,
     mut progress: impl FnMut(Progress) + Send + 'static,
 ) -> Result<Restored, Problem> {
     let config = config.clone();
     blocking(move || {
         let watch = Stopwatch::start();
-        let source = source::open(&restoring.from, &config)?;
+        let (source, beside) = source::open(&restoring.from, &config, &clock)?;
         let restore = Restore::begin(&*source, restoring.asked(None), &mut |step| told(&mut progress, step))?;
         let proving = watch.millis();
         let mut tally = Counts::default();
@@ -198,10 +200,9 @@ pub async fn dry_run(
         };
         restore.load(&restoring.collections, &mut count, &mut |step| told(&mut progress, step))?;
         let times = Times { proving, loading: watch.millis() - proving };
-        let beside = source::open(&source::subjects(&restoring.from), &config).ok();
         let stamp = restoring.stamp(&restore);
-        let subjects = beside.and_then(|beside| newest_keys(&*beside, &restoring, &stamp, &mut |_| Ok(())));
-        Ok(restored(&restoring, &restore, stamp, (tally, subjects.transpose()?), times))
+        let subjects = newest_keys(&*beside, &restoring, &stamp, &mut |_| Ok(()))?;
+        Ok(restored(&restoring, &restore, stamp, (tally, subjects), times))
     })
     .await
 }
@@ -239,7 +240,8 @@ struct Filling<'f> {
 impl Filling<'_> {
     fn all(&self, folder: &Path, progress: &mut impl FnMut(Progress)) -> Result<Restored, Problem> {
         let (restoring, watch) = (self.restoring, Stopwatch::start());
-        let source = source::near(&restoring.from, self.config, folder)?;
+        let (source, beside) = source::open(&restoring.from, self.config, self.clock)?;
+        let source = source::near(&restoring.from, source, folder);
         let begin = |progress: &mut dyn FnMut(Progress)| {
             Restore::begin(&*source, restoring.asked(None), &mut |step| {
                 progress(step);
@@ -257,7 +259,8 @@ impl Filling<'_> {
         let proving = watch.millis();
         let stamp = restoring.stamp(&restore);
         let keyring = self.keys(&restore, &stamp)?;
-        let subjects = self.subjects(&folder.join("subjects"), &stamp, &keyring)?;
+        let beside = source::near(&restoring.from, beside, &folder.join("subjects"));
+        let subjects = self.subjects(&*beside, &stamp, &keyring)?;
         let documents = self.handle.block_on(open::store(self.config, &stamp, &keyring, self.clock))?;
         let mut tally = Counts::default();
         let mut put = |part: Load| {
@@ -295,45 +298,43 @@ impl Filling<'_> {
         Ok(keyring)
     }
 
-    fn subjects(&self, folder: &Path, stamp: &Stamp, keyring: &Keyring) -> Result<Option<Subjects>, Problem> {
+    fn subjects(&self, source: &dyn Objects, stamp: &Stamp, keyring: &Keyring) -> Result<Option<Subjects>, Problem> {
         let store = self.handle.block_on(open::subjects_store(self.config, stamp, keyring, self.clock))?;
         let mut put = |part: Load| self.handle.block_on(store.load(part));
-        let found = match source::near(&source::subjects(&self.restoring.from), self.config, folder) {
-            Ok(beside) => newest_keys(&*beside, self.restoring, stamp, &mut put).transpose()?,
-            Err(problem) if problem.kind == Kind::Unavailable => return Err(problem),
-            Err(_) => None,
-        };
+        let found = newest_keys(source, self.restoring, stamp, &mut put)?;
         self.handle.block_on(store.close())?;
         Ok(found)
     }
 }
 
 /// Puts the newest usable backups of the subjects' keys in, to their end whatever the documents' point is: whoever was
-/// forgotten since stays forgotten. `None`: what is sealed stays unreadable.
+/// forgotten since stays forgotten. `None`: there are none that can be used, and what is sealed stays unreadable; a
+/// place that cannot be read is an error.
 fn newest_keys(
     source: &dyn Objects,
     restoring: &Restoring,
     stamp: &Stamp,
     put: &mut dyn FnMut(Load) -> ports::Result<()>,
-) -> Option<Result<Subjects, Problem>> {
+) -> Result<Option<Subjects>, Problem> {
     let asked = Asked { wanted: &Wanted::Latest, anchor: None, ..restoring.asked(Some(&stamp.id)) };
     let restore = match Restore::begin(source, asked, &mut |_| Ok(())) {
         Ok(restore) => restore,
-        Err(error) => {
+        Err(error @ (Error::NotFound(_) | Error::Damaged(_) | Error::Refused(_))) => {
             tracing::warn!(%error, "no backup of the subjects' keys can be used");
-            return None;
+            return Ok(None);
         }
+        Err(error) => return Err(error.into()),
     };
     let mut tally = Counts::default();
     let mut counted = |part: Load| {
         tally.part(&part);
         put(part)
     };
-    let loaded = restore.load(&[], &mut counted, &mut |_| Ok(()));
+    restore.load(&[], &mut counted, &mut |_| Ok(()))?;
     let keys = tally.collections.get(crate::services::sealing::SUBJECTS).copied().unwrap_or_default();
     let plan = restore.plan();
     let notes = plan.notes.iter().chain(&plan.older).cloned().collect();
-    Some(loaded.map(|()| Subjects { name: plan.last().name.clone(), keys, notes }).map_err(Problem::from))
+    Ok(Some(Subjects { name: plan.last().name.clone(), keys, notes }))
 }
 
 /// Removes what was fetched; `false`: there was nothing.

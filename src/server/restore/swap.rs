@@ -89,7 +89,9 @@ fn beside(config: &Config, live: &Path, beside: &Path) -> Config {
         config.instance.root_key_file = Some(beside.join(within));
     }
     // Opened to be checked, it makes no folder where the backups are.
-    config.backup.target = Some(config.backup.target.unwrap_or_else(|| live.join(BACKUPS)));
+    if config.backup.targets.is_empty() {
+        config.backup.targets = vec![live.join(BACKUPS).display().to_string()];
+    }
     config.instance.data_dir = beside.to_owned();
     config
 }
@@ -198,7 +200,7 @@ impl Places {
             }
             // Those that lie with the data go with the name: what is to be backed up next goes on from them.
             let (old, new) = (before.join(BACKUPS), self.live.join(BACKUPS));
-            if config.backup.target.is_none() && old.is_dir() && !new.exists() {
+            if config.backup.targets.is_empty() && old.is_dir() && !new.exists() {
                 self.rename(&old, &new)?;
             }
         }
@@ -289,6 +291,6 @@ mod tests {
         assert_eq!(keys::file(&of("")).unwrap(), Path::new("/srv/data.restoring/root.key"));
         assert_eq!(keys::file(&of("/srv/data/k/root")).unwrap(), Path::new("/srv/data.restoring/k/root"));
         assert_eq!(keys::file(&of("/etc/root")).unwrap(), Path::new("/etc/root"));
-        assert_eq!(of("").backup.target.unwrap(), Path::new("/srv/data/backups"));
+        assert_eq!(of("").backup.targets, ["/srv/data/backups"]);
     }
 }

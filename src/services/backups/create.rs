@@ -77,6 +77,8 @@ pub struct Created {
     pub name: String,
     pub header: Header,
     pub manifest: Manifest,
+    /// Whether the copy at the target was read back and checked here; else the target's server vouches for its bytes.
+    pub reread: bool,
 }
 
 /// Writes everything the snapshot shows to the target, reads it back, checks it with the file key still at hand,
@@ -102,11 +104,15 @@ pub fn create(
     let (out, header, manifest) = writer.finish(documents, records, &signer)?;
     let mut upload = out.into_inner().map_err(|error| ports::Error::from(error.into_error()))?;
 
-    let copy = Backup::open(BufReader::with_capacity(256 * 1024, upload.reread()?))?;
-    check(copy, &key, (&header, &manifest), trust, progress)?;
+    let copy = upload.reread()?;
+    let reread = copy.is_some();
+    if let Some(copy) = copy {
+        let copy = Backup::open(BufReader::with_capacity(256 * 1024, copy))?;
+        check(copy, &key, (&header, &manifest), trust, progress)?;
+    }
     drop(key);
     upload.publish()?;
-    Ok(Created { name, header, manifest })
+    Ok(Created { name, header, manifest, reread })
 }
 
 /// Reads the copy through: every line must be in its place, and the manifest the one that was written.
@@ -179,7 +185,7 @@ pub(super) fn name(header: &Header) -> String {
 }
 
 /// As names of backups begin.
-fn time(time: Timestamp) -> String {
+pub(super) fn time(time: Timestamp) -> String {
     Timestamp(time.seconds() * 1000).rfc3339().chars().filter(char::is_ascii_alphanumeric).collect()
 }
 

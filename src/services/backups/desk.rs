@@ -309,10 +309,11 @@ impl Backups {
 fn created(target: &str, made: &Result<Created>) -> Event {
     let event = Event::new("backups.created").with("target", target);
     match made {
-        Ok(Created { name, header, manifest, .. }) => event
+        Ok(Created { name, header, manifest, reread }) => event
             .object(format!("backups/{}", header.id()))
             .with("name", name.as_str())
             .with("kind", header.kind.name())
+            .with("reread", *reread)
             .with("sequence", header.upto.0)
             .with("manifest", hex::encode(manifest.hash())),
         Err(error) => event.failed(error.to_string()),
@@ -348,7 +349,7 @@ mod tests {
         let apart = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), clock.clone());
         let seals = Arc::new(Seals::open(Arc::new(apart.unwrap()), clock.clone()).await.unwrap());
         let objects: Arc<dyn Objects> = Arc::new(Folder::at(folder));
-        let to = (vec![Target { name: "local".to_owned(), objects }], recipients);
+        let to = (vec![Target { name: "local".to_owned(), objects, window: None }], recipients);
         let backups = Backups::new(documents, to, stamp, Arc::new(keyring), clock.clone(), access, audit);
         (backups.beside(seals, 30), clock)
     }
@@ -425,7 +426,6 @@ mod tests {
         // Where there is none, or that cannot be known.
         std::fs::remove_dir_all(folder.path().join(SUBJECTS)).unwrap();
         assert!(!backups.keeps_subjects(clock.now()).await);
-        std::fs::remove_dir(folder.path().join(SUBJECTS)).unwrap();
         std::fs::write(folder.path().join(SUBJECTS), "no folder").unwrap();
         assert!(backups.keeps_subjects(clock.now()).await);
     }

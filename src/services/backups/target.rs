@@ -1,6 +1,6 @@
 //! A place backups go to, by the name people give it.
 
-use crate::{base::clock::Timestamp, ports::objects::Objects};
+use crate::{base::clock::Timestamp, domain::window::Window, ports::objects::Objects};
 use std::sync::Arc;
 
 #[derive(Clone)]
@@ -8,11 +8,13 @@ pub struct Target {
     /// Letters, digits and dashes; each target its own.
     pub name: String,
     pub objects: Arc<dyn Objects>,
+    /// When full backups may be sent; always, where there is none.
+    pub window: Option<Window>,
 }
 
 impl Target {
     /// Whether full backups may be sent at this hour.
-    pub fn open_at(&self, _time: Timestamp) -> bool {
-        true
+    pub fn open_at(&self, time: Timestamp) -> bool {
+        self.window.is_none_or(|window| window.open_at(time))
     }
 }

@@ -160,7 +160,13 @@ pub fn newest(snapshot: &dyn Snapshot) -> Result<Option<Kept>> {
 
 /// Whether a drill was made in time, and passed: one that nobody tried to restore may be no backup. `since`: when the
 /// instance was made.
-pub fn finding(environment: Environment, days: u32, newest: Option<&Kept>, since: Timestamp, now: Timestamp) -> Finding {
+pub fn finding(
+    environment: Environment,
+    days: u32,
+    newest: Option<&Kept>,
+    since: Timestamp,
+    now: Timestamp,
+) -> Finding {
     let age = |time: Timestamp| (now.seconds() - time.seconds()) / DAY;
     let fault = match newest {
         _ if environment == Environment::Development || days == 0 => return Finding::ok(CHECK),
@@ -247,7 +253,8 @@ mod tests {
         let commit = async |collection: &str, id: &str, change: Change| {
             let (collection, id, expect) = (collection.to_owned(), id.to_owned(), Expect::Any);
             let operations = vec![Operation { collection, id, expect, change }];
-            let batch = Batch { time: Timestamp(7), origin: Default::default(), operations, check: None, receipt: None };
+            let batch =
+                Batch { time: Timestamp(7), origin: Default::default(), operations, check: None, receipt: None };
             drills.documents.commit(batch).await.unwrap().sequence
         };
         let put = |n: i32| Change::Put(rawdoc! { "n": n });

@@ -224,7 +224,8 @@ pub(super) mod tests {
         let signed = Signed::new(&report("a", Outcome::Passed), Some(keyring.current(Purpose::BackupSigning))).unwrap();
         let text = signed.text().unwrap();
         assert_eq!(Signed::parse(&text).unwrap().verify(&own).unwrap(), report("a", Outcome::Passed));
-        let fault = |text: &str, signers: &[Signer]| match Signed::parse(text).and_then(|signed| signed.verify(signers)) {
+        let fault = |text: &str, signers: &[Signer]| match Signed::parse(text).and_then(|signed| signed.verify(signers))
+        {
             Err(Error::Damaged(fault)) => fault.key,
             other => panic!("{other:?}"),
         };

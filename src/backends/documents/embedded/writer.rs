@@ -414,6 +414,7 @@ fn repeat(error: &Error) -> Error {
         Error::Conflict(conflict) => Error::Conflict(conflict.clone()),
         Error::Rejected(fault) => Error::Rejected(fault.clone()),
         Error::Unavailable(why) => Error::Unavailable(why.clone()),
+        Error::OutOfReach(fault) => Error::OutOfReach(fault.clone()),
         Error::Full(why) => Error::Full(why.clone()),
         Error::Corrupt(what) => Error::Corrupt(what.clone()),
         Error::Backend(error) => Error::Backend(error.to_string().into()),

@@ -38,8 +38,12 @@ fn damaged(part: &'static str) -> Error {
 }
 
 /// What an I/O error means: damage found on the way travels inside as a [`Fault`]; only the system's own
-/// errors carry a number, all others come from decoding.
+/// errors carry a number, and what a target says of itself is no damage; all others come from decoding.
 fn failed(error: io::Error) -> Error {
+    let error = match error.downcast::<crate::ports::Error>().map(Error::from).or_else(io::Error::downcast) {
+        Ok(told) => return told,
+        Err(error) => error,
+    };
     if error.raw_os_error().is_some() {
         return crate::ports::Error::from(error).into();
     }

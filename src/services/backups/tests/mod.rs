@@ -303,12 +303,12 @@ fn a_copy_that_reads_back_otherwise_is_never_named() {
         }
     }
     impl crate::ports::objects::Upload for Upload {
-        fn reread(&mut self) -> ports::Result<Box<dyn Read + Send>> {
+        fn reread(&mut self) -> ports::Result<Option<Box<dyn Read + Send>>> {
             let mut bytes = Vec::new();
-            self.0.reread()?.read_to_end(&mut bytes).unwrap();
+            self.0.reread()?.unwrap().read_to_end(&mut bytes).unwrap();
             let place = (self.1 as usize * bytes.len() / 8).min(bytes.len() - 1);
             bytes[place] ^= 1;
-            Ok(Box::new(std::io::Cursor::new(bytes)))
+            Ok(Some(Box::new(std::io::Cursor::new(bytes))))
         }
         fn publish(self: Box<Self>) -> ports::Result<()> {
             self.0.publish()

@@ -171,7 +171,7 @@ fn process(
 ) -> Backups {
     let target = |at: usize| {
         let (folder, mood) = (Arc::new(Folder::at(folders[at].path())), moods[at].clone());
-        Target { name: TARGETS[at].to_owned(), objects: Arc::new(Place { folder, mood }) }
+        Target { name: TARGETS[at].to_owned(), objects: Arc::new(Place { folder, mood }), window: None }
     };
     let to = (vec![target(0), target(1)], vec![identity.recipient().clone()]);
     let (documents, clock, stamp) = (bench.documents.clone(), bench.clock.clone(), bench.stamp.clone());
