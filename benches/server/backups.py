@@ -63,11 +63,12 @@ def main():
     appliance.start()
     rows = []
     try:
-        appliance.sign_in()
         first = lambda: json.loads(appliance.run("--json", "backup", "plan", capture_output=True).stdout)
         while "full" not in first()["targets"][0]:
             time.sleep(1)
         for round in range(options.rounds):
+            # A token is good for ten minutes.
+            appliance.sign_in()
             writers = Writers(appliance, options.connections)
             begun = time.perf_counter()
             appliance.run("backup", "create", stdout=subprocess.DEVNULL)
