@@ -8,8 +8,10 @@ const NOW: Timestamp = Timestamp(1_795_000_000_000);
 const RULES: Rules = Rules { last: 3, daily: 5, weekly: 3, monthly: 2, yearly: 2, within_days: 4 };
 
 fn listed(kind: Kind, lineage: u32, (after, upto): (u64, u64), created: Timestamp) -> Listed {
+    let mut backup = [0; 16];
+    backup[..8].copy_from_slice(&upto.to_be_bytes());
     let header = Header {
-        backup: [0; 16],
+        backup,
         created,
         kind,
         lineage,
@@ -196,4 +198,17 @@ fn rules_are_read() {
     for wrong in ["hourly=1", "last=-1", "last=10001", "last"] {
         assert_eq!(Rules::read(&words(wrong)).unwrap_err().key, "backups.keep", "{wrong}");
     }
+}
+
+#[test]
+fn of_the_subjects_keys_the_newest_chain_stays_however_old() {
+    let mut all = history(&[(24, true, 0), (24, false, 0), (24, true, 0), (24, false, 0), (24, false, 0)], 5000);
+    let mut foreign = all[0].clone();
+    foreign.header.as_mut().unwrap().0.instance = "other".to_owned();
+    let damaged = Listed { name: "20200101T000000Z-full-x.backup".to_owned(), ..all[0].clone() };
+    let damaged = Listed { header: Err(Fault::new("backups.not_a_backup")), ..damaged };
+    all.extend([foreign, damaged.clone()]);
+    let gone = super::super::outlived(&all, "i", NOW);
+    assert_eq!(gone, [all[0].name.clone(), all[1].name.clone(), damaged.name]);
+    assert_eq!(super::super::outlived(&all[..5], "i", created(&all[1])), [all[0].name.clone()]);
 }

@@ -15,20 +15,24 @@ use crate::{
         clock::{Clock, Timestamp},
         environment::Environment,
     },
+    domain::filter::Filter,
     ports::{
         self,
-        documents::{Batch, COLLECTIONS, Change, Expect, Operation, Origin, Retention, Sequence},
+        documents::{
+            Batch, COLLECTIONS, Change, Collection, Committed, Documents, Expect, Explain, Load, Operation, Origin,
+            Page, Query, Record, Retention, Sequence, Snapshot, Statistics,
+        },
         objects::{Object, Objects, Upload},
     },
     services::{Error, access::Caller, audit::Search, backups::Identity, bench::Bench, sealing::Seals},
 };
-use bson::rawdoc;
+use bson::{RawDocumentBuf, rawdoc};
 use std::{
     collections::HashSet,
     io::Read,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -92,6 +96,58 @@ impl Objects for Place {
     }
 }
 
+/// A store that may be full.
+struct Full {
+    store: Arc<dyn Documents>,
+    full: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl Documents for Full {
+    async fn commit(&self, batch: Batch) -> ports::Result<Committed> {
+        match self.full.load(Ordering::Relaxed) {
+            true => Err(ports::Error::Full("no room".to_owned())),
+            false => self.store.commit(batch).await,
+        }
+    }
+    async fn get(&self, collection: &str, id: &str) -> ports::Result<Option<RawDocumentBuf>> {
+        self.store.get(collection, id).await
+    }
+    async fn find(&self, query: Query) -> ports::Result<Page> {
+        self.store.find(query).await
+    }
+    async fn count(&self, collection: &str, filter: Arc<Filter>) -> ports::Result<(u64, Explain)> {
+        self.store.count(collection, filter).await
+    }
+    async fn describe(&self, collection: &str) -> ports::Result<Option<Collection>> {
+        self.store.describe(collection).await
+    }
+    async fn collections(&self) -> ports::Result<Vec<Collection>> {
+        self.store.collections().await
+    }
+    async fn records(&self, after: Sequence, limit: usize) -> ports::Result<Vec<Record>> {
+        self.store.records(after, limit).await
+    }
+    async fn snapshot(&self) -> ports::Result<Arc<dyn Snapshot>> {
+        self.store.snapshot().await
+    }
+    async fn load(&self, part: Load) -> ports::Result<()> {
+        self.store.load(part).await
+    }
+    async fn statistics(&self) -> ports::Result<Statistics> {
+        self.store.statistics().await
+    }
+    async fn scrub(&self, from: u64) -> ports::Result<u64> {
+        self.store.scrub(from).await
+    }
+    async fn trim(&self, retention: Retention) -> ports::Result<u64> {
+        self.store.trim(retention).await
+    }
+    async fn close(&self) -> ports::Result<()> {
+        self.store.close().await
+    }
+}
+
 /// An instance with two targets.
 struct Ships {
     bench: Bench,
@@ -106,7 +162,10 @@ const TARGETS: [&str; 2] = ["near", "far"];
 
 impl Ships {
     async fn new() -> Self {
-        let bench = Bench::of(Environment::Development).await;
+        Self::over(Bench::of(Environment::Development).await).await
+    }
+
+    async fn over(bench: Bench) -> Self {
         let keys = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), bench.clock.clone());
         let seals = Arc::new(Seals::open(Arc::new(keys.unwrap()), bench.clock.clone()).await.unwrap());
         let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
@@ -446,4 +505,68 @@ async fn the_last_segment_is_sent_and_a_target_that_hangs_not_waited_for() {
     ships.backups.ship_last(Duration::from_millis(300)).await;
     assert!(watch.elapsed() < Duration::from_secs(3), "{:?}", watch.elapsed());
     assert!(ships.chains(0)[0].upto() > before);
+}
+
+#[tokio::test]
+async fn a_store_that_takes_nothing_is_backed_up_all_the_same_and_once() {
+    let clock = Bench::of(Environment::Development).await.clock;
+    let store = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), clock.clone());
+    let store = Arc::new(Full { store: Arc::new(store.unwrap()), full: AtomicBool::new(false) });
+    crate::services::instance::furnish(&*store, clock.now()).await.unwrap();
+    let ships = Ships::over(Bench::over(Environment::Development, clock, store.clone()).await).await;
+    ships.settle("near").await;
+    ships.commit("a").await;
+    store.full.store(true, Ordering::Relaxed);
+    assert_eq!(ships.ship("near").await, Some(Kind::Segment));
+    assert_eq!(ships.ship("near").await, None, "sent already, whether or not that could be noted");
+    store.full.store(false, Ordering::Relaxed);
+    ships.commit("b").await;
+    assert_eq!(ships.ship("near").await, Some(Kind::Segment));
+    let (state, chain) = (ships.backups.states.read("near").await.unwrap(), ships.chains(0).remove(0));
+    assert_eq!(state.segment.unwrap().upto, chain.upto());
+    let ends: Vec<_> = chain.segments.windows(2).map(|pair| (pair[0].header.upto, pair[1].header.after)).collect();
+    assert!(ends.iter().all(|(end, after)| end == after), "{ends:?}");
+}
+
+#[tokio::test]
+async fn a_target_shows_what_is_wrong_with_it() {
+    use crate::{
+        base::metrics::Metrics,
+        jobs::{Job, backups::Watching},
+        services::health::{Health, Level},
+    };
+    let mut ships = Ships::new().await;
+    let (metrics, health) = (Metrics::new(ships.bench.clock.clone()), Arc::new(Health::default()));
+    let watch = async |ships: Ships| {
+        let (backups, metrics, clock) = (Arc::new(ships.backups), metrics.clone(), ships.bench.clock.clone());
+        let job = Watching { backups: backups.clone(), metrics, health: health.clone(), clock };
+        job.run().await.unwrap();
+        drop(job);
+        Ships { backups: Arc::into_inner(backups).unwrap(), ..ships }
+    };
+    let found = |check: &str| {
+        let finding = health.findings().into_iter().find(|finding| finding.check == check).unwrap();
+        (finding.level, finding.fault.map(|fault| fault.key))
+    };
+    ships.settle("near").await;
+    ships.mood(1, AWAY);
+    assert!(ships.backups.ship("far").await.is_err());
+    ships.bench.wait(90);
+    ships = watch(ships).await;
+    assert_eq!(found("backup:near"), (Level::Ok, None));
+    assert_eq!(found("backup:far"), (Level::Warning, Some("backups.failing")));
+    let text = metrics.render();
+    for line in [
+        r#"debrouille_backup_last_success_age_seconds{target="near",kind="segment"} 91"#,
+        r#"debrouille_backup_failures_total{target="far",kind="full"} 1"#,
+        r#"debrouille_backup_failures_total{target="near",kind="full"} 0"#,
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+    }
+    assert!(!text.contains(r#"timestamp_seconds{target="far",kind="full"}"#));
+    // Due two days ago, and nobody sent it.
+    ships.bench.wait(3 * DAY);
+    ships = watch(ships).await;
+    assert_eq!(found("backup:near"), (Level::Warning, Some("backups.late")));
+    drop(ships);
 }
