@@ -5,11 +5,11 @@ mod address;
 mod audit;
 mod auth;
 mod backups;
-mod drills;
 mod body;
 mod collections;
 mod conditions;
 mod documents;
+mod drills;
 mod envelope;
 mod error;
 mod exchange;
@@ -45,11 +45,11 @@ pub use spec::openapi;
 use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
-        access::Access, audit::Audit, backups::Backups, collections::Collections, documents::Documents,
-        drills::Drills, health::Health,
-        identities::Identities, invitations::Invitations, keys::Keys, limits::Limiter, machines::Machines, mfa::Mfa,
-        oidc::Oidc, organizations::Organizations, policies::Policies, recovery::Recoveries, sessions::Sessions,
-        subjects::Subjects, throttle::Throttle, trust::Trust, verification::Verifications,
+        access::Access, audit::Audit, backups::Backups, collections::Collections, documents::Documents, drills::Drills,
+        health::Health, identities::Identities, invitations::Invitations, keys::Keys, limits::Limiter,
+        machines::Machines, mfa::Mfa, oidc::Oidc, organizations::Organizations, policies::Policies,
+        recovery::Recoveries, sessions::Sessions, subjects::Subjects, throttle::Throttle, trust::Trust,
+        verification::Verifications,
     },
 };
 use poem::{Endpoint, Response};

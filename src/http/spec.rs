@@ -1,8 +1,8 @@
 //! The API's own description: every operation, as OpenAPI.
 
 use super::{
-    audit, auth, backups, collections, documents, drills, identities, invitations, keys, lines, machines, memberships, meta,
-    mfa, oidc, organizations, passkeys, policies, recovery, subjects, trust, verification,
+    audit, auth, backups, collections, documents, drills, identities, invitations, keys, lines, machines, memberships,
+    meta, mfa, oidc, organizations, passkeys, policies, recovery, subjects, trust, verification,
 };
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
@@ -77,8 +77,7 @@ pub fn service() -> Service {
         memberships::Routes,
         invitations::Routes,
     );
-    let keeping =
-        (policies::Routes, trust::Routes, audit::Routes, backups::Routes, drills::Routes, subjects::Routes);
+    let keeping = (policies::Routes, trust::Routes, audit::Routes, backups::Routes, drills::Routes, subjects::Routes);
     let apis = (proofs, content, people, keeping);
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")
 }

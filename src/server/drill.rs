@@ -76,15 +76,8 @@ pub async fn drill(
     }
     let vouched = !identity.signers().is_empty();
     let (started, place) = (clock.now(), from.clone());
-    let mut drilled = Drilled {
-        started,
-        place,
-        vouched,
-        environment,
-        back: None,
-        checks: Vec::new(),
-        unavailable: None,
-    };
+    let mut drilled =
+        Drilled { started, place, vouched, environment, back: None, checks: Vec::new(), unavailable: None };
     let restoring = Restoring {
         from,
         wanted: Wanted::Latest,
@@ -158,8 +151,9 @@ impl Drilled {
             let store = open::look(&own, &stamp, &keyring, Purpose::Data)?;
             samples(&store, &tally)
         });
-        let samples =
-            samples.await.map_err(|error| Problem::new(Kind::Failed, Fault::new("instance.store").with("why", error)))??;
+        let samples = samples
+            .await
+            .map_err(|error| Problem::new(Kind::Failed, Fault::new("instance.store").with("why", error)))??;
         let checked = restore::check(config, clock, &restored.tally, progress).await?;
         self.checks.extend(checks(&checked, &restored));
         self.back = Some(Back { restored, samples, opening: checked.opening_millis, key });
@@ -240,8 +234,7 @@ impl Back {
         let Restored { stamp, plan, tally, times, .. } = &self.restored;
         let point = plan.point;
         report.instance = stamp.id.clone();
-        report.point =
-            Some(Point { lineage: point.lineage, sequence: point.sequence.0, time: point.time.rfc3339() });
+        report.point = Some(Point { lineage: point.lineage, sequence: point.sequence.0, time: point.time.rfc3339() });
         let file = |(link, manifest): (&crate::services::backups::Link, &crate::services::backups::Manifest)| File {
             name: link.name.clone(),
             bytes: link.bytes,
@@ -250,8 +243,7 @@ impl Back {
         report.files = plan.files().zip(&plan.manifests).map(file).collect();
         (report.documents, report.collections) = (tally.documents(), tally.collections.clone());
         let millis = times.proving + times.loading + self.opening;
-        report.rto =
-            Some(Rto { millis, proving: times.proving, loading: times.loading, opening: self.opening });
+        report.rto = Some(Rto { millis, proving: times.proving, loading: times.loading, opening: self.opening });
         let seconds = |late: Timestamp, early: Timestamp| u64::try_from(late.seconds() - early.seconds()).unwrap_or(0);
         report.rpo = Some(match before.filter(|live| live.lineage == point.lineage) {
             Some(live) => {

@@ -24,8 +24,8 @@ use crate::{
     services::{
         audit::Audit,
         backups::Backups,
-        drills::Drills,
         certificates::Certificates,
+        drills::Drills,
         health::{Health, Observer, Phase},
         journal::Journal,
         keys::Keys,

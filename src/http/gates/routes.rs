@@ -78,7 +78,9 @@ pub fn is_long(request: &Request) -> bool {
 /// Whether it may change something. Questions too long for a URL are asked by POST.
 pub fn may_write(request: &Request) -> bool {
     let path = request.uri().path();
-    let asks = ["/query", "/access/explain", "/access/who", "/policies/test", "/drills/compare"].iter().any(|end| path.ends_with(end));
+    let asks = ["/query", "/access/explain", "/access/who", "/policies/test", "/drills/compare"]
+        .iter()
+        .any(|end| path.ends_with(end));
     !(request.method().is_safe() || asks && request.method() == Method::POST)
 }
 

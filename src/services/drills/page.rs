@@ -55,7 +55,13 @@ pub fn page(report: &Report, signer: &str, language: Language) -> String {
     }
     page.push_str("</table>");
     let told = if signer.is_empty() { "drills.page.unsigned" } else { "drills.page.signed" };
-    let _ = write!(page, "<h2>{}</h2><p>{}<br><code>{}</code></p>", say("drills.page.signature"), say(told), escape(signer));
+    let _ = write!(
+        page,
+        "<h2>{}</h2><p>{}<br><code>{}</code></p>",
+        say("drills.page.signature"),
+        say(told),
+        escape(signer)
+    );
     let _ = write!(page, "<p>{}</p><p>&nbsp;</p></body></html>\n", say("drills.page.sign_here"));
     page
 }

@@ -161,6 +161,10 @@ impl Signed {
         serde_json::from_str(text).map_err(|_| Error::Damaged(Fault::new("drills.unsound")))
     }
 
+    pub fn read(value: Value) -> Result<Self> {
+        serde_json::from_value(value).map_err(|_| Error::Damaged(Fault::new("drills.unsound")))
+    }
+
     pub fn text(&self) -> Result<String> {
         let text = serde_json::to_string_pretty(self).map_err(|error| Error::Internal(Box::new(error)))?;
         Ok(text + "\n")
@@ -224,7 +228,8 @@ pub(super) mod tests {
         let signed = Signed::new(&report("a", Outcome::Passed), Some(keyring.current(Purpose::BackupSigning))).unwrap();
         let text = signed.text().unwrap();
         assert_eq!(Signed::parse(&text).unwrap().verify(&own).unwrap(), report("a", Outcome::Passed));
-        let fault = |text: &str, signers: &[Signer]| match Signed::parse(text).and_then(|signed| signed.verify(signers)) {
+        let fault = |text: &str, signers: &[Signer]| match Signed::parse(text).and_then(|signed| signed.verify(signers))
+        {
             Err(Error::Damaged(fault)) => fault.key,
             other => panic!("{other:?}"),
         };
