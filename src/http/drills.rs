@@ -9,10 +9,9 @@ use super::{
 };
 use crate::{
     base::clock::Timestamp,
-    ports::documents::Sequence,
     services::{
         Result,
-        drills::{Compared, Copied, Kept, Sample, Signed},
+        drills::{Compared, Copied, Kept, Sample},
     },
 };
 use poem::Request;
@@ -48,7 +47,11 @@ struct Drill {
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
 struct Copy {
+    #[serde(default)]
+    #[oai(default)]
     lineage: u32,
+    #[serde(default)]
+    #[oai(default)]
     sequence: u64,
     #[serde(default)]
     #[oai(default)]
@@ -107,8 +110,7 @@ impl Routes {
     #[oai(path = "/", method = "post", operation_id = "recordDrill")]
     async fn record(&self, by: By, sent: Sent<Free>, request: &Request) -> Result<Answer<Drill, 201>> {
         conditions::no_attempt(request)?;
-        let signed: Signed = sent.read()?;
-        let kept = by.exchange.state.drills.record(&by.caller, signed).await?;
+        let kept = by.exchange.state.drills.record(&by.caller, sent.read()?).await?;
         Answer::value(&by.exchange, &Drill::of(kept, None))
     }
 
@@ -118,7 +120,7 @@ impl Routes {
         let Copy { lineage, sequence, samples } = sent.read()?;
         let sample = |CopiedDocument { collection, id, digest }| Sample { collection, id, digest };
         let samples = samples.into_iter().map(sample).collect();
-        let copied = Copied { lineage, sequence: Sequence(sequence), samples };
+        let copied = Copied::new(lineage, sequence, samples);
         let compared = by.exchange.state.drills.compare(&by.caller, copied).await?;
         Answer::value(&by.exchange, &Comparison::of(compared))
     }

@@ -7,6 +7,7 @@ mod backups;
 mod collections;
 mod directory;
 mod documents;
+mod drills;
 mod error;
 #[path = "../house/mod.rs"]
 mod house;

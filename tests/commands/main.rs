@@ -5,6 +5,7 @@ mod backups;
 mod configuration;
 mod flows;
 mod instance;
+mod restore;
 mod subjects;
 mod usage;
 

@@ -3,6 +3,7 @@
 mod appliance;
 mod crash;
 mod machines;
+mod restore;
 
 use appliance::{Instance, PASSWORD, Server};
 use rustix::process::Signal;

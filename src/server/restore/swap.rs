@@ -120,7 +120,13 @@ impl Places {
             PathBuf::from(name)
         };
         let time: String = now.rfc3339().chars().take(19).filter(char::is_ascii_alphanumeric).collect();
-        Self { live: live.to_owned(), beside: with(".restoring".to_owned()), before: with(format!(".before-{time}Z")) }
+        // Two within a second have two names.
+        let before = (1..).map(|n| match n {
+            1 => with(format!(".before-{time}Z")),
+            n => with(format!(".before-{time}Z-{n}")),
+        });
+        let before = before.into_iter().find(|path| !path.exists()).unwrap_or_default();
+        Self { live: live.to_owned(), beside: with(".restoring".to_owned()), before }
     }
 
     /// The stores' own locks: nobody serves it, and nobody begins to.

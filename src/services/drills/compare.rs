@@ -42,6 +42,12 @@ pub struct Copied {
     pub samples: Vec<Sample>,
 }
 
+impl Copied {
+    pub fn new(lineage: u32, sequence: u64, samples: Vec<Sample>) -> Self {
+        Self { lineage, sequence: Sequence(sequence), samples }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compared {
     /// Where the living one stands.

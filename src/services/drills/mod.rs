@@ -89,8 +89,9 @@ impl Kept {
 
 impl Drills {
     /// Keeps a report of this instance's own, once.
-    pub async fn record(&self, caller: &Caller, signed: Signed) -> Result<Kept> {
+    pub async fn record(&self, caller: &Caller, signed: Value) -> Result<Kept> {
         self.access.decide(caller, Action::Create, Resource::Module("backups"))?;
+        let signed = Signed::read(signed)?;
         let report = signed.verify(&signers(&self.keyring))?;
         let stamp = &self.stamp;
         if report.instance != stamp.id || report.environment != stamp.environment.name() || report.format > FORMAT {
@@ -183,7 +184,10 @@ pub fn finding(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::{bench::Bench, instance, keyring::Purpose};
+    use crate::{
+        ports::documents::{Record, Sequence},
+        services::{bench::Bench, instance, keyring::Purpose},
+    };
 
     #[test]
     fn a_drill_is_due_after_so_many_days_outside_development() {
@@ -220,27 +224,30 @@ mod tests {
             ended: drills.clock.now().rfc3339(),
             ..report::tests::report(id, outcome)
         };
-        let signed = |report: &Report| Signed::new(report, Some(key)).unwrap();
+        let signed = |report: &Report, key| serde_json::to_value(Signed::new(report, key).unwrap()).unwrap();
         let passed = report("a", Outcome::Passed);
         let caller = Caller::system();
-        let kept = drills.record(&caller, signed(&passed)).await.unwrap();
+        let kept = drills.record(&caller, signed(&passed, Some(key))).await.unwrap();
         assert_eq!((kept.passed, kept.rto_millis, kept.rpo_seconds), (true, Some(61_500), Some(300)));
         assert_eq!(drills.newest().await.unwrap().as_ref(), Some(&kept));
         let snapshot = drills.documents.snapshot().await.unwrap();
         assert_eq!(newest(&*snapshot).unwrap().as_ref(), Some(&kept));
-        assert!(matches!(drills.record(&caller, signed(&passed)).await, Err(Error::Conflict(_))), "kept twice");
+        assert!(
+            matches!(drills.record(&caller, signed(&passed, Some(key))).await, Err(Error::Conflict(_))),
+            "kept twice"
+        );
         let foreign = Report { instance: "another".to_owned(), ..report("b", Outcome::Passed) };
-        assert!(matches!(drills.record(&caller, signed(&foreign)).await, Err(Error::Invalid(_))));
+        assert!(matches!(drills.record(&caller, signed(&foreign, Some(key))).await, Err(Error::Invalid(_))));
         let future = Report { ended: "2999-01-01T00:00:00Z".to_owned(), ..report("b", Outcome::Passed) };
-        assert!(matches!(drills.record(&caller, signed(&future)).await, Err(Error::Invalid(_))));
-        let failed = Signed::new(&report("c", Outcome::Failed), None).unwrap();
+        assert!(matches!(drills.record(&caller, signed(&future, Some(key))).await, Err(Error::Invalid(_))));
+        let failed = signed(&report("c", Outcome::Failed), None);
         assert!(!drills.record(&caller, failed).await.unwrap().passed);
         assert_eq!(drills.list(&caller).await.unwrap().len(), 2);
-        let told = |record: &crate::ports::documents::Record| {
-            let text = record.after.as_ref().map(|after| format!("{after:?}"));
-            text.is_some_and(|text| text.contains("drills.record"))
+        let told = |record: &Record| {
+            let entry = record.after.as_ref().and_then(|after| after.get_str("entry").ok());
+            entry.is_some_and(|entry| entry.contains("drills.record"))
         };
-        let records = drills.documents.records(crate::ports::documents::Sequence(0), 1000).await.unwrap();
+        let records = drills.documents.records(Sequence(0), 1000).await.unwrap();
         assert_eq!(records.iter().filter(|record| told(record)).count(), 2);
     }
 
@@ -287,7 +294,7 @@ mod tests {
         assert_eq!(held.different, [("c".to_owned(), "a".to_owned())]);
         let other = Copied { lineage: lineage + 1, ..copied.clone() };
         assert_eq!(drills.compare(&Caller::system(), other).await.unwrap().held, None);
-        let ahead = Copied { sequence: crate::ports::documents::Sequence(last.0 + 99), ..copied };
+        let ahead = Copied { sequence: Sequence(last.0 + 99), ..copied };
         assert_eq!(drills.compare(&Caller::system(), ahead).await.unwrap().held, None);
     }
 }

@@ -161,6 +161,10 @@ impl Signed {
         serde_json::from_str(text).map_err(|_| Error::Damaged(Fault::new("drills.unsound")))
     }
 
+    pub fn read(value: Value) -> Result<Self> {
+        serde_json::from_value(value).map_err(|_| Error::Damaged(Fault::new("drills.unsound")))
+    }
+
     pub fn text(&self) -> Result<String> {
         let text = serde_json::to_string_pretty(self).map_err(|error| Error::Internal(Box::new(error)))?;
         Ok(text + "\n")

@@ -126,6 +126,15 @@ fn instance(source: &dyn Objects, listed: &[Listed], asked: Asked<'_>) -> Result
     let mut all: Vec<&str> = headers().map(|(_, header)| header.instance.as_str()).collect();
     all.sort_unstable();
     all.dedup();
+    if all.len() > 1 {
+        // What nobody believed has signed stands for no instance.
+        let believed = |instance: &str| {
+            headers().filter(|(_, header)| header.instance == instance).any(|(listed, _)| {
+                manifest_at_end(listed.bytes, |from| read(source, &listed.name, from), asked.trust).is_ok()
+            })
+        };
+        all.retain(|instance| believed(instance));
+    }
     let instance = match (asked.instance, &all[..]) {
         (Some(instance), _) if all.contains(&instance) => instance,
         (None, [only]) => only,

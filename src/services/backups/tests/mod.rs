@@ -1,5 +1,6 @@
 //! Backups made, listed, verified and restored through the service.
 
+mod faults;
 mod format;
 mod restore;
 mod shipping;

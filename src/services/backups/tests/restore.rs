@@ -1,4 +1,4 @@
-//! Restores to any point: out of full backups and segments, and what is done when some of them are no good.
+//! Restores to any point: every state of a store comes back out of full backups and segments.
 
 use super::*;
 use crate::ports::documents::{RECEIPTS, Receipt};
