@@ -2,7 +2,6 @@
 
 use crate::{
     base::fault::Fault,
-    ports::documents::Expect,
     services::{
         Error, Result,
         documents::{Attempt, Match},
@@ -38,12 +37,12 @@ pub fn expected_one(headers: &HeaderMap) -> Result<Option<i64>> {
 }
 
 /// The same, of what may not be there yet.
-pub fn expected_or_new(headers: &HeaderMap) -> Result<Expect> {
-    match expected(headers)? {
-        Match::Absent => Ok(Expect::Absent),
-        Match::Present => Ok(Expect::Present),
-        _ => Ok(expected_one(headers)?.map_or(Expect::Any, Expect::Revision)),
+pub fn expected_or_new(headers: &HeaderMap) -> Result<Match> {
+    let expected = expected(headers)?;
+    if expected != Match::Absent {
+        expected_one(headers)?;
     }
+    Ok(expected)
 }
 
 /// Whether the caller already has this revision.

@@ -103,7 +103,7 @@ impl Routes {
     #[oai(path = "/policies/:name", method = "put", operation_id = "putPolicy")]
     async fn put(&self, by: By, name: Path<String>, sent: Sent<Policy>, request: &Request) -> Result<Also<Free, 201>> {
         let expect = conditions::expected_or_new(request.headers())?;
-        let (kept, made) = by.exchange.state.policies.put(&by.caller, &name, sent.data()?, expect).await?;
+        let (kept, made) = by.exchange.state.policies.put(&by.caller, &name, sent.data()?, &expect).await?;
         let answer = answer(&by, &kept)?;
         Ok(Also(if made { answer.status(StatusCode::CREATED) } else { answer }))
     }

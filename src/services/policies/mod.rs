@@ -10,7 +10,7 @@ use super::{
     Error, Result,
     access::{Access, Action, Caller, Resource, Role},
     audit::Audit,
-    documents::all,
+    documents::{Match, all},
     sealing::Seals,
 };
 use crate::{
@@ -112,7 +112,7 @@ impl Policies {
         caller: &Caller,
         name: &str,
         document: &RawDocument,
-        expect: Expect,
+        expected: &Match,
     ) -> Result<(Kept, bool)> {
         self.access.decide(caller, Action::Manage, Resource::Module("policies"))?;
         let policy = Policy::read(name, document).map_err(Error::Invalid)?;
@@ -125,6 +125,13 @@ impl Policies {
         }
         let body = policy.body().to_owned();
         self.stays_open(kept.iter().filter(|kept| kept.name != name), Some(policy))?;
+        let expect = match expected {
+            Match::Any => Expect::Any,
+            Match::Absent => Expect::Absent,
+            Match::Present => Expect::Present,
+            // None of several would be the one that is meant.
+            Match::Revisions(revisions) => Expect::Revision(revisions.first().copied().unwrap_or_default()),
+        };
         let committed = self.commit(caller, name, expect, Change::Put(body)).await;
         // After a failure too: whether it is on the disk may be unknown.
         self.load().await?;

@@ -199,16 +199,3 @@ fn rules_are_read() {
         assert_eq!(Rules::read(&words(wrong)).unwrap_err().key, "backups.keep", "{wrong}");
     }
 }
-
-#[test]
-fn of_the_subjects_keys_the_newest_chain_stays_however_old() {
-    let mut all = history(&[(24, true, 0), (24, false, 0), (24, true, 0), (24, false, 0), (24, false, 0)], 5000);
-    let mut foreign = all[0].clone();
-    foreign.header.as_mut().unwrap().0.instance = "other".to_owned();
-    let damaged = Listed { name: "20200101T000000Z-full-x.backup".to_owned(), ..all[0].clone() };
-    let damaged = Listed { header: Err(Fault::new("backups.not_a_backup")), ..damaged };
-    all.extend([foreign, damaged.clone()]);
-    let gone = super::super::outlived(&all, "i", NOW);
-    assert_eq!(gone, [all[0].name.clone(), all[1].name.clone(), damaged.name]);
-    assert_eq!(super::super::outlived(&all[..5], "i", created(&all[1])), [all[0].name.clone()]);
-}

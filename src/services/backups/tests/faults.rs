@@ -21,6 +21,9 @@ impl Objects for Shelf {
     fn place(&self) -> String {
         "shelf".to_owned()
     }
+    fn beneath(&self, _: &str) -> Arc<dyn Objects> {
+        Arc::new(Self::default())
+    }
     fn put_new(&self, _: &str) -> ports::Result<Box<dyn Upload>> {
         Err(ports::Error::Unavailable("read only".to_owned()))
     }
@@ -90,7 +93,7 @@ async fn five(instance: &Instance) -> [String; 5] {
     [make(10, Span::Full), make(20, since(10)), make(30, Span::Full), make(30, since(20)), make(40, since(30))]
 }
 
-fn begun(instance: &Instance, shelf: &Shelf, wanted: &Wanted) -> Result<Plan> {
+fn begun(instance: &Instance, shelf: &Shelf, wanted: &Wanted) -> Result<Route> {
     let signers = signers(&instance.keyring);
     let (identity, trust) = (&instance.identity, Trust::Signers(&signers));
     let asked = Asked { wanted, identity, trust, environment: Environment::Staging, instance: None, anchor: None };
