@@ -1,14 +1,18 @@
 //! `backup`: make, list, check; the keys they are sealed to.
 
+mod keys;
+mod recipients;
+mod shares;
+
 use super::{
     client::Client,
     collection::word,
     context::Context,
-    failure::{Failure, unreadable, unwritable},
+    failure::{Failure, unreadable},
     output,
 };
 use crate::{
-    base::{fault::Fault, files, messages::text},
+    base::{fault::Fault, messages::text},
     server,
     services::backups::{Identity, Verified},
 };
@@ -18,7 +22,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Subcommand)]
 pub enum Command {
     #[command(subcommand)]
-    Keys(Keys),
+    Keys(keys::Command),
     Create,
     List,
     Verify {
@@ -31,56 +35,15 @@ pub enum Command {
     },
 }
 
-#[derive(clap::Subcommand)]
-pub enum Keys {
-    Generate {
-        #[arg(long, short, value_name = "FILE")]
-        output: Option<PathBuf>,
-    },
-    List,
-}
-
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Keys(Keys::Generate { output }) => generate(context, output.as_deref()),
-        Command::Keys(Keys::List) => keys(context).await,
+        Command::Keys(command) => keys::run(context, command).await,
         Command::Create => create(context).await,
         Command::List => list(context).await,
         Command::Verify { backup, identity, signer } => {
             verify(context, backup.as_deref(), identity.as_deref(), &signer).await
         }
     }
-}
-
-/// The private half goes to its file, or to stdout, and nowhere else; the public half is said.
-fn generate(context: &Context, path: Option<&Path>) -> Result<(), Failure> {
-    let identity = Identity::generate(Vec::new());
-    let recipient = identity.recipient().to_string();
-    let text = identity.to_file();
-    match path {
-        Some(path) => {
-            files::create(path, text.as_bytes(), 0o600).map_err(|error| unwritable(path.display(), error))?;
-            let shown = path.display().to_string();
-            let document = json!({ "recipient": recipient, "file": shown });
-            context.say(&Fault::new("cli.backup.key_kept").at(&shown));
-            context.answer(&document, || recipient.clone())
-        }
-        None => context.answer(&json!({ "recipient": recipient, "identity": text.as_str() }), || text.to_string()),
-    }
-}
-
-/// Whom backups are sealed to, and who signs them.
-async fn keys(context: &Context) -> Result<(), Failure> {
-    let mut client = Client::open(context, context.config(Vec::new())?).await?;
-    let answer = client.get("/admin/backups/keys").await?;
-    client.close().await?;
-    let rows = |name: &str, word: &'static str| {
-        let keys = answer.data[name].as_array().into_iter().flatten();
-        keys.map(|key| [text(context.language, word).to_owned(), self::word(key)]).collect::<Vec<_>>()
-    };
-    let all = [rows("recipients", "cli.backup.recipient"), rows("signers", "cli.backup.signer")].concat();
-    let header = ["cli.backup.role", "cli.backup.key"].map(|key| text(context.language, key));
-    context.answer(&answer.data, || output::table(header, &all))
 }
 
 async fn create(context: &Context) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! Objects: named bytes, written once and whole, in a folder or a bucket. Blocking: call it from a blocking thread.
 
-use super::Result;
+use super::{Error, Result};
+use crate::base::fault::Fault;
 use std::io::{Read, Write};
 
 /// Names are 1–200 letters, digits, `-`, `_` and `.`, not starting with a dot.
@@ -10,6 +11,11 @@ pub trait Objects: Send + Sync {
     /// Starts an object. Nothing bears the name until [`Upload::publish`]; if something already does then, that is
     /// `Rejected` and stays as it is. Dropped before, nothing is left.
     fn put_new(&self, name: &str) -> Result<Box<dyn Upload>>;
+    /// As [`Objects::put_new`], in the place of an object that is there: until published the old one stays, and there is
+    /// no moment without one or the other.
+    fn put_over(&self, name: &str) -> Result<Box<dyn Upload>> {
+        Err(Error::Rejected(Fault::new("objects.write_once").at(format!("{}/{name}", self.place()))))
+    }
     /// The object's bytes from a place on; `None`: no such object.
     fn get(&self, name: &str, from: u64) -> Result<Option<Box<dyn Read + Send>>>;
     /// Every object, by name.

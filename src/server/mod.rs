@@ -9,6 +9,7 @@ mod outgoing;
 mod preconditions;
 pub mod problem;
 pub mod restore;
+mod rewrap;
 pub mod running;
 mod safekeeping;
 mod serve;
@@ -16,6 +17,7 @@ mod supervisor;
 mod verify;
 
 pub use offline::{Offline, offline};
+pub use rewrap::{Rewrapped, rewrap};
 pub use serve::{serve, start};
 pub use verify::verify;
 

@@ -5,6 +5,7 @@ mod backups;
 mod configuration;
 mod flows;
 mod instance;
+mod recipients;
 mod subjects;
 mod usage;
 

@@ -71,6 +71,21 @@ impl Folder {
         Ok(self.path.join(name))
     }
 
+    /// A file of its own beside the one it becomes, under a lock that says its writer lives.
+    fn partial(&self, target: PathBuf, over: bool) -> Result<Box<dyn Upload>> {
+        self.sweep()?;
+        let partial = self.path.join(format!("{PARTIAL}{}", hex::encode(random::array::<12>())));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
+        let upload = PartialFile { file, partial, target, over };
+        rustix::fs::flock(&upload.file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from)?;
+        // Swept by another writer between the two? Then the lock is on a file without a name.
+        if upload.file.metadata()?.nlink() == 0 {
+            return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
+        }
+        files::adopt(&upload.file, &self.path)?;
+        Ok(Box::new(upload))
+    }
+
     /// Removes what writers that died left behind: a living one holds a lock on its file.
     fn sweep(&self) -> Result<()> {
         for entry in fs::read_dir(&self.path)? {
@@ -98,17 +113,16 @@ impl Objects for Folder {
         if target.try_exists()? {
             return Err(exists(&target));
         }
-        self.sweep()?;
-        let partial = self.path.join(format!("{PARTIAL}{}", hex::encode(random::array::<12>())));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-        let upload = PartialFile { file, partial, target };
-        rustix::fs::flock(&upload.file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from)?;
-        // Swept by another writer between the two? Then the lock is on a file without a name.
-        if upload.file.metadata()?.nlink() == 0 {
-            return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
+        self.partial(target, false)
+    }
+
+    fn put_over(&self, name: &str) -> Result<Box<dyn Upload>> {
+        self.there()?;
+        let target = self.file(name)?;
+        if !target.try_exists()? {
+            return Err(Error::Rejected(Fault::new("objects.gone").at(target.display().to_string())));
         }
-        files::adopt(&upload.file, &self.path)?;
-        Ok(Box::new(upload))
+        self.partial(target, true)
     }
 
     fn get(&self, name: &str, from: u64) -> Result<Option<Box<dyn Read + Send>>> {
@@ -168,6 +182,8 @@ struct PartialFile {
     file: File,
     partial: PathBuf,
     target: PathBuf,
+    /// What bears the name is replaced.
+    over: bool,
 }
 
 impl Write for PartialFile {
@@ -191,6 +207,10 @@ impl Upload for PartialFile {
 
     fn publish(self: Box<Self>) -> Result<()> {
         self.file.sync_all()?;
+        if self.over {
+            fs::rename(&self.partial, &self.target)?;
+            return Ok(files::sync_folder(&self.target)?);
+        }
         match rustix::fs::renameat_with(CWD, &self.partial, CWD, &self.target, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             Err(rustix::io::Errno::EXIST) => return Err(exists(&self.target)),
@@ -268,6 +288,23 @@ mod tests {
         let mut bytes = Vec::new();
         folder.get("a", 0).unwrap().unwrap().read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, b"quick");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn one_takes_the_place_of_another_whole() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        assert_eq!(key(folder.put_over("a").err().unwrap()), "objects.gone");
+        put(&folder, "a", b"old").unwrap();
+        let mut given_up = folder.put_over("a").unwrap();
+        given_up.write_all(b"half").unwrap();
+        drop(given_up);
+        let mut new = folder.put_over("a").unwrap();
+        new.write_all(b"new").unwrap();
+        assert_eq!(fs::read(place.path().join("a")).unwrap(), b"old");
+        new.publish().unwrap();
+        assert_eq!(fs::read(place.path().join("a")).unwrap(), b"new");
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
     }
 

@@ -9,13 +9,17 @@ mod file;
 mod lines;
 mod recipients;
 mod restore;
+mod rewrap;
+mod shares;
 
 pub use create::{Created, Progress, Request, Stage, create, signers};
 pub use desk::Backups;
 pub use file::{Header, Kind, Manifest, Trust};
 pub use lines::Meta;
-pub use recipients::{Identity, Recipient, Signer};
+pub use recipients::{Identity, Recipient, Signer, fewest};
 pub use restore::Restore;
+pub use rewrap::{Rewrapped, rewrap};
+pub use shares::{Paper, Share, WORDS, agreed, combine, split};
 
 use crate::{
     base::{clock::Timestamp, fault::Fault},

@@ -1,6 +1,7 @@
 //! Backups made, listed, verified and restored through the service.
 
 mod format;
+mod rewrap;
 
 use super::*;
 use crate::{
