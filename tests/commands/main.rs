@@ -1,5 +1,6 @@
 //! The command line as people and scripts meet it: the real binary, in both languages, with its exit codes.
 
+mod archive;
 mod audit;
 mod backups;
 mod configuration;
