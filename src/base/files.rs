@@ -1,5 +1,6 @@
 //! Files written whole or not at all, readable by the service alone.
 
+use super::random;
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
@@ -18,6 +19,31 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&staged, path)?;
     sync_folder(path)
+}
+
+/// Replaces a file of the operator's in one step, for the same owner and readers. A link is followed: what it names is
+/// replaced.
+pub fn rewrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    let before = fs::metadata(&path)?;
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.new", hex::encode(random::array::<8>())));
+    let staged = Path::new(&name);
+    let replaced = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(staged)?;
+        file.write_all(bytes)?;
+        let own = file.metadata()?;
+        if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
+            std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))?;
+        }
+        file.set_permissions(before.permissions())?;
+        file.sync_all()?;
+        fs::rename(staged, &path)?;
+        sync_folder(&path)
+    };
+    replaced().inspect_err(|_| {
+        let _ = fs::remove_file(staged);
+    })
 }
 
 /// Writes a file that must not exist yet.
@@ -80,4 +106,24 @@ pub fn volume(path: &Path) -> io::Result<Volume> {
     let stat = rustix::fs::statvfs(path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
     Ok(Volume { size: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_is_rewritten_keeps_its_readers_and_its_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("a"), folder.path().join("b"));
+        create(&file, b"old", 0o640).unwrap();
+        std::os::unix::fs::symlink("a", &link).unwrap();
+        rewrite(&link, b"new").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert!(rewrite(&folder.path().join("absent"), b"").is_err());
+    }
 }

@@ -1,6 +1,7 @@
 //! Randomness from the operating system, through one door.
 
 use super::clock::Timestamp;
+use std::convert::Infallible;
 use zeroize::Zeroizing;
 
 /// Fills with bytes fit for keys.
@@ -13,6 +14,28 @@ pub fn array<const N: usize>() -> [u8; N] {
     fill(&mut bytes);
     bytes
 }
+
+/// The same door, for libraries that draw for themselves.
+pub struct Source;
+
+impl rand_core::TryRng for Source {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(u32::from_ne_bytes(array()))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(u64::from_ne_bytes(array()))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        fill(bytes);
+        Ok(())
+    }
+}
+
+impl rand_core::TryCryptoRng for Source {}
 
 /// A UUIDv7 (RFC 9562): ids made one after the other lie side by side in an index.
 pub fn id(now: Timestamp) -> String {

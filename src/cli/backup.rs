@@ -1,16 +1,19 @@
 //! `backup`: make, list, check; the keys they are sealed to.
 
+mod keys;
 mod plan;
+mod recipients;
+mod shares;
 
 use super::{
     client::{Client, segment},
     collection::word,
     context::Context,
-    failure::{Code, Failure, unreadable, unwritable},
+    failure::{Code, Failure, unreadable},
     output,
 };
 use crate::{
-    base::{fault::Fault, files, messages::text},
+    base::{fault::Fault, messages::text},
     server,
     services::backups::{Identity, Verified},
 };
@@ -20,7 +23,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Subcommand)]
 pub enum Command {
     #[command(subcommand)]
-    Keys(Keys),
+    Keys(keys::Command),
     Create {
         #[arg(long, value_name = "NAME")]
         target: Option<String>,
@@ -55,19 +58,9 @@ pub enum Command {
     },
 }
 
-#[derive(clap::Subcommand)]
-pub enum Keys {
-    Generate {
-        #[arg(long, short, value_name = "FILE")]
-        output: Option<PathBuf>,
-    },
-    List,
-}
-
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Keys(Keys::Generate { output }) => generate(context, output.as_deref()),
-        Command::Keys(Keys::List) => keys(context).await,
+        Command::Keys(command) => keys::run(context, command).await,
         Command::Create { target, kind } => create(context, target.as_deref(), &kind).await,
         Command::List { target } => list(context, target.as_deref()).await,
         Command::Verify { backup, target, identity, signer } => {
@@ -76,37 +69,6 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Plan { target } => plan::plan(context, target.as_deref()).await,
         Command::Prune { target, dry_run, yes } => plan::prune(context, target.as_deref(), dry_run, yes).await,
     }
-}
-
-/// The private half goes to its file, or to stdout, and nowhere else; the public half is said.
-fn generate(context: &Context, path: Option<&Path>) -> Result<(), Failure> {
-    let identity = Identity::generate(Vec::new());
-    let recipient = identity.recipient().to_string();
-    let text = identity.to_file();
-    match path {
-        Some(path) => {
-            files::create(path, text.as_bytes(), 0o600).map_err(|error| unwritable(path.display(), error))?;
-            let shown = path.display().to_string();
-            let document = json!({ "recipient": recipient, "file": shown });
-            context.say(&Fault::new("cli.backup.key_kept").at(&shown));
-            context.answer(&document, || recipient.clone())
-        }
-        None => context.answer(&json!({ "recipient": recipient, "identity": text.as_str() }), || text.to_string()),
-    }
-}
-
-/// Whom backups are sealed to, and who signs them.
-async fn keys(context: &Context) -> Result<(), Failure> {
-    let mut client = Client::open(context, context.config(Vec::new())?).await?;
-    let answer = client.get("/admin/backups/keys").await?;
-    client.close().await?;
-    let rows = |name: &str, word: &'static str| {
-        let keys = answer.data[name].as_array().into_iter().flatten();
-        keys.map(|key| [text(context.language, word).to_owned(), self::word(key)]).collect::<Vec<_>>()
-    };
-    let all = [rows("recipients", "cli.backup.recipient"), rows("signers", "cli.backup.signer")].concat();
-    let header = ["cli.backup.role", "cli.backup.key"].map(|key| text(context.language, key));
-    context.answer(&answer.data, || output::table(header, &all))
 }
 
 async fn create(context: &Context, target: Option<&str>, kind: &str) -> Result<(), Failure> {

@@ -115,15 +115,28 @@ impl Client {
         content: &str,
         body: Bytes,
     ) -> Result<Response<Incoming>, Failure> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("/api/v1{path}"))
-            .header(header::HOST, "localhost")
-            .header("x-locale", self.language);
+        let mut request = self.request(method, path);
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, content);
         }
-        let request = request.body(Full::new(body)).map_err(|error| broken(&error))?;
+        self.answered(request.body(Full::new(body)).map_err(|error| broken(&error))?).await
+    }
+
+    /// Lines of documents that lose no type on the way.
+    pub async fn canonical(&mut self, path: &str) -> Result<Response<Incoming>, Failure> {
+        let request = self.request(Method::GET, path).header(header::ACCEPT, "application/x-ndjson;ejson=canonical");
+        self.answered(request.body(Full::default()).map_err(|error| broken(&error))?).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> hyper::http::request::Builder {
+        Request::builder()
+            .method(method)
+            .uri(format!("/api/v1{path}"))
+            .header(header::HOST, "localhost")
+            .header("x-locale", self.language)
+    }
+
+    async fn answered(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure> {
         let response = self.deliver(request).await?;
         if response.status().is_success() {
             return Ok(response);

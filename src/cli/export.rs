@@ -1,9 +1,11 @@
-//! `export COLLECTION`: one document a line, to stdout or whole into a file.
+//! `export`: one document a line, or MongoDB's archive of several collections; to stdout or whole into a file.
+
+mod archive;
 
 use super::{
     client::{Client, segment},
     context::Context,
-    failure::{Failure, unwritable},
+    failure::{Code, Failure, unwritable},
     output::{self, Progress},
     query,
 };
@@ -12,7 +14,7 @@ use http_body_util::BodyExt;
 use hyper::{Method, Response, body::Incoming};
 use serde_json::json;
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{BufWriter, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -20,7 +22,14 @@ use std::{
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    collection: String,
+    #[arg(value_name = "COLLECTION", required_unless_present = "all")]
+    collection: Vec<String>,
+    #[arg(long, conflicts_with = "collection")]
+    all: bool,
+    #[arg(long, value_name = "FORMAT", value_parser = ["ndjson", "archive"], default_value = "ndjson")]
+    format: String,
+    #[arg(long)]
+    gzip: bool,
     #[arg(long, value_name = "JSON")]
     filter: Option<String>,
     #[arg(long, short, value_name = "FILE")]
@@ -28,19 +37,30 @@ pub struct Arguments {
 }
 
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
-    let collection = segment(&arguments.collection);
-    let mut path = format!("/collections/{collection}/export");
-    let mut count = format!("/collections/{collection}/count");
-    if let Some(filter) = &arguments.filter {
-        let filter = format!("?filter={}", segment(&query::parse("filter", filter)?.to_string()));
-        path.push_str(&filter);
-        count.push_str(&filter);
+    let filter = match &arguments.filter {
+        Some(filter) => format!("?filter={}", segment(&query::parse("filter", filter)?.to_string())),
+        None => String::new(),
+    };
+    let output = arguments.output.filter(|path| path != Path::new("-"));
+    if arguments.format == "archive" {
+        let wanted = (!arguments.all).then_some(arguments.collection);
+        let archiving = archive::Archiving { collections: wanted, filter, gzip: arguments.gzip, output };
+        return archive::run(context, archiving).await;
     }
+    match arguments.collection.as_slice() {
+        [collection] if !arguments.gzip => lines(context, collection, &filter, output).await,
+        _ => Err(Failure::new(Code::Usage, Fault::new("cli.export.archive_only"))),
+    }
+}
+
+async fn lines(context: &Context, name: &str, filter: &str, output: Option<PathBuf>) -> Result<(), Failure> {
+    let collection = segment(name);
+    let path = format!("/collections/{collection}/export{filter}");
     let mut client = Client::open(context, context.config(Vec::new())?).await?;
-    let total = client.get(&count).await?.data["count"].as_u64();
+    let total = count(&mut client, name, filter).await?;
     let response = client.send(Method::GET, &path, "", bytes::Bytes::new()).await?;
     let mut progress = Progress::new(context, total, "cli.progress.documents");
-    match arguments.output.filter(|path| path != Path::new("-")) {
+    match output {
         None => {
             let mut lines = Lines::default();
             pour(response, |bytes| {
@@ -54,39 +74,60 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
             drop(progress);
             let shown = path.display().to_string();
             let done = Fault::new("cli.export.done").at(&shown).with("documents", documents);
-            context
-                .done(&json!({ "collection": arguments.collection, "documents": documents, "file": shown }), &done)?;
+            context.done(&json!({ "collection": name, "documents": documents, "file": shown }), &done)?;
         }
     }
     client.close().await
 }
 
-/// Writes beside the file, then puts it in place: whoever finds the file finds all of it, and only its owner reads it.
-/// Nobody can have laid a link under a name that is drawn.
-pub async fn to_file(response: Response<Incoming>, path: &Path, progress: &mut Progress) -> Result<u64, Failure> {
-    let failed = |error: std::io::Error| unwritable(path.display(), error);
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.partial", hex::encode(random::array::<8>())));
-    let staged = PathBuf::from(name);
-    let mut lines = Lines::default();
-    let poured = async {
+async fn count(client: &mut Client, collection: &str, filter: &str) -> Result<Option<u64>, Failure> {
+    let path = format!("/collections/{}/count{filter}", segment(collection));
+    Ok(client.get(&path).await?.data["count"].as_u64())
+}
+
+/// A file written beside the one it becomes: whoever finds that finds all of it, and only its owner reads it. Nobody can
+/// have laid a link under a name that is drawn. Dropped before it is placed, it is gone.
+pub struct Staged {
+    pub file: BufWriter<File>,
+    staged: PathBuf,
+    path: PathBuf,
+}
+
+impl Staged {
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{}.partial", hex::encode(random::array::<8>())));
+        let staged = PathBuf::from(name);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged);
-        let mut file = BufWriter::new(file.map_err(failed)?);
-        pour(response, |bytes| {
-            progress.at(lines.count(bytes));
-            file.write_all(bytes).map_err(failed)
-        })
-        .await?;
-        let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
-        file.sync_all().map_err(failed)?;
-        std::fs::rename(&staged, path).map_err(failed)?;
-        files::sync_folder(path).map_err(failed)
+        let file = file.map_err(|error| unwritable(path.display(), error))?;
+        Ok(Self { file: BufWriter::with_capacity(1 << 18, file), staged, path: path.to_owned() })
     }
-    .await;
-    if poured.is_err() {
-        let _ = std::fs::remove_file(&staged);
+
+    pub fn place(mut self) -> Result<(), Failure> {
+        let placed = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
+        let placed = placed.and_then(|()| std::fs::rename(&self.staged, &self.path));
+        let placed = placed.and_then(|()| files::sync_folder(&self.path));
+        placed.map_err(|error| unwritable(self.path.display(), error))
     }
-    poured.map(|()| lines.0)
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // After it was placed there is nothing of this name.
+        let _ = std::fs::remove_file(&self.staged);
+    }
+}
+
+pub async fn to_file(response: Response<Incoming>, path: &Path, progress: &mut Progress) -> Result<u64, Failure> {
+    let mut staged = Staged::open(path)?;
+    let mut lines = Lines::default();
+    pour(response, |bytes| {
+        progress.at(lines.count(bytes));
+        staged.file.write_all(bytes).map_err(|error| unwritable(path.display(), error))
+    })
+    .await?;
+    staged.place()?;
+    Ok(lines.0)
 }
 
 pub async fn pour(

@@ -70,7 +70,7 @@ enum Command {
     Config(config::Command),
     #[command(subcommand)]
     Collection(collection::Command),
-    Import(import::Arguments),
+    Import(import::Given),
     Export(export::Arguments),
     Query(query::Arguments),
     #[command(subcommand)]

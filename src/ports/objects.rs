@@ -20,6 +20,11 @@ pub trait Objects: Send + Sync {
     /// Starts an object. Nothing bears the name before [`Upload::reread`] or [`Upload::publish`]; if something already
     /// does then, that is `Rejected` and stays as it is. Dropped before [`Upload::publish`], nothing is left.
     fn put_new(&self, name: &str) -> Result<Box<dyn Upload>>;
+    /// As [`Objects::put_new`], in the place of an object that is there: until published the old one stays, and there is
+    /// no moment without one or the other.
+    fn put_over(&self, name: &str) -> Result<Box<dyn Upload>> {
+        Err(Error::Rejected(Fault::new("objects.write_once").at(format!("{}/{name}", self.place()))))
+    }
     /// The object's bytes from a place on; `None`: no such object.
     fn get(&self, name: &str, from: u64) -> Result<Option<Box<dyn Read + Send>>>;
     /// Every object, by name.

@@ -10,6 +10,7 @@ mod outgoing;
 mod preconditions;
 pub mod problem;
 pub mod restore;
+pub mod rewrap;
 pub mod running;
 mod safekeeping;
 mod serve;
@@ -18,6 +19,7 @@ pub mod targets;
 mod verify;
 
 pub use offline::{Offline, offline};
+pub use rewrap::{Rewrapped, rewrap};
 pub use serve::{serve, start};
 pub use verify::verify;
 

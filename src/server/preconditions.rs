@@ -66,7 +66,7 @@ impl Judged {
 
 /// Everything, the addresses included: what `doctor` shows of an instance that does not run.
 pub async fn all(config: &Config, now: Timestamp) -> Vec<Finding> {
-    let mut findings = instance(config, now).await.findings;
+    let mut findings: Vec<_> = instance(config, now).await.findings.into_iter().map(safekeeping::sterner).collect();
     findings.extend(store(config).await);
     findings.extend(drill::due(config, now).await);
     findings.push(addresses(config));

@@ -1,5 +1,5 @@
 //! Whether what a lost machine is rebuilt from lies apart from it: the root key, the backups and those who can open
-//! them. Warnings: the instance serves meanwhile.
+//! them. Warnings: the instance serves meanwhile. `doctor` is sterner.
 
 use super::{keys, targets};
 use crate::{
@@ -9,9 +9,27 @@ use crate::{
         environment::Environment,
         fault::Fault,
     },
-    services::{Error, backups::Recipient, health::Finding},
+    services::{
+        Error,
+        backups::{Recipient, fewest},
+        health::{Finding, Level},
+    },
 };
 use std::{os::unix::fs::MetadataExt, path::Path, sync::Arc};
+
+/// In production it loses what was promised to be kept.
+const GRAVE: &str = "preconditions.no_second_recipient";
+
+/// Whether the instance serves in spite of it, and nobody may call it well.
+pub fn is_grave(finding: &Finding) -> bool {
+    finding.fault.as_ref().is_some_and(|fault| fault.key == GRAVE)
+}
+
+/// As `doctor` judges it.
+pub fn sterner(finding: Finding) -> Finding {
+    let level = if is_grave(&finding) { Level::Failure } else { finding.level };
+    Finding { level, ..finding }
+}
 
 pub fn findings(config: &Config, environment: Environment) -> Vec<Finding> {
     vec![root_key(config, environment), recipients(config, environment), target(config, environment)]
@@ -29,15 +47,15 @@ fn root_key(config: &Config, environment: Environment) -> Finding {
 
 fn recipients(config: &Config, environment: Environment) -> Finding {
     const CHECK: &str = "recipients";
-    let wanted = if environment == Environment::Production { 2 } else { 1 };
+    let wanted = fewest(environment);
     let parsed = config.backup.recipients.iter().map(|text| text.parse::<Recipient>());
     if let Some(Err(Error::Invalid(fault))) = parsed.clone().find(Result::is_err) {
         return Finding::failure(CHECK, fault);
     }
     let found = parsed.count();
     if found < wanted {
-        let few = Fault::new("preconditions.few_recipients").with("found", found).with("wanted", wanted);
-        return Finding::warning(CHECK, few);
+        let key = if environment == Environment::Production { GRAVE } else { "preconditions.few_recipients" };
+        return Finding::warning(CHECK, Fault::new(key).with("found", found).with("wanted", wanted));
     }
     Finding::ok(CHECK)
 }
@@ -67,7 +85,7 @@ fn target(config: &Config, environment: Environment) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::{backups::Identity, health::Level};
+    use crate::services::backups::Identity;
 
     fn warnings(words: &[(&'static str, &str)], environment: Environment) -> Vec<String> {
         let config = Config::of(words).unwrap();
@@ -106,6 +124,11 @@ mod tests {
             ("backup.recipients", &recipient),
         ];
         assert_eq!(warnings(&kept, Environment::Staging), Vec::<&str>::new());
+        assert_eq!(warnings(&kept, Environment::Production), ["recipients"], "two in production");
+        let told = super::findings(&Config::of(&kept).unwrap(), Environment::Production);
+        let failures: Vec<_> = told.into_iter().map(sterner).filter(|told| told.level == Level::Failure).collect();
+        let failures: Vec<_> = failures.iter().map(|failure| failure.check.to_string()).collect();
+        assert_eq!(failures, ["recipients"], "by doctor");
         // What serving would refuse is a failure here too.
         let config = Config::of(&[("backup.targets", "nowhere")]).unwrap();
         assert_eq!(target(&config, Environment::Development).level, Level::Failure);

@@ -5,6 +5,7 @@ use super::{
     preconditions::{self, Judged},
     problem::{Kind, Problem},
     running::{Doors, Parts, Running, Senses, start_ops},
+    safekeeping,
     supervisor::{self, Signals},
 };
 use crate::{
@@ -79,7 +80,10 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
     supervisor::status("opening the store");
     for finding in findings {
         if let Some(fault) = &finding.fault {
-            tracing::warn!(check = %finding.check, %fault, "precondition");
+            match safekeeping::is_grave(&finding) {
+                true => tracing::error!(check = %finding.check, %fault, "precondition"),
+                false => tracing::warn!(check = %finding.check, %fault, "precondition"),
+            }
         }
         senses.health.report(finding);
     }

@@ -1,6 +1,7 @@
 //! Use cases: one file or folder per capability, the only place with rules.
 
 pub mod access;
+pub mod archive;
 pub mod audit;
 pub mod backups;
 mod bench;

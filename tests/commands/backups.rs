@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// An instance with a recipient, its private key in `key`, and 300 places.
-fn prepared() -> Instance {
+pub fn prepared() -> Instance {
     prepared_with("")
 }
 

@@ -1,10 +1,12 @@
 //! The command line as people and scripts meet it: the real binary, in both languages, with its exit codes.
 
+mod archive;
 mod audit;
 mod backups;
 mod configuration;
 mod flows;
 mod instance;
+mod recipients;
 mod restore;
 mod subjects;
 mod usage;

@@ -24,6 +24,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("clap_mangen", &["src/cli/"]),
     ("indicatif", &["src/cli/"]),
     ("rpassword", &["src/cli/"]),
+    ("fast_qr", &["src/cli/"]),
     ("anyhow", &["src/cli/", "src/server/"]),
     ("redb", &["src/backends/documents/embedded/"]),
     ("mongodb", &["src/backends/documents/mongodb/"]),

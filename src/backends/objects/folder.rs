@@ -63,17 +63,23 @@ impl Folder {
         Ok(self.path.join(name))
     }
 
-    /// A new one, under a lock; `None` where another writer that sweeps came between the two.
-    fn partial(&self, target: &Path) -> Result<Option<PartialFile>> {
-        let partial = self.path.join(format!("{PARTIAL}{}", hex::encode(random::array::<12>())));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-        let upload = PartialFile { file, partial, target: target.to_owned() };
-        match rustix::fs::flock(&upload.file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            locked => locked.map_err(io::Error::from)?,
+    /// A file of its own beside the one it becomes, under a lock that says its writer lives.
+    fn partial(&self, target: &Path, over: bool) -> Result<Box<dyn Upload>> {
+        self.sweep()?;
+        loop {
+            let partial = self.path.join(format!("{PARTIAL}{}", hex::encode(random::array::<12>())));
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
+            let upload = PartialFile { file, partial, target: target.to_owned(), over };
+            match rustix::fs::flock(&upload.file, FlockOperation::NonBlockingLockExclusive) {
+                // Another writer that sweeps came between the two, and holds it or took its name.
+                Err(rustix::io::Errno::WOULDBLOCK) => continue,
+                locked => locked.map_err(io::Error::from)?,
+            }
+            if upload.file.metadata()?.nlink() > 0 {
+                files::adopt(&upload.file, &self.path)?;
+                return Ok(Box::new(upload));
+            }
         }
-        // Else the lock is on a file without a name.
-        Ok(if upload.file.metadata()?.nlink() > 0 { Some(upload) } else { None })
     }
 
     /// Removes what writers that died left behind: a living one holds a lock on its file.
@@ -110,13 +116,16 @@ impl Objects for Folder {
         if target.try_exists()? {
             return Err(exists(&target));
         }
-        self.sweep()?;
-        loop {
-            if let Some(upload) = self.partial(&target)? {
-                files::adopt(&upload.file, &self.path)?;
-                return Ok(Box::new(upload));
-            }
+        self.partial(&target, false)
+    }
+
+    fn put_over(&self, name: &str) -> Result<Box<dyn Upload>> {
+        self.there()?;
+        let target = self.file(name)?;
+        if !target.try_exists()? {
+            return Err(Error::Rejected(Fault::new("objects.gone").at(target.display().to_string())));
         }
+        self.partial(&target, true)
     }
 
     fn get(&self, name: &str, from: u64) -> Result<Option<Box<dyn Read + Send>>> {
@@ -181,6 +190,8 @@ struct PartialFile {
     file: File,
     partial: PathBuf,
     target: PathBuf,
+    /// What bears the name is replaced.
+    over: bool,
 }
 
 impl Write for PartialFile {
@@ -204,6 +215,10 @@ impl Upload for PartialFile {
 
     fn publish(self: Box<Self>) -> Result<()> {
         self.file.sync_all()?;
+        if self.over {
+            fs::rename(&self.partial, &self.target)?;
+            return Ok(files::sync_folder(&self.target)?);
+        }
         match rustix::fs::renameat_with(CWD, &self.partial, CWD, &self.target, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             Err(rustix::io::Errno::EXIST) => return Err(exists(&self.target)),
@@ -281,6 +296,23 @@ mod tests {
         let mut bytes = Vec::new();
         folder.get("a", 0).unwrap().unwrap().read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, b"quick");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn one_takes_the_place_of_another_whole() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        assert_eq!(key(folder.put_over("a").err().unwrap()), "objects.gone");
+        put(&folder, "a", b"old").unwrap();
+        let mut given_up = folder.put_over("a").unwrap();
+        given_up.write_all(b"half").unwrap();
+        drop(given_up);
+        let mut new = folder.put_over("a").unwrap();
+        new.write_all(b"new").unwrap();
+        assert_eq!(fs::read(place.path().join("a")).unwrap(), b"old");
+        new.publish().unwrap();
+        assert_eq!(fs::read(place.path().join("a")).unwrap(), b"new");
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
     }
 

@@ -1,7 +1,10 @@
 //! `import COLLECTION [FILE|-]`: NDJSON sent in chunks, each durable before the next; what is wrong with a line is
-//! reported and the rest goes on.
+//! reported and the rest goes on. MongoDB's archives and `.bson` files become such lines here.
 
+mod archive;
 mod chunks;
+mod collections;
+mod documents;
 mod resume;
 
 use super::{
@@ -27,9 +30,21 @@ use std::{
 const SHOWN: u64 = 10;
 
 #[derive(clap::Args)]
+pub struct Given {
+    /// With `--format archive` the file: an archive names its collections itself.
+    #[arg(value_name = "COLLECTION")]
+    place: String,
+    #[command(flatten)]
+    lines: Lines,
+    #[arg(long, value_name = "FORMAT", value_parser = ["ndjson", "bson", "archive"], default_value = "ndjson")]
+    format: String,
+    #[arg(long, value_name = "[DB.]C[=NAME]")]
+    collection: Vec<String>,
+}
+
+/// An import of lines into one collection.
 pub struct Arguments {
     pub collection: String,
-    #[command(flatten)]
     pub lines: Lines,
 }
 
@@ -46,7 +61,24 @@ pub struct Lines {
     errors: Option<PathBuf>,
 }
 
-pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+pub async fn run(context: &Context, given: Given) -> Result<(), Failure> {
+    let Given { place, lines, format, collection } = given;
+    let usage = |key| Err(Failure::new(Code::Usage, Fault::new(key)));
+    if format != "archive" && !collection.is_empty() {
+        return usage("cli.import.collections");
+    }
+    if format != "ndjson" && lines.resume {
+        return usage("cli.import.resume_lines");
+    }
+    match format.as_str() {
+        "archive" if lines.file != Path::new("-") => usage("cli.import.archive_place"),
+        "archive" => archive::run(context, Path::new(&place), &collection, &lines).await,
+        "bson" => archive::run_bson(context, &place, &lines).await,
+        _ => ndjson(context, Arguments { collection: place, lines }).await,
+    }
+}
+
+async fn ndjson(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let collection = segment(&arguments.collection);
     let target = Target {
         path: format!("/collections/{collection}/import"),
@@ -65,10 +97,13 @@ pub struct Target {
 /// Sends every line of the source, under the name of a collection of its own.
 pub async fn carry(context: &Context, target: &Target, arguments: &Arguments) -> Result<(), Failure> {
     let config = context.config(Vec::new())?;
-    let source = Source::open(arguments)?;
+    let source = Source::open(&arguments.lines.file)?;
+    if arguments.lines.resume && source.path.is_none() {
+        return Err(Failure::new(Code::Usage, Fault::new("cli.import.resume_stdin")));
+    }
     let mark_path =
         source.path.as_ref().map(|path| resume::path(&config.instance.data_dir, &arguments.collection, path));
-    let mut report = Report::open(context, arguments)?;
+    let mut report = Report::open(context, &arguments.lines)?;
     let mut client = Client::open(context, config).await?;
     // Absent, the collection is never made silently: the server's own words say how to make it.
     if let Some(path) = &target.must_be {
@@ -133,12 +168,8 @@ struct Source {
 }
 
 impl Source {
-    fn open(arguments: &Arguments) -> Result<Self, Failure> {
-        let path = &arguments.lines.file;
+    fn open(path: &Path) -> Result<Self, Failure> {
         if path == Path::new("-") {
-            if arguments.lines.resume {
-                return Err(Failure::new(Code::Usage, Fault::new("cli.import.resume_stdin")));
-            }
             return Ok(Self { reader: Box::new(std::io::stdin()), path: None, bytes: None });
         }
         let failed = |error| unreadable(path.display(), error);
@@ -163,6 +194,14 @@ pub struct Counted {
     failed: u64,
 }
 
+impl Counted {
+    fn add(&mut self, other: &Self) {
+        self.created += other.created;
+        self.updated += other.updated;
+        self.failed += other.failed;
+    }
+}
+
 async fn send(client: &mut Client, path: &str, chunk: Chunk) -> Result<Value, Failure> {
     let body = Bytes::from(chunk.body);
     let response = client.send(Method::POST, path, "application/x-ndjson", body).await?;
@@ -174,22 +213,23 @@ async fn send(client: &mut Client, path: &str, chunk: Chunk) -> Result<Value, Fa
 /// Where faults go: a file of one JSON line each, or the first few to the terminal.
 struct Report<'a> {
     context: &'a Context,
+    /// Whose documents they are, where the source holds those of several.
+    of: Option<String>,
     file: Option<(PathBuf, BufWriter<File>)>,
     shown: u64,
 }
 
 impl<'a> Report<'a> {
-    fn open(context: &'a Context, arguments: &Arguments) -> Result<Self, Failure> {
-        let file = match &arguments.lines.errors {
+    fn open(context: &'a Context, lines: &Lines) -> Result<Self, Failure> {
+        let file = match &lines.errors {
             None => None,
             Some(path) => {
                 // A resumed import adds to the report of the one it continues.
-                let file =
-                    files::private(path, arguments.lines.resume).map_err(|error| unwritable(path.display(), error))?;
+                let file = files::private(path, lines.resume).map_err(|error| unwritable(path.display(), error))?;
                 Some((path.clone(), BufWriter::new(file)))
             }
         };
-        Ok(Self { context, file, shown: 0 })
+        Ok(Self { context, of: None, file, shown: 0 })
     }
 
     /// Reads a chunk's answer; its faults number their lines from the chunk's start.
@@ -199,7 +239,7 @@ impl<'a> Report<'a> {
         for mut fault in answer["errors"].as_array_mut().map(std::mem::take).unwrap_or_default() {
             let number = first + fault["line"].as_u64().unwrap_or(1) - 1;
             fault["line"] = number.into();
-            self.fault(number, &fault)?;
+            self.fault(number, fault)?;
         }
         // On disk before the mark that says so.
         if let Some((path, file)) = &mut self.file {
@@ -209,14 +249,21 @@ impl<'a> Report<'a> {
         Ok(counted)
     }
 
-    fn fault(&mut self, number: u64, line: &Value) -> Result<(), Failure> {
+    fn fault(&mut self, number: u64, mut line: Value) -> Result<(), Failure> {
+        if let Some(of) = &self.of {
+            line["collection"] = of.as_str().into();
+        }
         if let Some((path, file)) = &mut self.file {
             return writeln!(file, "{line}").map_err(|error| unwritable(path.display(), error));
         }
         self.shown += 1;
         if self.shown <= SHOWN {
             let message = line["message"].as_str().unwrap_or_default();
-            self.context.say(&Fault::new("cli.import.line").with("line", number).with("message", message));
+            let fault = match &self.of {
+                Some(of) => Fault::new("cli.import.document").with("collection", of),
+                None => Fault::new("cli.import.line"),
+            };
+            self.context.say(&fault.with("line", number).with("message", message));
         } else if self.shown == SHOWN + 1 {
             self.context.say(&Fault::new("cli.import.more"));
         }

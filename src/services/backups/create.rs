@@ -4,10 +4,10 @@ use super::{
     contents::Contents,
     file::{Backup, FileKey, Header, Kind, Manifest, Trust, Writer},
     lines::{self, Line, Meta},
-    recipients::{Recipient, Signer},
+    recipients::{Recipient, Signer, fewest},
 };
 use crate::{
-    base::{clock::Timestamp, environment::Environment, fault::Fault, random},
+    base::{clock::Timestamp, fault::Fault, random},
     ports::{
         self,
         documents::{Sequence, Snapshot},
@@ -147,7 +147,7 @@ pub fn signers(keyring: &Keyring) -> Vec<Signer> {
 
 fn enough_recipients(request: &Request<'_>) -> Result<()> {
     let environment = request.stamp.environment;
-    let least = if environment == Environment::Production { 2 } else { 1 };
+    let least = fewest(environment);
     let mut ids: Vec<_> = request.recipients.iter().map(Recipient::id).collect();
     ids.sort_unstable();
     ids.dedup();

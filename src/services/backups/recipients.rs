@@ -5,7 +5,7 @@
 
 use super::file::Trust;
 use crate::{
-    base::{fault::Fault, random},
+    base::{environment::Environment, fault::Fault, random},
     services::{Error, Result},
 };
 use hpke::{Deserializable, Serializable, kem::X25519HkdfSha256};
@@ -32,18 +32,23 @@ pub struct Identity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signer([u8; 32]);
 
-fn checksum(prefix: &str, key: &[u8; 32]) -> [u8; 4] {
+/// Recipients a backup must have, so that one lost key is not all.
+pub fn fewest(environment: Environment) -> usize {
+    if environment == Environment::Production { 2 } else { 1 }
+}
+
+fn checksum(prefix: &str, key: &[u8]) -> [u8; 4] {
     let [a, b, c, d, ..]: [u8; 32] = Sha256::new().chain_update(prefix).chain_update(key).finalize().into();
     [a, b, c, d]
 }
 
-fn encode(prefix: &str, key: &[u8; 32]) -> String {
+pub(super) fn encode(prefix: &str, key: &[u8]) -> String {
     format!("{prefix}{}{}", hex::encode(key), hex::encode(checksum(prefix, key)))
 }
 
-fn decode(prefix: &str, text: &str) -> Option<Zeroizing<[u8; 32]>> {
+pub(super) fn decode<const N: usize>(prefix: &str, text: &str) -> Option<Zeroizing<[u8; N]>> {
     let bytes = Zeroizing::new(hex::decode(text.strip_prefix(prefix)?).ok()?);
-    let (key, sum) = bytes.split_first_chunk::<32>()?;
+    let (key, sum) = bytes.split_first_chunk::<N>()?;
     (checksum(prefix, key) == *sum).then(|| Zeroizing::new(*key))
 }
 
@@ -111,7 +116,7 @@ impl Identity {
         Self::new(&random::array(), signers).expect("any 32 bytes make an X25519 key")
     }
 
-    fn new(private: &[u8; 32], signers: Vec<Signer>) -> Option<Self> {
+    pub(super) fn new(private: &[u8; 32], signers: Vec<Signer>) -> Option<Self> {
         let private = <X25519HkdfSha256 as hpke::Kem>::PrivateKey::from_bytes(private).ok()?;
         let public = <X25519HkdfSha256 as hpke::Kem>::sk_to_pk(&private);
         let recipient = Recipient(public.to_bytes().into());
@@ -151,7 +156,7 @@ impl Identity {
         text.push_str("# Débrouille Appliance: clé privée de sauvegarde. Gardez-la hors du serveur, en lieu sûr.\n");
         text.push_str("# Débrouille Appliance: private backup key. Keep it off the server, in a safe place.\n");
         text.push_str(&format!("# {}\n", self.recipient));
-        text.push_str(&Zeroizing::new(encode(IDENTITY, &self.private)));
+        text.push_str(&Zeroizing::new(encode(IDENTITY, self.private.as_slice())));
         text.push('\n');
         for signer in &self.signers {
             text.push_str(&format!("{signer}\n"));

@@ -9,9 +9,12 @@ use super::{
 };
 use crate::{
     base::fault::Fault,
-    services::{Error, Result, backups::recipients::Identity},
+    services::{
+        Error, Result,
+        backups::recipients::{Identity, Recipient},
+    },
 };
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 /// The longest line taken: two images of the largest document, in their widest writing.
 const LINE: u64 = 256 * 1024 * 1024;
@@ -48,6 +51,22 @@ impl<R: Read> Backup<R> {
         let manifest = Manifest::read(&mut input, trust)?;
         manifest.check(&self.header, &self.hash, &body)?;
         Ok(manifest)
+    }
+
+    /// The file key, by the slot made for this identity, if it is the one the header commits to.
+    pub fn file_key(&self, identity: &Identity) -> Result<FileKey> {
+        let key = slots::open(&self.slots, &self.hash, identity)?;
+        slots::check(&key, &self.header.salt, &self.header.commitment)?;
+        Ok(key)
+    }
+
+    /// The same file under other slots: header, body and manifest byte for byte.
+    pub fn rewrap(mut self, key: &FileKey, recipients: &[Recipient], out: &mut impl Write) -> Result<()> {
+        let seal = |recipient| slots::seal(key, &self.hash, recipient);
+        let slots = recipients.iter().map(seal).collect::<Result<Vec<_>>>()?;
+        out.write_all(&self.header.bytes()).map_err(failed)?;
+        out.write_all(&slots::bytes(&slots, &self.hash)).map_err(failed)?;
+        io::copy(&mut self.input, out).map(|_| ()).map_err(failed)
     }
 
     pub fn unseal(self, identity: &Identity) -> Result<Content<R>> {

@@ -3,6 +3,7 @@
 mod faults;
 mod format;
 mod restore;
+mod rewrap;
 mod shipping;
 
 use super::*;
