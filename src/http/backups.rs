@@ -6,6 +6,7 @@ use crate::{
         clock::Timestamp,
         fault::Fault,
         messages::{Language, render},
+        zone::Zone,
     },
     services::{
         Error, Result,
@@ -150,7 +151,7 @@ struct Planned {
     /// Since the last of the two
     #[serde(skip_serializing_if = "Option::is_none")]
     age_seconds: Option<i64>,
-    /// When the next full backup is due
+    /// When the next full backup is due, in the time zone of the schedule
     next: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<Failing>,
@@ -287,7 +288,7 @@ impl Routes {
             timezone: zone.name().unwrap_or_default().to_owned(),
             segment_seconds: settings.every.as_secs(),
             keep: Keep { last, daily, weekly, monthly, yearly, within_days },
-            targets: targets.into_iter().map(|outlook| Planned::of(outlook, now, language)).collect(),
+            targets: targets.into_iter().map(|outlook| Planned::of(outlook, now, (zone, language))).collect(),
         };
         Answer::value(&by.exchange, &plan)
     }
@@ -350,7 +351,8 @@ impl Gone {
 }
 
 impl Planned {
-    fn of(Outlook { name, place, state, next, retained }: Outlook, now: Timestamp, language: Language) -> Self {
+    fn of(outlook: Outlook, now: Timestamp, (zone, language): (&Zone, Language)) -> Self {
+        let Outlook { name, place, state, next, retained } = outlook;
         let State { full, segment, failure, damaged, .. } = state;
         let last = segment.as_ref().or(full.as_ref()).map(|last| last.created);
         let time = |sent: &Option<backups::Sent>| sent.as_ref().map(|sent| sent.created.rfc3339());
@@ -381,7 +383,7 @@ impl Planned {
             full: time(&full),
             segment: time(&segment),
             age_seconds: last.map(|last| now.seconds().saturating_sub(last.seconds()).max(0)),
-            next: next.rfc3339(),
+            next: zone.text(next),
             failure: failure.map(|backups::Failure { rule, text, since, times, .. }| Failing {
                 rule,
                 text,

@@ -15,11 +15,15 @@ use std::{sync::Arc, time::Duration};
 /// A full backup this late is told: its hours never come, or the target takes none.
 const LATE_SECONDS: i64 = 24 * 3600;
 
+/// At a stop, a target where nothing moves for so long is not waited for.
+pub const AWAY: Duration = Duration::from_secs(3);
+
 /// Sends what is due to one target, and drops what the plan drops after a full backup. Its pauses run by the steady
 /// clock: whatever the other does, segments go on.
 pub struct Shipping {
     pub backups: Arc<Backups>,
     pub target: String,
+    pub stop: Stop,
 }
 
 #[async_trait::async_trait]
@@ -37,7 +41,14 @@ impl Job for Shipping {
     }
 
     async fn run(&self) -> Result<()> {
-        let made = self.backups.ship(&self.target).await?;
+        let mut stop = self.stop.clone();
+        let made = tokio::select! {
+            made = self.backups.ship(&self.target) => made?,
+            () = async {
+                stop.draining().await;
+                self.backups.stalled(&self.target, AWAY).await;
+            } => return Ok(()),
+        };
         if made.is_some_and(|made| made.header.kind == Kind::Full) {
             self.backups.prune_target(&self.target).await?;
         }
@@ -107,8 +118,10 @@ fn sampled(Watch { name, state, next, full, segment }: &Watch) -> metrics::backu
     metrics::backups::Target {
         name: name.clone(),
         full: kind(&state.full, *full),
-        segment: kind(&state.segment, *segment),
+        // A full one holds what a segment would.
+        segment: kind(&state.last().cloned(), *segment),
         next: Some(*next),
+        failing: state.failure.as_ref().map_or(0, |failure| failure.times.into()),
         damaged: state.damaged.len() as u64,
     }
 }

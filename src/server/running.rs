@@ -19,7 +19,7 @@ use crate::{
         stop::{Stop, Stopper},
     },
     http::{self, serve::App},
-    jobs::{self, Scheduler},
+    jobs::{self, Scheduler, backups::AWAY},
     ports::{certificates::Certificates as Issuer, documents::Documents},
     services::{
         audit::Audit,
@@ -77,8 +77,6 @@ impl Doors {
     }
 }
 
-/// A backup target where nothing moves for so long is not waited for at a stop.
-const AWAY: Duration = Duration::from_secs(3);
 /// For which what was cut is waited for.
 const CUT: Duration = Duration::from_secs(10);
 
@@ -262,8 +260,13 @@ impl Running {
         scheduler.start(watching);
         for target in self.backups.targets().filter(|_| self.backups.are_configured()) {
             let (backups, target) = (self.backups.clone(), target.to_owned());
-            scheduler.start(jobs::backups::Shipping { backups: backups.clone(), target: target.clone() });
-            scheduler.start(jobs::backups::Rereading { backups, target, stop: self.stopper.stop() });
+            let stop = self.stopper.stop();
+            scheduler.start(jobs::backups::Rereading {
+                backups: backups.clone(),
+                target: target.clone(),
+                stop: stop.clone(),
+            });
+            scheduler.start(jobs::backups::Shipping { backups, target, stop });
         }
         scheduler.start(drills);
         scheduler.start(sealing);

@@ -14,6 +14,8 @@ pub struct Target {
     pub full: Kind,
     pub segment: Kind,
     pub next: Option<Timestamp>,
+    /// Failures in a row.
+    pub failing: u64,
     /// Backups there that were found damaged.
     pub damaged: u64,
 }
@@ -44,6 +46,8 @@ pub fn encode(targets: &[Target], now: Timestamp, encoder: &mut DescriptorEncode
     counters(targets, encoder, "backup_sent_bytes", "Bytes of backups sent", |kind| kind.bytes)?;
     let next = |target: &Target| target.next.map(Timestamp::seconds);
     each(targets, encoder, "backup_next_run_timestamp_seconds", "When the next full backup is due", next)?;
+    let failing = |target: &Target| i64::try_from(target.failing).ok();
+    each(targets, encoder, "backup_failing", "Failures in a row, 0 once one ended well", failing)?;
     let damaged = |target: &Target| i64::try_from(target.damaged).ok();
     each(targets, encoder, "backup_damaged", "Backups at the target found damaged", damaged)
 }

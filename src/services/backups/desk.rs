@@ -170,23 +170,23 @@ impl Backups {
     pub async fn ship_last(&self, patience: Duration) {
         let system = Caller::system();
         let all = self.lanes.iter().map(|lane| async {
-            let stalled = async {
-                loop {
-                    let before = lane.moved();
-                    tokio::time::sleep(patience).await;
-                    if lane.moved() == before {
-                        return;
-                    }
-                }
-            };
             tokio::select! {
                 // Said where it failed.
                 _ = self.run(lane, Wanted::Last, &system) => {}
-                () = stalled => tracing::warn!(target = lane.target.name, "stopped without a last segment"),
+                () = stalled(lane, patience) => {
+                    tracing::warn!(target = lane.target.name, "stopped without a last segment");
+                }
             }
         });
         if self.are_configured() {
             join_all(all).await;
+        }
+    }
+
+    /// Until nothing moves to a target for this long.
+    pub async fn stalled(&self, target: &str, patience: Duration) {
+        if let Ok(lane) = self.lane(target) {
+            stalled(lane, patience).await;
         }
     }
 
@@ -225,7 +225,7 @@ impl Backups {
     }
 
     async fn renew(&self, lane: &Lane, since: Option<Timestamp>) -> Result<()> {
-        let state = self.states.read(&lane.target.name).await?;
+        let state = self.state(lane).await?;
         let old = |full: &Sent| since.is_some_and(|since| full.created <= since);
         if state.keys_full.as_ref().is_some_and(old) {
             match self.are_configured() {
@@ -302,6 +302,16 @@ impl Backups {
     /// The one that is named, or all.
     pub(super) fn wanted(&self, target: Option<&str>) -> Result<Vec<&Lane>> {
         target.map_or_else(|| Ok(self.lanes.iter().collect()), |target| Ok(vec![self.lane(target)?]))
+    }
+}
+
+async fn stalled(lane: &Lane, patience: Duration) {
+    loop {
+        let before = lane.moved();
+        tokio::time::sleep(patience).await;
+        if lane.moved() == before {
+            return;
+        }
     }
 }
 

@@ -59,7 +59,7 @@ impl Place {
             AWAY => Err(ports::Error::Unavailable("away".to_owned())),
             WRITES if !writes => Err(ports::Error::Unavailable("forbidden".to_owned())),
             HANGS => {
-                std::thread::sleep(Duration::from_secs(5));
+                std::thread::sleep(Duration::from_secs(10));
                 Err(ports::Error::Unavailable("at last".to_owned()))
             }
             _ => Ok(()),
@@ -560,6 +560,7 @@ async fn a_target_shows_what_is_wrong_with_it() {
         r#"debrouille_backup_last_success_age_seconds{target="near",kind="segment"} 91"#,
         r#"debrouille_backup_failures_total{target="far",kind="full"} 1"#,
         r#"debrouille_backup_failures_total{target="near",kind="full"} 0"#,
+        r#"debrouille_backup_failing{target="far"} 1"#,
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
     }
@@ -569,4 +570,25 @@ async fn a_target_shows_what_is_wrong_with_it() {
     ships = watch(ships).await;
     assert_eq!(found("backup:near"), (Level::Warning, Some("backups.late")));
     drop(ships);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_hangs_does_not_hold_up_the_drain() {
+    use crate::{
+        base::{metrics::Metrics, stop::Stopper},
+        jobs::{Scheduler, backups::Shipping},
+    };
+    let ships = Ships::new().await;
+    ships.settle("far").await;
+    ships.commit("a").await;
+    ships.mood(1, HANGS);
+    let settings = Settings { every: Duration::from_millis(10), ..Settings::default() };
+    let backups = process(&ships.bench, &ships.seals, &ships.folders, &ships.moods, &ships.identity).with(settings);
+    let (stopper, clock) = (Stopper::default(), ships.bench.clock.clone());
+    let scheduler = Scheduler { metrics: Metrics::new(clock.clone()), clock, stop: stopper.stop() };
+    scheduler.start(Shipping { backups: Arc::new(backups), target: "far".to_owned(), stop: stopper.stop() });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let watch = crate::base::clock::Stopwatch::start();
+    assert!(stopper.drain(Duration::from_secs(60)).await);
+    assert!(watch.elapsed() < Duration::from_secs(7), "{:?}", watch.elapsed());
 }
