@@ -5,7 +5,10 @@ use crate::house::{House, memory};
 use debrouille_appliance::{
     backends::objects::folder::Folder,
     ports::documents::{Documents as Store, Load, Sequence},
-    services::backups::{Asked, Restore, Trust, Wanted},
+    services::backups::{
+        Restore, Trust,
+        restore::{Asked, Wanted},
+    },
 };
 use poem::http::Method;
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@ use crate::{
     base::{fault::Fault, messages::text},
     cli::{context::Context, failure::Failure, output},
     server::restore::{CONFIGURATION, Restored},
-    services::backups::{Anchor, Plan},
+    services::backups::restore::{Anchor, Plan},
 };
 use serde_json::{Value, json};
 use std::path::Path;

@@ -17,7 +17,7 @@ use crate::{
     services::{
         access::Caller,
         audit::{Verdict, Verifier},
-        backups::Tally,
+        backups::restore::Tally,
         export::Export,
         instance::Stamp,
         keyring::{Keyring, Purpose},

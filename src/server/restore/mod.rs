@@ -8,6 +8,7 @@ mod source;
 mod swap;
 
 pub use check::{Checked, check};
+pub use claim::MARKER;
 pub use live::{Live, live};
 pub use swap::{Swapped, swap};
 
@@ -27,7 +28,10 @@ use crate::{
     },
     ports::{self, documents::Load, objects::Objects},
     services::{
-        backups::{Asked, Identity, Plan, Progress, Restore, Tally, Wanted},
+        backups::{
+            Identity, Progress, Restore,
+            restore::{Asked, Plan, Tally, Wanted},
+        },
         instance::{self, Likeness, Stamp},
         keyring::{Keyring, Purpose},
     },
@@ -109,7 +113,7 @@ impl Restoring {
     }
 
     /// Whoever knows the public keys could have made it.
-    fn vouched(&self) -> Result<(), Problem> {
+    pub fn vouched(&self) -> Result<(), Problem> {
         if self.identity.signers().is_empty() && !self.any_signer {
             return Err(Problem::new(Kind::Refused, Fault::new("backups.unvouched")));
         }
@@ -147,20 +151,21 @@ pub async fn restore(
     restoring: Restoring,
     progress: impl FnMut(Progress) + Send + 'static,
 ) -> Result<Restored, Problem> {
-    let (restored, claim, _) = fill(config, clock, restoring, progress).await?;
+    let (restored, claim, _) = fill(config, clock, restoring, progress, false).await?;
     claim.finish()?;
     Ok(restored)
 }
 
-/// The directory, whole and still marked.
+/// The directory, whole and still marked. `waiting`: it takes another's place later.
 async fn fill<P: FnMut(Progress) + Send + 'static>(
     config: &Config,
     clock: SharedClock,
     restoring: Restoring,
     mut progress: P,
+    waiting: bool,
 ) -> Result<(Restored, Claim, P), Problem> {
     restoring.vouched()?;
-    let claim = Claim::take(&config.instance.data_dir, &restoring.told())?;
+    let claim = Claim::take(&config.instance.data_dir, &restoring.told(), waiting)?;
     let (config, handle, folder) = (config.clone(), Handle::current(), claim.folder());
     let filled = blocking(move || {
         let remote = source::is_remote(&restoring.from);

@@ -9,7 +9,7 @@ mod desk;
 mod file;
 mod lines;
 mod recipients;
-mod restore;
+pub mod restore;
 
 pub use chain::{Chain, Link, chains};
 pub use create::{Created, Progress, Request, Span, Stage, create, signers};
@@ -17,7 +17,7 @@ pub use desk::Backups;
 pub use file::{Header, Kind, Manifest, Trust};
 pub use lines::Meta;
 pub use recipients::{Identity, Recipient, Signer};
-pub use restore::{Anchor, Asked, Plan, Point, Restore, Tally, Wanted};
+pub use restore::Restore;
 
 use crate::{
     base::{clock::Timestamp, fault::Fault},

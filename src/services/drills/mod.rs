@@ -232,7 +232,10 @@ mod tests {
         assert_eq!(drills.newest().await.unwrap().as_ref(), Some(&kept));
         let snapshot = drills.documents.snapshot().await.unwrap();
         assert_eq!(newest(&*snapshot).unwrap().as_ref(), Some(&kept));
-        assert!(matches!(drills.record(&caller, signed(&passed, Some(key))).await, Err(Error::Conflict(_))), "kept twice");
+        assert!(
+            matches!(drills.record(&caller, signed(&passed, Some(key))).await, Err(Error::Conflict(_))),
+            "kept twice"
+        );
         let foreign = Report { instance: "another".to_owned(), ..report("b", Outcome::Passed) };
         assert!(matches!(drills.record(&caller, signed(&foreign, Some(key))).await, Err(Error::Invalid(_))));
         let future = Report { ended: "2999-01-01T00:00:00Z".to_owned(), ..report("b", Outcome::Passed) };

@@ -4,7 +4,10 @@ mod faults;
 mod format;
 mod restore;
 
-use super::*;
+use super::{
+    restore::{Anchor, Asked, Plan, Tally, Wanted},
+    *,
+};
 use crate::{
     backends::{
         documents::embedded::{Embedded, Options},
