@@ -75,9 +75,21 @@ struct Comparison {
     /// When it was made, RFC 3339
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<String>,
+    /// The newest backup it knows of
+    #[serde(skip_serializing_if = "Option::is_none")]
+    anchor: Option<Anchored>,
     /// Absent: the copy cannot be compared
     #[serde(skip_serializing_if = "Option::is_none")]
     held: Option<CopyHeld>,
+}
+
+#[derive(Serialize, Object)]
+struct Anchored {
+    backup: String,
+    /// Where it ends
+    sequence: u64,
+    /// The hash of its manifest, in hex
+    manifest: String,
 }
 
 #[derive(Serialize, Object)]
@@ -140,6 +152,11 @@ impl Comparison {
             lineage: compared.lineage,
             sequence: compared.sequence.0,
             time: compared.time.map(Timestamp::rfc3339),
+            anchor: compared.anchor.map(|anchor| Anchored {
+                backup: anchor.backup,
+                sequence: anchor.sequence.0,
+                manifest: anchor.manifest,
+            }),
             held: compared.held.map(|held| CopyHeld {
                 counts: held.counts,
                 equal: held.equal,

@@ -17,10 +17,13 @@ use crate::{
     },
     ports::documents::{RECEIPTS, Snapshot},
     services::{
-        backups::{Counts, Identity, Progress, Stage, Wanted},
+        backups::{
+            Identity, Link, Manifest, Progress, Signer, Stage,
+            restore::{Tally, Wanted},
+        },
         drills::{self, Check, Compared, File, MOST_SAMPLES, Outcome, Point, Report, Rpo, Rto, Sample, Signed, Words},
         health::{Finding, Level},
-        instance::{Likeness, Stamp},
+        instance::{Likeness, Stamp, StampError, UNFINISHED},
         keyring::{Key, Keyring, Purpose},
     },
 };
@@ -71,10 +74,7 @@ pub async fn drill(
     progress: impl FnMut(Progress) + Send + 'static,
 ) -> Result<Drilled, Problem> {
     let Drilling { from, identity, environment, any_signer, scratch, live } = drilling;
-    if scratch.exists() && Stamp::read(&scratch, None).is_ok_and(|stamp| stamp.copy == Some(Likeness::Drill)) {
-        // Left by one that was killed.
-        sweep(&scratch)?;
-    }
+    make_room(&scratch)?;
     let vouched = !identity.signers().is_empty();
     let (started, place) = (clock.now(), from.clone());
     let mut drilled =
@@ -91,6 +91,7 @@ pub async fn drill(
         live,
         likeness: Some(Likeness::Drill),
     };
+    restoring.vouched()?;
     let config = apart(config, &scratch);
     let progress = Arc::new(Mutex::new(progress));
     let tell = |progress: &Arc<Mutex<_>>| {
@@ -220,7 +221,7 @@ impl Drilled {
         };
         let key = self.back.as_ref().map(|back| back.fill(&mut report, before, self.started));
         let signed = Signed::new(&report, key)?;
-        let signer = key.and_then(|key| crate::services::backups::Signer::new(&key.public));
+        let signer = key.and_then(|key| Signer::new(&key.public));
         Ok((report, signed, signer.map_or_else(String::new, |signer| signer.to_string())))
     }
 
@@ -241,7 +242,7 @@ impl Back {
         let point = plan.point;
         report.instance = stamp.id.clone();
         report.point = Some(Point { lineage: point.lineage, sequence: point.sequence.0, time: point.time.rfc3339() });
-        let file = |(link, manifest): (&crate::services::backups::Link, &crate::services::backups::Manifest)| File {
+        let file = |(link, manifest): (&Link, &Manifest)| File {
             name: link.name.clone(),
             bytes: link.bytes,
             manifest: hex::encode(manifest.hash()),
@@ -294,7 +295,7 @@ fn checks(checked: &Checked, restored: &Restored) -> Vec<Check> {
 }
 
 /// Documents from all over each collection.
-fn samples(store: &dyn Snapshot, tally: &Counts) -> Result<Vec<Sample>, Problem> {
+fn samples(store: &dyn Snapshot, tally: &Tally) -> Result<Vec<Sample>, Problem> {
     let mut samples = Vec::new();
     let names: Vec<_> = tally.collections.keys().filter(|name| *name != RECEIPTS).collect();
     let each = (MOST_SAMPLES / names.len().max(1)).clamp(1, SAMPLES);
@@ -316,6 +317,24 @@ fn samples(store: &dyn Snapshot, tally: &Counts) -> Result<Vec<Sample>, Problem>
         }
     }
     Ok(samples)
+}
+
+/// What an earlier drill left is removed; anything else is not a drill's to touch.
+fn make_room(scratch: &Path) -> Result<(), Problem> {
+    let empty = std::fs::read_dir(scratch).map_or(true, |mut entries| entries.next().is_none());
+    let killed = || {
+        let told = std::fs::read(scratch.join(UNFINISHED).join(restore::MARKER)).ok()?;
+        let told: serde_json::Value = serde_json::from_slice(&told).ok()?;
+        (told["copy"] == "drill").then_some(())
+    };
+    let left = || Stamp::read(scratch, None).is_ok_and(|stamp| stamp.copy == Some(Likeness::Drill));
+    if empty {
+        return Ok(());
+    }
+    if left() || killed().is_some() {
+        return sweep(scratch);
+    }
+    Err(StampError::Occupied(scratch.to_owned()).into())
 }
 
 fn sweep(scratch: &Path) -> Result<(), Problem> {

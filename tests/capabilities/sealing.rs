@@ -15,7 +15,10 @@ use debrouille_appliance::{
             Origin, Page, Query, Record, Retention, Sequence, Snapshot, Statistics,
         },
     },
-    services::backups::{Asked, Restore, Trust, Wanted},
+    services::backups::{
+        Restore, Trust,
+        restore::{Asked, Wanted},
+    },
 };
 use poem::http::Method;
 use serde_json::{Value, json};

@@ -315,6 +315,12 @@ fn a_drill_restores_checks_measures_and_signs() {
 fn a_drill_that_fails_says_so_by_its_exit_code_and_its_report() {
     let instance = prepared();
     std::fs::create_dir(instance.path("reports")).unwrap();
+    // What is not a drill's own is left alone.
+    std::fs::create_dir(instance.path("precious")).unwrap();
+    instance.write("precious/file", "kept");
+    let occupied = instance.run(&[&DRILL[..], &["--scratch", "precious"]].concat());
+    assert_eq!(occupied.status.code(), Some(3), "{}", stderr(&occupied));
+    assert_eq!(instance.read("precious/file"), "kept");
     let nothing = instance.run(&[&DRILL[..], &["--from", "absent"]].concat());
     assert_eq!(nothing.status.code(), Some(6), "{}", stderr(&nothing));
     instance.answer(&["backup", "create"]);

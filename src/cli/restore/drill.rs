@@ -19,7 +19,7 @@ use crate::{
     ports::documents::Sequence,
     server::drill::{self, Drilled, Drilling},
     services::{
-        backups::Signer,
+        backups::{Signer, restore::Anchor},
         drills::{Compared, Held, Kept, Outcome, Report, Signed, page},
         instance::Stamp,
     },
@@ -157,7 +157,7 @@ fn write(
 }
 
 /// What the living instance says of the copy, or, of none, where it stands.
-async fn asked(context: &Context, config: &Config, drilled: Option<&Drilled>) -> Option<Compared> {
+pub async fn asked(context: &Context, config: &Config, drilled: Option<&Drilled>) -> Option<Compared> {
     UnixStream::connect(config.control_socket()).ok()?;
     let copied = match drilled {
         Some(drilled) => drilled.copied()?,
@@ -176,8 +176,15 @@ async fn asked(context: &Context, config: &Config, drilled: Option<&Drilled>) ->
         lineage: u32::try_from(answer["lineage"].as_u64()?).ok()?,
         sequence: Sequence(answer["sequence"].as_u64()?),
         time: answer["time"].as_str().and_then(|time| super::time(time).ok()),
+        anchor: anchor(&answer["anchor"]),
         held: held(&answer["held"]),
     })
+}
+
+fn anchor(answer: &Value) -> Option<Anchor> {
+    let word = |name: &str| answer[name].as_str().map(str::to_owned);
+    let sequence = Sequence(answer["sequence"].as_u64()?);
+    Some(Anchor { instance: String::new(), backup: word("backup")?, sequence, manifest: word("manifest")? })
 }
 
 fn held(answer: &Value) -> Option<Held> {

@@ -5,7 +5,6 @@ mod told;
 
 use super::{
     backup::identity_file,
-    client::Client,
     context::Context,
     failure::{Code, Failure},
     output::Progress,
@@ -20,11 +19,13 @@ use crate::{
     ports::documents::Sequence,
     server::restore::{self, Live, Restoring, Swapped},
     services::{
-        backups::{self, Anchor, Stage, Wanted},
+        backups::{
+            self, Stage,
+            restore::{Anchor, Wanted},
+        },
         instance::Stamp,
     },
 };
-use serde_json::Value;
 use std::{os::unix::net::UnixStream, path::PathBuf, sync::Arc};
 
 #[derive(clap::Args)]
@@ -152,27 +153,12 @@ async fn live(context: &Context, config: &Config) -> Option<Live> {
     found.ok()
 }
 
+/// Over the socket.
 async fn asked(context: &Context, config: &Config) -> Result<Live, Failure> {
     let stamp = Stamp::read(&config.instance.data_dir, None).map_err(|error| super::serve::failure(error.into()))?;
-    let mut client = Client::open(context, config.clone()).await?;
-    let found = client.get("/audit?action=backups.created&outcome=allowed&limit=1").await?.data;
-    client.close().await?;
-    let anchor = found[0].as_object().and_then(|_| Anchor::read(&stamp.id, &plain(&found[0])));
-    Ok(Live { stamp, anchor })
-}
-
-/// Extended JSON's numbers as numbers.
-fn plain(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let number = fields.get("$numberLong").or_else(|| fields.get("$numberInt")).and_then(Value::as_str);
-            match number.and_then(|number| number.parse::<u64>().ok()) {
-                Some(number) => number.into(),
-                None => Value::Object(fields.iter().map(|(name, value)| (name.clone(), plain(value))).collect()),
-            }
-        }
-        other => other.clone(),
-    }
+    let compared = drill::asked(context, config, None).await;
+    let anchor = compared.and_then(|compared| compared.anchor);
+    Ok(Live { anchor: anchor.map(|anchor| Anchor { instance: stamp.id.clone(), ..anchor }), stamp })
 }
 
 /// A bar for each stage.
@@ -207,15 +193,5 @@ mod tests {
         assert_eq!(time("2026-11-22T10:15:00Z").unwrap(), Timestamp(1_795_342_500_000));
         assert_eq!(time("2026-11-22T11:15:00+01:00").unwrap(), Timestamp(1_795_342_500_000));
         assert_eq!(time("yesterday").unwrap_err().code, Code::Usage);
-    }
-
-    #[test]
-    fn numbers_of_entries_are_read_as_they_come() {
-        let entry = serde_json::json!({
-            "action": "backups.created", "outcome": "allowed", "object": "backups/x",
-            "details": { "sequence": { "$numberLong": "7" }, "manifest": "00" },
-        });
-        let anchor = Anchor::read("i", &plain(&entry)).unwrap();
-        assert_eq!((anchor.backup.as_str(), anchor.sequence), ("x", Sequence(7)));
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     base::{fault::Fault, messages::text},
     cli::{context::Context, failure::Failure, output},
     server::restore::{CONFIGURATION, Restored},
-    services::backups::{Anchor, Route},
+    services::backups::restore::{Anchor, Plan},
 };
 use serde_json::{Value, json};
 use std::path::Path;
@@ -69,7 +69,7 @@ fn notes(context: &Context, document: &mut Value, restored: &Restored) {
 }
 
 /// The point and what it is made of.
-fn point(plan: &Route) -> Fault {
+fn point(plan: &Plan) -> Fault {
     Fault::new("cli.restore.point")
         .with("sequence", plan.point.sequence.0)
         .with("time", plan.point.time.rfc3339())

@@ -17,7 +17,7 @@ use crate::{
     services::{
         access::Caller,
         audit::{Verdict, Verifier},
-        backups::Counts,
+        backups::restore::Tally,
         export::Export,
         instance::Stamp,
         keyring::{Keyring, Purpose},
@@ -51,7 +51,7 @@ impl Checked {
 pub async fn check(
     config: &Config,
     clock: SharedClock,
-    tally: &Counts,
+    tally: &Tally,
     mut progress: impl FnMut(u64, u64) + Send + 'static,
 ) -> Result<Checked, Problem> {
     let stamp = Stamp::read(&config.instance.data_dir, None)?;
@@ -76,7 +76,7 @@ pub async fn check(
 }
 
 /// Each collection has as many documents as came.
-fn counts(store: &dyn Snapshot, expected: &Counts) -> Result<Vec<Fault>, Problem> {
+fn counts(store: &dyn Snapshot, expected: &Tally) -> Result<Vec<Fault>, Problem> {
     let mut wrong = Vec::new();
     for name in store.collections()? {
         let (found, expected) = (store.count(&name)?, expected.collections.get(&name).copied().unwrap_or_default());

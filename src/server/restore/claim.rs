@@ -4,7 +4,7 @@
 use crate::{
     base::{fault::Fault, files},
     server::problem::{Kind, Problem},
-    services::instance::{StampError, UNFINISHED},
+    services::instance::{Stamp, StampError, UNFINISHED},
 };
 use rustix::fs::FlockOperation;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use std::{
 };
 
 /// What the restore under way was told, in the marker's folder.
-const MARKER: &str = "restore.json";
+pub const MARKER: &str = "restore.json";
 
 pub struct Claim {
     data: PathBuf,
@@ -23,8 +23,9 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// `told`: what makes it the same command. What an earlier one left is cleared, but for the files it fetched.
-    pub fn take(data: &Path, told: &Value) -> Result<Self, Problem> {
+    /// `told`: what makes it the same command. What an earlier one left is cleared, but for the files it fetched. One
+    /// that is whole is only said to be so, unless it still waits for its place, where nobody has served it.
+    pub fn take(data: &Path, told: &Value, waiting: bool) -> Result<Self, Problem> {
         let failed = |error: std::io::Error| Problem::file(data.display(), error);
         files::private_folder(data).map_err(failed)?;
         let folder = data.join(UNFINISHED);
@@ -33,10 +34,13 @@ impl Claim {
             Some(known) if known != *told => {
                 return Err(Problem::new(Kind::Refused, fault("restore.other_unfinished", data)));
             }
+            Some(_) if !waiting && Stamp::read(data, None).is_ok() => {
+                unmark(data)?;
+                return Err(StampError::Occupied(data.to_owned()).into());
+            }
             Some(_) => {}
             None => {
-                let foreign = fs::read_dir(data).map_err(failed)?.flatten();
-                if foreign.into_iter().any(|entry| entry.file_name() != UNFINISHED) {
+                if fs::read_dir(data).map_err(failed)?.flatten().any(|entry| !is_ours(&entry)) {
                     return Err(StampError::Occupied(data.to_owned()).into());
                 }
             }
@@ -58,11 +62,11 @@ impl Claim {
         self.data.join(UNFINISHED)
     }
 
-    /// Everything but the marker's folder goes.
+    /// Everything but the marker's folder, and what a file system brings along, goes.
     fn clear(&self) -> std::io::Result<()> {
         for entry in fs::read_dir(&self.data)? {
             let entry = entry?;
-            if entry.file_name() != UNFINISHED {
+            if !is_ours(&entry) {
                 remove(&entry.path())?;
             }
         }
@@ -83,6 +87,11 @@ impl Claim {
     }
 }
 
+/// The marker's folder, or what a new file system of its own holds.
+fn is_ours(entry: &fs::DirEntry) -> bool {
+    entry.file_name() == UNFINISHED || entry.file_name() == "lost+found"
+}
+
 pub fn unmark(data: &Path) -> Result<(), Problem> {
     let folder = data.join(UNFINISHED);
     let removed = remove(&folder).and_then(|()| files::sync_folder(&folder));
@@ -101,6 +110,7 @@ fn fault(key: &'static str, data: &Path) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::{clock::Timestamp, environment::Environment};
     use serde_json::json;
 
     fn key(taken: Result<Claim, Problem>) -> &'static str {
@@ -111,24 +121,39 @@ mod tests {
     fn a_directory_is_claimed_once_and_taken_up_by_the_same_command_alone() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
-        let claim = Claim::take(&data, &json!({ "a": 1 })).unwrap();
+        let claim = Claim::take(&data, &json!({ "a": 1 }), false).unwrap();
         assert!(claim.folder().join(MARKER).exists());
-        assert_eq!(key(Claim::take(&data, &json!({ "a": 1 }))), "restore.under_way");
+        assert_eq!(key(Claim::take(&data, &json!({ "a": 1 }), false)), "restore.under_way");
         fs::write(claim.folder().join("x.backup"), b"fetched").unwrap();
         fs::write(data.join("documents.sealed"), b"half").unwrap();
         drop(claim);
-        assert_eq!(key(Claim::take(&data, &json!({ "a": 2 }))), "restore.other_unfinished");
+        assert_eq!(key(Claim::take(&data, &json!({ "a": 2 }), false)), "restore.other_unfinished");
         assert!(data.join("documents.sealed").exists());
-        let claim = Claim::take(&data, &json!({ "a": 1 })).unwrap();
+        let claim = Claim::take(&data, &json!({ "a": 1 }), false).unwrap();
         assert!(!data.join("documents.sealed").exists() && claim.folder().join("x.backup").exists());
         claim.give_up(true);
-        Claim::take(&data, &json!({ "a": 1 })).unwrap().give_up(false);
+        Claim::take(&data, &json!({ "a": 1 }), false).unwrap().give_up(false);
         assert_eq!(fs::read_dir(&data).unwrap().count(), 0);
         // Cut short before it was marked: empty all the same.
         fs::create_dir(data.join(UNFINISHED)).unwrap();
         fs::write(data.join(UNFINISHED).join(MARKER), b"{").unwrap();
-        Claim::take(&data, &json!({ "a": 3 })).unwrap().finish().unwrap();
+        fs::create_dir(data.join("lost+found")).unwrap();
+        let claim = Claim::take(&data, &json!({ "a": 3 }), false).unwrap();
+        // Whole, and killed before that was said: never cleared, for it may have served since.
+        Stamp::new(Environment::Staging, Timestamp(1)).write(&data).unwrap();
+        fs::write(data.join("documents.sealed"), b"alive").unwrap();
+        drop(claim);
+        Claim::take(&data, &json!({ "a": 3 }), true).unwrap();
+        assert!(!data.join("documents.sealed").exists(), "it waited for its place");
+        Stamp::new(Environment::Staging, Timestamp(1)).write(&data).unwrap();
+        fs::write(data.join("documents.sealed"), b"alive").unwrap();
+        assert_eq!(key(Claim::take(&data, &json!({ "a": 3 }), false)), "instance.occupied");
+        assert!(data.join("documents.sealed").exists() && !data.join(UNFINISHED).exists());
+        fs::remove_file(data.join("instance.json")).unwrap();
+        fs::remove_file(data.join("documents.sealed")).unwrap();
+        Claim::take(&data, &json!({ "a": 3 }), false).unwrap().finish().unwrap();
+        assert!(data.join("lost+found").exists());
         fs::write(data.join("something"), b"").unwrap();
-        assert_eq!(key(Claim::take(&data, &json!({ "a": 3 }))), "instance.occupied");
+        assert_eq!(key(Claim::take(&data, &json!({ "a": 3 }), false)), "instance.occupied");
     }
 }

@@ -103,7 +103,8 @@ impl Read for Tee {
             Some(coming) => coming,
             none => {
                 let found = self.remote.get(&self.name, self.at).map_err(io::Error::other)?;
-                none.insert(found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?)
+                let gone = || io::Error::other(Error::Unavailable(format!("{} is gone", self.name)));
+                none.insert(found.ok_or_else(gone)?)
             }
         };
         let length = coming.read(out)?;

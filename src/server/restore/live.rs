@@ -5,8 +5,7 @@ use crate::{
     base::config::Config,
     server::{keys, open, problem::Problem},
     services::{
-        audit,
-        backups::Anchor,
+        backups::restore::Anchor,
         instance::Stamp,
         keyring::{Keyring, Purpose},
     },
@@ -15,7 +14,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Live {
     pub stamp: Stamp,
-    /// The newest backup its audit log tells of.
+    /// The newest backup it tells of.
     pub anchor: Option<Anchor>,
 }
 
@@ -27,7 +26,7 @@ pub async fn live(config: &Config) -> Result<Live, Problem> {
     let config = config.clone();
     blocking(move || {
         let store = open::look(&config, &stamp, &keyring, Purpose::Data)?;
-        let anchor = audit::newest(&store, |entry| Anchor::read(&stamp.id, entry))?;
+        let anchor = Anchor::newest(&stamp.id, &store)?;
         Ok(Live { stamp, anchor })
     })
     .await

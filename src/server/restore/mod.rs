@@ -8,6 +8,7 @@ mod source;
 mod swap;
 
 pub use check::{Checked, check};
+pub use claim::MARKER;
 pub use live::{Live, live};
 pub use swap::{Swapped, swap};
 
@@ -28,7 +29,10 @@ use crate::{
     ports::{self, documents::Load, objects::Objects},
     services::{
         Error,
-        backups::{Asked, Counts, Identity, Progress, Restore, Route, Wanted},
+        backups::{
+            Identity, Progress, Restore,
+            restore::{Asked, Plan, Tally, Wanted},
+        },
         instance::{self, Likeness, Stamp},
         keyring::{Keyring, Purpose},
     },
@@ -64,8 +68,8 @@ pub struct Restoring {
 /// What came back, or would.
 pub struct Restored {
     pub stamp: Stamp,
-    pub plan: Route,
-    pub tally: Counts,
+    pub plan: Plan,
+    pub tally: Tally,
     /// Nobody vouched for the signature: the identity file names no signer.
     pub unvouched: bool,
     /// The backups of the subjects' keys that came with it; `None`: there are none that can be used.
@@ -110,7 +114,7 @@ impl Restoring {
     }
 
     /// Whoever knows the public keys could have made it.
-    fn vouched(&self) -> Result<(), Problem> {
+    pub fn vouched(&self) -> Result<(), Problem> {
         if self.identity.signers().is_empty() && !self.any_signer {
             return Err(Problem::new(Kind::Refused, Fault::new("backups.unvouched")));
         }
@@ -133,7 +137,7 @@ impl Restoring {
         }
     }
 
-    fn consent(&self, plan: &Route) -> Result<(), Problem> {
+    fn consent(&self, plan: &Plan) -> Result<(), Problem> {
         match plan.older.clone().filter(|_| !self.allow_older) {
             Some(fault) => Err(Problem::new(Kind::Refused, fault)),
             None => Ok(()),
@@ -148,20 +152,21 @@ pub async fn restore(
     restoring: Restoring,
     progress: impl FnMut(Progress) + Send + 'static,
 ) -> Result<Restored, Problem> {
-    let (restored, claim, _) = fill(config, clock, restoring, progress).await?;
+    let (restored, claim, _) = fill(config, clock, restoring, progress, false).await?;
     claim.finish()?;
     Ok(restored)
 }
 
-/// The directory, whole and still marked.
+/// The directory, whole and still marked. `waiting`: it takes another's place later.
 async fn fill<P: FnMut(Progress) + Send + 'static>(
     config: &Config,
     clock: SharedClock,
     restoring: Restoring,
     mut progress: P,
+    waiting: bool,
 ) -> Result<(Restored, Claim, P), Problem> {
     restoring.vouched()?;
-    let claim = Claim::take(&config.instance.data_dir, &restoring.told())?;
+    let claim = Claim::take(&config.instance.data_dir, &restoring.told(), waiting)?;
     let (config, handle, folder) = (config.clone(), Handle::current(), claim.folder());
     let filled = blocking(move || {
         let remote = source::is_remote(&restoring.from);
@@ -193,7 +198,7 @@ pub async fn dry_run(
         let (source, beside) = source::open(&restoring.from, &config, &clock)?;
         let restore = Restore::begin(&*source, restoring.asked(None), &mut |step| told(&mut progress, step))?;
         let proving = watch.millis();
-        let mut tally = Counts::default();
+        let mut tally = Tally::default();
         let mut count = |part: Load| {
             tally.part(&part);
             Ok(())
@@ -216,7 +221,7 @@ fn restored(
     restoring: &Restoring,
     restore: &Restore<'_>,
     stamp: Stamp,
-    (tally, subjects): (Counts, Option<Subjects>),
+    (tally, subjects): (Tally, Option<Subjects>),
     times: Times,
 ) -> Restored {
     Restored {
@@ -262,7 +267,7 @@ impl Filling<'_> {
         let beside = source::near(&restoring.from, beside, &folder.join("subjects"));
         let subjects = self.subjects(&*beside, &stamp, &keyring)?;
         let documents = self.handle.block_on(open::store(self.config, &stamp, &keyring, self.clock))?;
-        let mut tally = Counts::default();
+        let mut tally = Tally::default();
         let mut put = |part: Load| {
             tally.part(&part);
             self.handle.block_on(documents.load(part))
@@ -325,7 +330,7 @@ fn newest_keys(
         }
         Err(error) => return Err(error.into()),
     };
-    let mut tally = Counts::default();
+    let mut tally = Tally::default();
     let mut counted = |part: Load| {
         tally.part(&part);
         put(part)

@@ -60,7 +60,7 @@ pub async fn swap(
     }
     place.movable()?;
     let beside = beside(config, &live, &place.beside);
-    let (restored, claim, mut progress) = fill(&beside, clock.clone(), restoring, progress).await?;
+    let (restored, claim, mut progress) = fill(&beside, clock.clone(), restoring, progress, true).await?;
     let step = move |done, total| progress(Progress { stage: Stage::Examining, done, total });
     let checked = match check(&beside, clock, &restored.tally, step).await.and_then(Checked::sound) {
         Ok(checked) => checked,
@@ -162,15 +162,20 @@ impl Places {
         serde_json::from_slice(&text).ok()
     }
 
-    /// Its own name in a folder that can be written: no mount point, no stranger's folder.
+    /// An instance, or what is left of one, under a name of its own: no mount point, no stranger's folder.
     fn movable(&self) -> Result<(), Problem> {
         let parent = self.live.parent().unwrap_or(Path::new("/"));
         let device = |path: &Path| fs::metadata(path).map(|known| known.dev()).ok();
+        let refused = |key| Err(Problem::new(Kind::Refused, Fault::new(key).at(self.live.display().to_string())));
         if self.live.exists() && device(&self.live) != device(parent) {
-            let fault = Fault::new("restore.mount_point").at(self.live.display().to_string());
-            return Err(Problem::new(Kind::Refused, fault));
+            return refused("restore.mount_point");
         }
-        Ok(())
+        let holds = |name: &str| self.live.join(name).exists();
+        let empty = fs::read_dir(&self.live).map_or(true, |mut entries| entries.next().is_none());
+        match empty || holds("instance.json") || holds("documents.sealed") {
+            true => Ok(()),
+            false => refused("restore.no_instance"),
+        }
     }
 
     /// Puts the new directory in place. Answers where the old one goes.
@@ -266,6 +271,8 @@ mod tests {
         let place = places(folder.path());
         assert_eq!(place.before, folder.path().join("data.before-20261118T110640Z"));
         filled(&place.live, "old");
+        assert_eq!(place.movable().err().map(|problem| problem.fault.key), Some("restore.no_instance"));
+        fs::write(place.live.join("documents.sealed"), b"").unwrap();
         filled(&place.beside, "new");
         filled(&place.live.join(BACKUPS), "backups");
         fs::create_dir(place.beside.join(UNFINISHED)).unwrap();

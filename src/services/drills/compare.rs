@@ -8,6 +8,8 @@ use crate::{
     services::{
         Error, Result,
         access::{Action, Caller, Resource},
+        backups::restore::Anchor,
+        instance::Stamp,
     },
 };
 use bson::RawDocument;
@@ -55,6 +57,8 @@ pub struct Compared {
     pub sequence: Sequence,
     /// Of its newest change.
     pub time: Option<Timestamp>,
+    /// The newest backup it knows of.
+    pub anchor: Option<Anchor>,
     /// `None`: the copy is of another lineage, or of before what the journal keeps.
     pub held: Option<Held>,
 }
@@ -107,17 +111,19 @@ impl Drills {
         for Sample { collection, id, .. } in &copied.samples {
             found.push(self.documents.get(collection, id).await?.map(|document| digest(&document)));
         }
-        let (snapshot, lineage) = (self.documents.snapshot().await?, self.stamp.lineage);
-        let compare = move || compare(&*snapshot, lineage, &copied, &found);
+        let (snapshot, stamp) = (self.documents.snapshot().await?, self.stamp.clone());
+        let compare = move || compare(&*snapshot, &stamp, &copied, &found);
         tokio::task::spawn_blocking(compare).await.map_err(|error| Error::Internal(Box::new(error)))?
     }
 }
 
-fn compare(snapshot: &dyn Snapshot, lineage: u32, copied: &Copied, found: &[Option<String>]) -> Result<Compared> {
+fn compare(snapshot: &dyn Snapshot, stamp: &Stamp, copied: &Copied, found: &[Option<String>]) -> Result<Compared> {
+    let lineage = stamp.lineage;
+    let anchor = Anchor::newest(&stamp.id, snapshot)?;
     let sequence = snapshot.sequence();
     let newest = snapshot.records(Sequence(sequence.0.saturating_sub(1)), 1)?;
     let time = newest.first().map(|record| record.time);
-    let compared = Compared { lineage, sequence, time, held: None };
+    let compared = Compared { lineage, sequence, time, anchor, held: None };
     if copied.lineage != lineage || copied.sequence > sequence {
         return Ok(compared);
     }

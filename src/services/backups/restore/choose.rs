@@ -27,7 +27,7 @@ use std::{
 
 /// What comes back, from which files.
 #[derive(Debug, Clone)]
-pub struct Route {
+pub struct Plan {
     pub full: Link,
     /// Oldest first.
     pub segments: Vec<Link>,
@@ -53,7 +53,7 @@ pub struct Beyond {
     pub time: Timestamp,
 }
 
-impl Route {
+impl Plan {
     /// The newest of the files.
     pub fn last(&self) -> &Link {
         self.segments.last().unwrap_or(&self.full)
@@ -87,7 +87,7 @@ pub(super) fn choose(
     source: &dyn Objects,
     asked: Asked<'_>,
     progress: &mut dyn FnMut(Progress) -> Result<()>,
-) -> Result<Route> {
+) -> Result<Plan> {
     let listed = list(source)?;
     let instance = instance(source, &listed, asked)?;
     let mut choosing = Choosing { source, asked, proven: BTreeMap::new(), set_aside: Vec::new(), progress };
@@ -288,7 +288,7 @@ impl Choosing<'_, '_> {
         walk: Walk,
         manifests: Vec<Manifest>,
         (listed, instance): (&[Listed], &str),
-    ) -> Result<Route> {
+    ) -> Result<Plan> {
         let Walk { point, passed } = walk;
         let own: Vec<Link> = listed.iter().filter_map(|listed| Link::of(listed, instance)).collect();
         let end = |link: &&Link| (link.header.lineage, link.header.upto, Reverse(link.header.created));
@@ -322,7 +322,7 @@ impl Choosing<'_, '_> {
         }
         let newest_lineage = own.iter().map(|link| link.header.lineage).max().unwrap_or_default();
         let Chain { full, segments } = chain;
-        Ok(Route { full, segments, point, manifests, beyond, newest_lineage, older, notes })
+        Ok(Plan { full, segments, point, manifests, beyond, newest_lineage, older, notes })
     }
 
     /// Why this is older than the newest backup a living instance tells of.

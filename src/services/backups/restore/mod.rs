@@ -1,13 +1,15 @@
 //! Putting backups into a store that has never held anything: a full one, then the journal of its segments up to a
 //! point. Everything is proven whole before anything is written.
 
+mod anchor;
 mod choose;
 mod load;
 mod tally;
 mod walk;
 
-pub use choose::Route;
-pub use tally::Counts;
+pub use anchor::Anchor;
+pub use choose::Plan;
+pub use tally::Tally;
 pub use walk::Point;
 
 use super::{
@@ -24,7 +26,6 @@ use crate::{
     ports::{documents::Sequence, objects::Objects},
     services::{Error, Result, keyring::Key},
 };
-use serde_json::Value;
 use std::io::Read;
 
 /// Up to where.
@@ -53,39 +54,12 @@ pub struct Asked<'a> {
     pub anchor: Option<&'a Anchor>,
 }
 
-/// The newest backup an audit log tells of: nothing older passes for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Anchor {
-    pub instance: String,
-    /// The backup's id.
-    pub backup: String,
-    pub sequence: Sequence,
-    /// The hash of its manifest, in hex.
-    pub manifest: String,
-}
-
-impl Anchor {
-    /// As an entry of the log tells it; `None`: it does not.
-    pub fn read(instance: &str, entry: &Value) -> Option<Self> {
-        if entry["action"] != "backups.created" || entry["outcome"] != "allowed" {
-            return None;
-        }
-        let details = &entry["details"];
-        Some(Self {
-            instance: instance.to_owned(),
-            backup: entry["object"].as_str()?.strip_prefix("backups/")?.to_owned(),
-            sequence: Sequence(details["sequence"].as_u64()?),
-            manifest: details["manifest"].as_str()?.to_owned(),
-        })
-    }
-}
-
 /// Backups found sound and opened, before anything was written anywhere: their keys make the new keyring, then
 /// [`Restore::load`] fills the new store.
 pub struct Restore<'a> {
     source: &'a dyn Objects,
     asked: Asked<'a>,
-    plan: Route,
+    plan: Plan,
     meta: Meta,
     keys: Vec<Key>,
     configuration: Option<String>,
@@ -104,7 +78,7 @@ impl<'a> Restore<'a> {
         Ok(Self { source, asked, plan, meta, keys, configuration })
     }
 
-    pub fn plan(&self) -> &Route {
+    pub fn plan(&self) -> &Plan {
         &self.plan
     }
 

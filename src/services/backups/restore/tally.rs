@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 /// Documents of each collection that has any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct Tally {
     pub collections: BTreeMap<String, u64>,
     pub records: u64,
 }
 
-impl Counts {
+impl Tally {
     pub fn part(&mut self, part: &Load) {
         match part {
             Load::Documents { collection, documents } => {

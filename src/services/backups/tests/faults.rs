@@ -93,7 +93,7 @@ async fn five(instance: &Instance) -> [String; 5] {
     [make(10, Span::Full), make(20, since(10)), make(30, Span::Full), make(30, since(20)), make(40, since(30))]
 }
 
-fn begun(instance: &Instance, shelf: &Shelf, wanted: &Wanted) -> Result<Route> {
+fn begun(instance: &Instance, shelf: &Shelf, wanted: &Wanted) -> Result<Plan> {
     let signers = signers(&instance.keyring);
     let (identity, trust) = (&instance.identity, Trust::Signers(&signers));
     let asked = Asked { wanted, identity, trust, environment: Environment::Staging, instance: None, anchor: None };

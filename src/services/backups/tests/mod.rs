@@ -6,7 +6,10 @@ mod restore;
 mod rewrap;
 mod shipping;
 
-use super::*;
+use super::{
+    restore::{Anchor, Asked, Plan, Tally, Wanted},
+    *,
+};
 use crate::{
     backends::{
         documents::embedded::{Embedded, Options},

@@ -128,12 +128,12 @@ impl Life {
     }
 
     /// The store that comes of it, what it shows, and where it ends.
-    async fn restored(&self, wanted: &Wanted) -> Result<(Embedded, Shown, Route)> {
+    async fn restored(&self, wanted: &Wanted) -> Result<(Embedded, Shown, Plan)> {
         let store = engine();
         let handle = tokio::runtime::Handle::current();
         let plan = tokio::task::block_in_place(|| {
             self.begin(wanted, |restore| {
-                let mut tally = Counts::default();
+                let mut tally = Tally::default();
                 let mut put = |part: Load| {
                     tally.part(&part);
                     handle.block_on(store.load(part))
