@@ -59,6 +59,9 @@ impl Proxy {
                         state.weakness
                     }
                 };
+                if weakness == Weakness::Refuse {
+                    continue;
+                }
                 let Ok(server) = TcpStream::connect(upstream) else { continue };
                 kept.lock().unwrap().push(client.try_clone().expect("a handle"));
                 carry(client, server, weakness);
@@ -87,9 +90,6 @@ impl Proxy {
 }
 
 fn carry(client: TcpStream, server: TcpStream, weakness: Weakness) {
-    if weakness == Weakness::Refuse {
-        return;
-    }
     let (up, down) = match weakness {
         Weakness::CutRequests(bytes) => (bytes, usize::MAX),
         Weakness::CutAnswers(bytes) => (usize::MAX, bytes),

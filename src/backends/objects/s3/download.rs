@@ -16,7 +16,13 @@ pub struct Download {
     /// So that one read is of one object.
     etag: String,
     body: Box<dyn Read + Send>,
+    /// How often it broke off since `from`.
+    breaks: usize,
+    from: u64,
 }
+
+/// So much has come that a link which breaks off deserves all its attempts again.
+const WORTHWHILE: u64 = 64 * 1024;
 
 impl Download {
     /// `None`: no such object, or nothing of it from there on.
@@ -50,12 +56,20 @@ impl Download {
         };
         let etag = etag.to_owned();
         let body = Box::new(PacedReader::new(answer.into_reader(), bucket.server.settings.pace.clone()));
-        Ok(Some(Self { name, at: from, left, etag, body, bucket }))
+        Ok(Some(Self { bucket, name, at: from, left, etag, body, breaks: 0, from }))
     }
 
     fn again(&mut self) -> Result<()> {
+        let (breaks, from) = match self.at - self.from {
+            WORTHWHILE.. => (1, self.at),
+            _ => (self.breaks + 1, self.from),
+        };
+        if breaks > self.bucket.server.settings.patience.attempts {
+            return Err(self.bucket.server.out_of_reach("it breaks off again and again"));
+        }
         let again = Self::from(self.bucket.clone(), self.name.clone(), self.at, Some(&self.etag))?;
-        *self = again.ok_or_else(|| self.bucket.server.out_of_reach("the object is gone"))?;
+        let again = again.ok_or_else(|| self.bucket.server.out_of_reach("the object is gone"))?;
+        *self = Self { breaks, from, ..again };
         Ok(())
     }
 }
@@ -65,8 +79,7 @@ impl Read for Download {
         if self.left == 0 || into.is_empty() {
             return Ok(0);
         }
-        // Each attempt that brings a byte starts the count anew.
-        for _ in 0..self.bucket.server.settings.patience.attempts {
+        loop {
             if let Ok(count @ 1..) = self.body.read(into) {
                 let bytes = count as u64;
                 (self.at, self.left) = (self.at + bytes, self.left.saturating_sub(bytes));
@@ -74,6 +87,5 @@ impl Read for Download {
             }
             self.again().map_err(io::Error::other)?;
         }
-        Err(io::Error::other(self.bucket.server.out_of_reach("it breaks off again and again")))
     }
 }

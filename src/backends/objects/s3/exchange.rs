@@ -19,9 +19,8 @@ use ureq::{
 
 /// Bytes a second: a link that carries less is given up.
 const FLOOR: usize = 2 * 1024;
-/// What the system may hold of a body when all of it seems sent, and the link has still to carry, at so many a second.
+/// What the system may hold of a body when all of it seems sent, and the link has still to carry.
 const HELD: usize = 4 << 20;
-const HELD_PACE: usize = 16 * 1024;
 /// Attempts at what somebody is waiting for; what was half sent is worth `Patience::attempts`.
 const FEW: usize = 3;
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -200,9 +199,8 @@ impl Server {
         let mut body = PacedReader::new(call.body, self.settings.pace.clone());
         let sends = matches!(call.method, "PUT" | "POST");
         let stall = self.settings.patience.stall;
-        let seconds = |bytes: usize, pace: usize| stall + Duration::from_secs((bytes / pace) as u64);
-        let sent = seconds(call.body.len(), FLOOR);
-        let answered = seconds(call.body.len().min(HELD), HELD_PACE);
+        let sent = stall + Duration::from_secs((call.body.len() / FLOOR) as u64);
+        let answered = stall + stall.mul_f64(call.body.len().min(HELD) as f64 / f64::from(1 << 20));
         let response = if sends {
             request = request.header("content-length", call.body.len());
             let request = self.agent.configure_request(request.body(SendBody::from_reader(&mut body))?);

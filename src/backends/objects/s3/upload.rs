@@ -20,6 +20,8 @@ const MOST_PARTS: usize = 10_000;
 /// On the object: whose it is, where an answer was lost on the way.
 const MARK: &str = "x-amz-meta-upload";
 const SUM: &str = "x-amz-checksum-sha256";
+/// Some want it told apart, where there is a lock.
+const SUMMED: (&str, &str) = ("x-amz-sdk-checksum-algorithm", "SHA256");
 
 /// So long is a part: 8 MiB for the first thousand, 24 more for each thousand further, 1.1 TiB in all. One part is held
 /// in memory, to be sent again.
@@ -111,7 +113,7 @@ impl Parts {
         let text = STANDARD.encode(sum);
         let call = Call {
             query: &[("partNumber", &number), ("uploadId", &id)],
-            headers: &[(SUM, &text)],
+            headers: &[(SUM, &text), SUMMED],
             body: &self.bytes,
             right: "s3:PutObject",
             ..Bucket::call("PUT", Some(&self.name))
@@ -204,6 +206,7 @@ impl Parts {
         let mut headers = self.birth();
         headers.push((SUM, sum.clone()));
         let mut headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        headers.push(SUMMED);
         headers.extend(condition);
         let call = Call {
             headers: &headers,
