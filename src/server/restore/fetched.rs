@@ -4,7 +4,7 @@
 use crate::{
     base::files,
     ports::{
-        Result,
+        Error, Result,
         objects::{Object, Objects, Upload, named},
     },
 };
