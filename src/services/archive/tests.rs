@@ -16,8 +16,11 @@ fn documents(count: i32) -> Vec<RawDocumentBuf> {
     (0..count).map(|n| rawdoc! { "_id": n, "text": "é".repeat(n as usize % 50) }).collect()
 }
 
-/// Every document by its collection, and the error it ends with.
-fn read(bytes: &[u8]) -> (Vec<(String, u64, Vec<u8>)>, Option<Fault>) {
+/// A document's collection, its number and its bytes.
+type Found = (String, u64, Vec<u8>);
+
+/// Every document, and the error it ends with.
+fn read(bytes: &[u8]) -> (Vec<Found>, Option<Fault>) {
     let mut found = Vec::new();
     let mut all = || {
         let mut reader = Reader::open(bytes)?;
