@@ -148,6 +148,9 @@ impl Backups {
         for (target, made) in join_all(made).await {
             let made = made.and_then(|made| made.ok_or_else(|| Error::Conflict(Fault::new("backups.nothing_new"))));
             self.audit.record(caller, created(&target, &made)).await?;
+            if made.is_ok() && kind == Kind::Full {
+                self.let_go_or_say(self.lane(&target)?).await;
+            }
             all.push((target, made));
         }
         Ok(all)
@@ -160,7 +163,7 @@ impl Backups {
         let made = self.run(lane, Wanted::Due, &system).await?;
         if let Some(full) = made.as_ref().filter(|made| made.header.kind == Kind::Full) {
             self.audit.record(&system, created(target, &Ok(full.clone()))).await?;
-            self.let_go(lane).await?;
+            self.let_go_or_say(lane).await;
         }
         Ok(made)
     }
@@ -215,7 +218,9 @@ impl Backups {
         }
         for lane in &self.lanes {
             let (target, instance, keyring) = (lane.keys.clone(), self.stamp.id.clone(), self.keyring.clone());
-            match blocking(move || newest(&*target, &instance, Trust::Signers(&signers(&keyring)))).await {
+            match blocking(move || newest(&*target, &instance, Trust::Signers(&signers(&keyring)), Some(Kind::Full)))
+                .await
+            {
                 Ok(None) => {}
                 Ok(Some((newest, _))) if newest.created > since => {}
                 Ok(Some(_)) | Err(_) => return true,
@@ -237,6 +242,13 @@ impl Backups {
             }
         }
         self.let_go(lane).await
+    }
+
+    /// What a full backup that was made does beside: it is made, whatever becomes of the old ones.
+    async fn let_go_or_say(&self, lane: &Lane) {
+        if let Err(error) = self.let_go(lane).await {
+            tracing::warn!(target = lane.target.name, %error, "old backups of the subjects' keys may still be there");
+        }
     }
 
     async fn let_go(&self, lane: &Lane) -> Result<()> {

@@ -115,7 +115,7 @@ pub fn verify_open(target: &dyn Objects, name: &str, identity: &Identity, trust:
 /// Names of the backups of this instance from before a moment, all but the newest sound full one and what came after it.
 /// One whose header is damaged may be another instance's: it stays.
 fn outlived(target: &dyn Objects, instance: &str, trust: Trust<'_>, until: Timestamp) -> Result<Vec<String>> {
-    let Some((newest, _)) = newest(target, instance, trust)? else { return Ok(Vec::new()) };
+    let Some((newest, _)) = newest(target, instance, trust, Some(Kind::Full))? else { return Ok(Vec::new()) };
     let until = until.min(newest.created);
     let old = |header: &Header| header.instance == instance && header.created < until;
     let listed = list(target)?.into_iter();
@@ -125,11 +125,16 @@ fn outlived(target: &dyn Objects, instance: &str, trust: Trust<'_>, until: Times
         .collect())
 }
 
-/// The newest full backup of this instance whose manifest is sound.
-fn newest(target: &dyn Objects, instance: &str, trust: Trust<'_>) -> Result<Option<(Header, Manifest)>> {
+/// The newest backup of this instance whose manifest is sound: the link of the chain; of fulls alone where that is asked.
+fn newest(
+    target: &dyn Objects,
+    instance: &str,
+    trust: Trust<'_>,
+    kind: Option<Kind>,
+) -> Result<Option<(Header, Manifest)>> {
     for listed in list(target)?.into_iter().rev() {
         let Ok((header, _)) = listed.header else { continue };
-        if header.instance != instance || header.kind != Kind::Full {
+        if header.instance != instance || kind.is_some_and(|kind| header.kind != kind) {
             continue;
         }
         let manifest = manifest_at_end(listed.bytes, |from| read(target, &listed.name, from), trust);

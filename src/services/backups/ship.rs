@@ -331,7 +331,7 @@ impl Backups {
         blocking(move || {
             let hold = hold;
             // Of an earlier release, or of before a restore: a target that cannot be read shows none.
-            let linked = || Some(newest(&*target, &stamp.id, Trust::Signers(&signers(&keyring))).ok()??.1.hash());
+            let linked = || Some(newest(&*target, &stamp.id, Trust::Signers(&signers(&keyring)), None).ok()??.1.hash());
             let previous = previous.or_else(linked).unwrap_or_default();
             let configuration = configuration.as_ref().filter(|_| span == Span::Full).map(|text| text.expose());
             let request = Request {

@@ -82,7 +82,7 @@ async fn five(instance: &Instance) -> [String; 5] {
             recipients: &instance.recipients,
             now: Timestamp(1_764_000_000_000 + changes as i64 * 1000 + i64::from(span != Span::Full)),
             span,
-            previous: newest(&instance.folder, &instance.stamp.id, Trust::Anyone)
+            previous: newest(&instance.folder, &instance.stamp.id, Trust::Anyone, None)
                 .unwrap()
                 .map_or([0; 32], |(_, manifest)| manifest.hash()),
             configuration: None,

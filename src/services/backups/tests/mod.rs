@@ -145,7 +145,8 @@ impl Instance {
             recipients: &self.recipients,
             now: Timestamp(1_764_000_000_000 + now),
             span: Span::Full,
-            previous: newest(&self.folder, &self.stamp.id, Trust::Anyone)?.map_or([0; 32], |(_, before)| before.hash()),
+            previous: newest(&self.folder, &self.stamp.id, Trust::Anyone, None)?
+                .map_or([0; 32], |(_, before)| before.hash()),
             configuration: Some("[instance]\nenvironment = \"staging\"\n"),
         };
         create(&request, snapshot, &self.folder, &mut |_| Ok(()))
