@@ -130,7 +130,7 @@ mod tests {
         let failures: Vec<_> = failures.iter().map(|failure| failure.check.to_string()).collect();
         assert_eq!(failures, ["recipients"], "by doctor");
         // What serving would refuse is a failure here too.
-        let config = Config::of(&[("backup.targets", "nowhere")]).unwrap();
+        let config = Config::of(&[("backup.targets", "gcs://bucket")]).unwrap();
         assert_eq!(target(&config, Environment::Development).level, Level::Failure);
         let config = Config::of(&[("backup.recipients", "a")]).unwrap();
         assert_eq!(recipients(&config, Environment::Development).level, Level::Failure);

@@ -124,10 +124,11 @@ impl<'a> Words<'a> {
                 let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
                 (Place::Folder(Path::new(path)), query, FOLDER)
             }
+            Some((_, path)) if path.starts_with("//") => return Err(Fault::new("targets.place")),
             _ => (Place::Folder(Path::new(rest)), "", FOLDER),
         };
         let named = match place {
-            Place::Folder(path) if !path.is_absolute() => return Err(Fault::new("targets.place")),
+            Place::Folder(path) if path == Path::new("") => return Err(Fault::new("targets.place")),
             Place::Folder(path) => path.file_name().map_or("folder".into(), |name| name.to_string_lossy()),
             Place::Bucket { bucket: "", .. } => return Err(Fault::new("targets.place")),
             Place::Bucket { bucket, .. } => bucket.into(),
@@ -263,6 +264,7 @@ mod tests {
         assert_eq!((local[0].name.as_str(), local[0].objects.place().as_str()), ("local", "/data/backups"));
         assert_eq!(one("/mnt/usb.disk"), said("usb-disk", "/mnt/usb.disk"));
         assert_eq!(one("stick=/mnt/usb"), said("stick", "/mnt/usb"));
+        assert_eq!(one("backups"), said("backups", "backups"));
         assert_eq!(one("nfs=folder:/mnt/nfs?bandwidth_kib=512&window=22:00-06:00+01:00"), said("nfs", "/mnt/nfs"));
         let bucket = "s3://ministry/prod/main?endpoint=https://s3.example.cd:9000&region=cd-1";
         assert_eq!(one(bucket), said("ministry", "s3://s3.example.cd:9000/ministry/prod/main"));
@@ -276,7 +278,7 @@ mod tests {
     fn what_is_wrong_is_said_of_every_target_at_once() {
         let endpoint = "endpoint=https://s3.example.cd";
         for (text, expected) in [
-            ("backups", "targets.place"),
+            ("folder:", "targets.place"),
             ("gcs://bucket", "targets.place"),
             ("s3:bucket", "targets.place"),
             (&format!("s3://?{endpoint}"), "targets.place"),

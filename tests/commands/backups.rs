@@ -19,7 +19,7 @@ fn prepared_with(settings: &str) -> Instance {
     let recipient = key["recipient"].as_str().unwrap();
     instance.write(
         "appliance.toml",
-        &format!("[instance]\nenvironment = \"development\"\n[backup]\ntarget = \"backups\"\nrecipients = [\"{recipient}\"]\n{settings}"),
+        &format!("[instance]\nenvironment = \"development\"\n[backup]\ntargets = [\"backups\"]\nrecipients = [\"{recipient}\"]\n{settings}"),
     );
     instance.answer(&["init", "--environment", "development", "--hostname", "localhost"]);
     instance.answer(&["collection", "create", "places", "--index", "population"]);
@@ -134,6 +134,44 @@ fn backups_run_by_themselves_and_a_stop_loses_nothing() {
     assert_eq!(instance.answer(&["backup", "prune", "--dry-run"])[0]["dropped"].as_array().unwrap().len(), 0);
     instance.failure(&["backup", "plan", "--target", "absent"], 4);
     assert_eq!(instance.answer(&["backup", "create", "--kind", "segment"])["kind"], "segment");
+}
+
+/// Into a bucket, by who may do all and by who may only write.
+#[test]
+fn a_backup_goes_to_a_bucket() {
+    use std::os::unix::fs::PermissionsExt;
+    let url = std::env::var("S3_URL").expect("S3_URL is not set: run ./scripts/test, which starts the server");
+    let instance = prepared();
+    let prefix = format!("commands-{}", std::process::id());
+    let into = |who: &str| {
+        let file = instance.path(who);
+        std::fs::write(&file, format!("{who}\nsecret-of-{who}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let place = format!("away=s3://plain/{prefix}?endpoint={url}&credentials={}", file.display());
+        let text = instance.read("appliance.toml");
+        let (start, rest) = text.split_once("targets = ").unwrap();
+        let (_, end) = rest.split_once('\n').unwrap();
+        instance.write("appliance.toml", &format!("{start}targets = [\"{place}\"]\n{end}"));
+    };
+    into("put");
+    let blind = instance.answer(&["backup", "create"]);
+    assert_eq!(blind["targets"][0]["reread"], false);
+    let refused = instance.failure(&["backup", "list"], 1);
+    assert!(refused.contains("s3:ListBucket"), "{refused}");
+    into("full");
+    let seen = instance.answer(&["backup", "create"]);
+    assert_eq!(seen["targets"][0]["reread"], true);
+    let listed = instance.answer(&["backup", "list"]);
+    let ids: Vec<_> = listed.as_array().unwrap().iter().map(|one| &one["id"]).collect();
+    assert_eq!(ids, [&blind["id"], &seen["id"]]);
+    for made in [&blind, &seen] {
+        let id = made["id"].as_str().unwrap();
+        assert_eq!(instance.answer(&["backup", "verify", id, "--identity", "key"])["opened"], true);
+    }
+    let text = instance.read("appliance.toml").replace(&url, "http://127.0.0.1:1");
+    instance.write("appliance.toml", &text);
+    let away = instance.failure(&["backup", "verify", "--identity", "key"], 6);
+    assert!(away.contains("127.0.0.1:1/plain"), "{away}");
 }
 
 #[test]

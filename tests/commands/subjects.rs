@@ -10,7 +10,7 @@ fn prepared() -> Instance {
     let key = instance.answer(&["backup", "keys", "generate", "-o", "key"]);
     std::fs::create_dir(instance.path("backups")).unwrap();
     let recipient = key["recipient"].as_str().unwrap();
-    let backup = format!("[backup]\ntarget = \"backups\"\nrecipients = [\"{recipient}\"]\n");
+    let backup = format!("[backup]\ntargets = [\"backups\"]\nrecipients = [\"{recipient}\"]\n");
     instance.write("appliance.toml", &format!("[instance]\nenvironment = \"development\"\n{backup}"));
     instance.answer(&["init", "--environment", "development", "--hostname", "localhost"]);
     let signer = instance.answer(&["backup", "keys", "list"])["signers"][0].as_str().unwrap().to_owned();

@@ -90,8 +90,13 @@ impl Folder {
                 continue;
             }
             let Ok(file) = File::open(entry.path()) else { continue };
-            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                fs::remove_file(entry.path())?;
+            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                continue;
+            }
+            match fs::remove_file(entry.path()) {
+                // Its writer was done meanwhile, or another swept it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
             }
         }
         Ok(())

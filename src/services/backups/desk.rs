@@ -19,7 +19,7 @@ use crate::{
         zone::Zone,
     },
     domain::schedule::Schedule,
-    ports::documents::Documents,
+    ports::{documents::Documents, objects::FORBIDDEN},
     services::{
         Error, Result,
         access::{Access, Action, Caller, Resource},
@@ -253,10 +253,23 @@ impl Backups {
 
     async fn let_go(&self, lane: &Lane) -> Result<()> {
         let Some(beside) = &self.beside else { return Ok(()) };
-        let (target, until) = (lane.keys.clone(), self.clock.now().plus_seconds(-i64::from(beside.days) * DAY));
+        let (target, days) = (lane.keys.clone(), beside.days);
+        let until = self.clock.now().plus_seconds(-i64::from(days) * DAY);
         let (instance, keyring) = (self.stamp.id.clone(), self.keyring.clone());
         blocking(move || {
-            for name in outlived(&*target, &instance, Trust::Signers(&signers(&keyring)), until)? {
+            let old = match outlived(&*target, &instance, Trust::Signers(&signers(&keyring)), until) {
+                Err(Error::Invalid(fault)) if fault.key == FORBIDDEN => {
+                    let place = target.place();
+                    tracing::warn!(
+                        place,
+                        days,
+                        "people's keys of before cannot be deleted: let the bucket's own rules do it"
+                    );
+                    return Ok(());
+                }
+                old => old?,
+            };
+            for name in old {
                 target.delete(&name)?;
                 tracing::info!(name, "an old backup of the subjects' keys is gone");
             }
