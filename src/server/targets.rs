@@ -25,14 +25,15 @@ use zeroize::Zeroizing;
 const LOCAL: &str = "local";
 /// An upload is left behind when nobody was at it for so many seconds.
 const ABANDONED: i64 = 86_400;
-const FOLDER: &[&str] = &["bandwidth_kib", "window"];
-const BUCKET: &[&str] = &["bandwidth_kib", "ca", "credentials", "endpoint", "lock", "path_style", "region", "window"];
+const FOLDER: &[&str] = &["bandwidth_kib", "segments", "window"];
+const BUCKET: &[&str] =
+    &["bandwidth_kib", "ca", "credentials", "endpoint", "lock", "path_style", "region", "segments", "window"];
 
 /// Every target that is configured, in their order; one at least.
 pub fn all(config: &Config, clock: &SharedClock) -> Result<Vec<Target>, Problem> {
     if config.backup.targets.is_empty() {
         let objects = Arc::new(Folder::at(local(config)));
-        return Ok(vec![Target { name: LOCAL.to_owned(), objects, window: None }]);
+        return Ok(vec![Target { name: LOCAL.to_owned(), objects, window: None, segments_wait: false }]);
     }
     let (mut targets, mut faults, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
     for text in &config.backup.targets {
@@ -61,6 +62,11 @@ pub fn open(text: &str, config: &Config, clock: &SharedClock) -> Result<Target, 
 fn opened(text: &str, config: &Config, clock: &SharedClock) -> Result<Target, Fault> {
     let words = Words::read(text)?;
     let window = words.option("window").map(|word| word.parse::<Window>().map_err(|()| wrong("window", word)));
+    let segments_wait = match words.option("segments") {
+        None | Some("always") => false,
+        Some("window") => true,
+        Some(word) => return Err(wrong("segments", word)),
+    };
     let pace = words.option("bandwidth_kib").map(|word| match word.parse() {
         Ok(kib @ 8..=1_048_576) => Ok(Pace::new(kib * 1024)),
         Ok::<u64, _>(_) | Err(_) => Err(wrong("bandwidth_kib", word)),
@@ -81,7 +87,7 @@ fn opened(text: &str, config: &Config, clock: &SharedClock) -> Result<Target, Fa
             Arc::new(bucket.map_err(|_| wrong("endpoint", &endpoint))?)
         }
     };
-    Ok(Target { name: words.name.clone(), objects, window })
+    Ok(Target { name: words.name.clone(), objects, window, segments_wait })
 }
 
 /// The folders among the targets, for what looks at disks.
@@ -289,6 +295,7 @@ mod tests {
             (&format!("s3://b?{endpoint}&{endpoint}"), "targets.option"),
             ("folder:/mnt?window=22-6", "targets.value"),
             ("folder:/mnt?bandwidth_kib=0", "targets.value"),
+            ("folder:/mnt?segments=never", "targets.value"),
             (&format!("s3://b?{endpoint}&lock=forever"), "targets.value"),
             (&format!("s3://b?{endpoint}&lock=compliance:0"), "targets.value"),
             (&format!("s3://b?{endpoint}&path_style=1"), "targets.value"),

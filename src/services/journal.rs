@@ -123,7 +123,12 @@ mod tests {
         }
         bench.audit.seal().await.unwrap();
         let to = place.map(|place| {
-            let target = Target { name: "usb".to_owned(), objects: Arc::new(Folder::at(place)), window: None };
+            let target = Target {
+                name: "usb".to_owned(),
+                objects: Arc::new(Folder::at(place)),
+                window: None,
+                segments_wait: false,
+            };
             (vec![target], vec![Identity::generate(Vec::new()).recipient().clone()])
         });
         let (documents, clock, stamp) = (bench.documents.clone(), bench.clock.clone(), bench.stamp.clone());

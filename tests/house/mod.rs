@@ -169,7 +169,7 @@ async fn state_at(
     let (kept, time, who, open) = (store.clone(), clock.clone(), identities.clone(), sessions.clone());
     let mfa = Arc::new(Mfa::new(kept, time, who, open, stamp.environment, audit.clone(), site));
     let objects = Arc::new(Folder::open(folder).unwrap());
-    let targets = vec![Target { name: "local".to_owned(), objects, window: None }];
+    let targets = vec![Target { name: "local".to_owned(), objects, window: None, segments_wait: false }];
     let (kept, time, own, to) = (store.clone(), clock.clone(), stamp.clone(), (targets, recipients));
     let backups = Backups::new(kept, to, own, keys.clone(), time, access.clone(), audit.clone());
     let backups = Arc::new(backups.beside(seals.clone(), 30));

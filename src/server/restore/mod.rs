@@ -39,6 +39,7 @@ use crate::{
 };
 use claim::Claim;
 use serde_json::{Value, json};
+use source::Source;
 use std::path::{Path, PathBuf};
 use tokio::runtime::Handle;
 
@@ -195,7 +196,7 @@ pub async fn dry_run(
     let config = config.clone();
     blocking(move || {
         let watch = Stopwatch::start();
-        let (source, beside) = source::open(&restoring.from, &config, &clock)?;
+        let Source { documents: source, subjects: beside } = source::open(&restoring.from, &config, &clock)?;
         let restore = Restore::begin(&*source, restoring.asked(None), &mut |step| told(&mut progress, step))?;
         let proving = watch.millis();
         let mut tally = Tally::default();
@@ -245,8 +246,8 @@ struct Filling<'f> {
 impl Filling<'_> {
     fn all(&self, folder: &Path, progress: &mut impl FnMut(Progress)) -> Result<Restored, Problem> {
         let (restoring, watch) = (self.restoring, Stopwatch::start());
-        let (source, beside) = source::open(&restoring.from, self.config, self.clock)?;
-        let source = source::near(&restoring.from, source, folder);
+        let Source { documents, subjects } = source::open(&restoring.from, self.config, self.clock)?;
+        let source = source::near(&restoring.from, documents, folder);
         let begin = |progress: &mut dyn FnMut(Progress)| {
             Restore::begin(&*source, restoring.asked(None), &mut |step| {
                 progress(step);
@@ -264,7 +265,7 @@ impl Filling<'_> {
         let proving = watch.millis();
         let stamp = restoring.stamp(&restore);
         let keyring = self.keys(&restore, &stamp)?;
-        let beside = source::near(&restoring.from, beside, &folder.join("subjects"));
+        let beside = source::near(&restoring.from, subjects, &folder.join("subjects"));
         let subjects = self.subjects(&*beside, &stamp, &keyring)?;
         let documents = self.handle.block_on(open::store(self.config, &stamp, &keyring, self.clock))?;
         let mut tally = Tally::default();

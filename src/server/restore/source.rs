@@ -8,15 +8,17 @@ use crate::{
 };
 use std::{path::Path, sync::Arc};
 
-/// The place as operators write it, and beside the backups of the documents those of the subjects' keys.
-pub fn open(
-    place: &str,
-    config: &Config,
-    clock: &SharedClock,
-) -> Result<(Arc<dyn Objects>, Arc<dyn Objects>), Problem> {
-    let documents = targets::open(&absolute(place), config, clock)?.objects;
+/// The backups of the documents, and those of the subjects' keys beside them.
+pub struct Source {
+    pub documents: Arc<dyn Objects>,
+    pub subjects: Arc<dyn Objects>,
+}
+
+/// The place as operators write it.
+pub fn open(place: &str, config: &Config, clock: &SharedClock) -> Result<Source, Problem> {
+    let documents = targets::open(place, config, clock)?.objects;
     let subjects = documents.beneath(SUBJECTS_FOLDER);
-    Ok((documents, subjects))
+    Ok(Source { documents, subjects })
 }
 
 /// Whether every byte of it comes over a network.
@@ -27,12 +29,4 @@ pub fn is_remote(place: &str) -> bool {
 /// What is remote is kept in a folder on the way, so that nothing is fetched twice.
 pub fn near(place: &str, source: Arc<dyn Objects>, folder: &Path) -> Arc<dyn Objects> {
     if is_remote(place) { Arc::new(Fetched::new(source, folder)) } else { source }
-}
-
-/// A folder written as people write one.
-fn absolute(place: &str) -> String {
-    if place.contains(':') {
-        return place.to_owned();
-    }
-    std::path::absolute(place).map_or_else(|_| place.to_owned(), |path| path.display().to_string())
 }

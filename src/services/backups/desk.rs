@@ -384,7 +384,7 @@ mod tests {
         let apart = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), clock.clone());
         let seals = Arc::new(Seals::open(Arc::new(apart.unwrap()), clock.clone()).await.unwrap());
         let objects: Arc<dyn Objects> = Arc::new(Folder::at(folder));
-        let to = (vec![Target { name: "local".to_owned(), objects, window: None }], recipients);
+        let to = (vec![Target { name: "local".to_owned(), objects, window: None, segments_wait: false }], recipients);
         let backups = Backups::new(documents, to, stamp, Arc::new(keyring), clock.clone(), access, audit);
         (backups.beside(seals, 30), clock)
     }

@@ -131,7 +131,7 @@ impl Backups {
         if wanted == Wanted::Keys {
             return Ok(self.beside.as_ref().map(|_| Task::Keys));
         }
-        let open = lane.target.open_at(now) && !lane.rests(Kind::Full);
+        let open = lane.target.takes_fulls(now) && !lane.rests(Kind::Full);
         let Some(after) = self.goes_on(lane, state).await? else {
             let may = match wanted {
                 Wanted::Last => false,
@@ -144,7 +144,8 @@ impl Backups {
         if wanted == Wanted::Due && due && open {
             return Ok(full);
         }
-        let may = matches!(wanted, Wanted::Asked(_)) || !lane.rests(Kind::Segment);
+        let takes = lane.target.takes_segments(now) && !lane.rests(Kind::Segment);
+        let may = matches!(wanted, Wanted::Asked(_)) || takes;
         let segment = Some(Task::Documents(Span::Segment { after }));
         Ok(if may && self.something(lane, after).await? { segment } else { None })
     }
@@ -362,6 +363,7 @@ pub(super) fn fault(error: &Error) -> Fault {
         | Error::Damaged(fault)
         | Error::Invalid(fault)
         | Error::Conflict(fault)
+        | Error::OutOfReach(fault)
         | Error::NotFound(fault) => fault.clone(),
         other => Fault::new("backups.failed").with("cause", other),
     }

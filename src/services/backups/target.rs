@@ -10,11 +10,17 @@ pub struct Target {
     pub objects: Arc<dyn Objects>,
     /// When full backups may be sent; always, where there is none.
     pub window: Option<Window>,
+    /// Segments wait for it too.
+    pub segments_wait: bool,
 }
 
 impl Target {
     /// Whether full backups may be sent at this hour.
-    pub fn open_at(&self, time: Timestamp) -> bool {
+    pub fn takes_fulls(&self, time: Timestamp) -> bool {
         self.window.is_none_or(|window| window.open_at(time))
+    }
+
+    pub fn takes_segments(&self, time: Timestamp) -> bool {
+        !self.segments_wait || self.takes_fulls(time)
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         clock::{Clock, Timestamp},
         environment::Environment,
     },
-    domain::filter::Filter,
+    domain::{filter::Filter, window::Window},
     ports::{
         self,
         documents::{
@@ -228,9 +228,22 @@ fn process(
     moods: &[Arc<AtomicU8>; 2],
     identity: &Identity,
 ) -> Backups {
+    within(bench, seals, folders, moods, identity, [None; 2])
+}
+
+/// With hours of their own; the far one's are those of segments too.
+fn within(
+    bench: &Bench,
+    seals: &Arc<Seals>,
+    folders: &[TempDir; 2],
+    moods: &[Arc<AtomicU8>; 2],
+    identity: &Identity,
+    windows: [Option<Window>; 2],
+) -> Backups {
     let target = |at: usize| {
         let (folder, mood) = (Arc::new(Folder::at(folders[at].path())), moods[at].clone());
-        Target { name: TARGETS[at].to_owned(), objects: Arc::new(Place { folder, mood }), window: None }
+        let objects = Arc::new(Place { folder, mood });
+        Target { name: TARGETS[at].to_owned(), objects, window: windows[at], segments_wait: at == 1 }
     };
     let to = (vec![target(0), target(1)], vec![identity.recipient().clone()]);
     let (documents, clock, stamp) = (bench.documents.clone(), bench.clock.clone(), bench.stamp.clone());
@@ -591,4 +604,27 @@ async fn a_target_that_hangs_does_not_hold_up_the_drain() {
     let watch = crate::base::clock::Stopwatch::start();
     assert!(stopper.drain(Duration::from_secs(60)).await);
     assert!(watch.elapsed() < Duration::from_secs(7), "{:?}", watch.elapsed());
+}
+
+#[tokio::test]
+async fn full_ones_wait_for_the_night_and_segments_where_the_target_says_so() {
+    let mut ships = Ships::new().await;
+    for target in TARGETS {
+        ships.settle(target).await;
+    }
+    // It is eight in the morning; the schedule says two.
+    assert_eq!(ships.bench.clock.now().seconds() / 3600 % 24, 8);
+    let night: Window = "22:00-06:00".parse().unwrap();
+    let Ships { bench, seals, folders, moods, identity, .. } = &ships;
+    ships.backups = within(bench, seals, folders, moods, identity, [Some(night); 2]);
+    ships.bench.wait(18 * 3600 + 5 * 3600);
+    ships.commit("a").await;
+    assert_eq!(ships.ship("near").await, Some(Kind::Segment), "due since two, and not at seven");
+    assert_eq!(ships.ship("far").await, None, "nor is anything at the far one");
+    ships.bench.wait(15 * 3600);
+    assert_eq!((ships.ship("near").await, ships.ship("far").await), (Some(Kind::Full), Some(Kind::Full)));
+    // Who asks is not kept waiting.
+    ships.bench.wait(12 * 3600);
+    let asked = ships.backups.create(&Caller::system(), Some("far"), Kind::Full).await.unwrap().remove(0).1;
+    assert!(asked.is_ok());
 }
