@@ -62,7 +62,7 @@ pub fn page(report: &Report, signer: &str, language: Language) -> String {
         say(told),
         escape(signer)
     );
-    let _ = write!(page, "<p>{}</p><p>&nbsp;</p></body></html>\n", say("drills.page.sign_here"));
+    let _ = writeln!(page, "<p>{}</p><p>&nbsp;</p></body></html>", say("drills.page.sign_here"));
     page
 }
 

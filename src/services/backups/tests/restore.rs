@@ -189,7 +189,7 @@ proptest! {
                 // The state after the last step not later than this.
                 let Ok((_, shown, plan)) = life.restored(&Wanted::At(Timestamp(number * 10 + 5))).await else { continue };
                 let time = |state: &&Shown| state.2.last().is_none_or(|record| record.time.0 <= number * 10 + 5);
-                let known = life.states.iter().filter(time).filter(|state| state.0 <= last).last().unwrap();
+                let known = life.states.iter().filter(time).rfind(|state| state.0 <= last).unwrap();
                 assert!(plan.older.is_none() && shown == *known, "at {number}");
             }
             let (_, latest, plan) = life.restored(&Wanted::Latest).await.unwrap();
