@@ -82,7 +82,7 @@ async fn drill(context: &Context, config: &Config) -> Option<Finding> {
     let stamp = Stamp::read(&config.instance.data_dir, None).ok()?;
     let asked = async {
         let mut client = Client::open(context, config.clone()).await.ok()?;
-        let newest = client.get("/admin/backups/drills").await.ok()?.data[0].take();
+        let newest = client.get("/admin/backups/drills").await.ok()?.data[0].clone();
         client.close().await.ok()?;
         Some(newest)
     };

