@@ -29,7 +29,7 @@ fn prepared() -> Prepared {
     fs::write(path("appliance.toml"), "").unwrap();
     let recipient = told(&["backup", "keys", "generate", "-o", &path("key")]);
     fs::create_dir(path("backups")).unwrap();
-    let backup = format!("[backup]\ntarget = {:?}\nrecipients = [{:?}]\n", path("backups"), recipient.trim());
+    let backup = format!("[backup]\ntargets = [{:?}]\nrecipients = [{:?}]\n", path("backups"), recipient.trim());
     fs::write(path("appliance.toml"), backup).unwrap();
     told(&["collection", "create", "rows"]);
     let rows = |from: usize, to: usize| (from..to).map(|n| format!("{{\"_id\":\"{n:04}\"}}\n")).collect::<String>();
