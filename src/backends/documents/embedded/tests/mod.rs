@@ -7,7 +7,6 @@ mod full;
 mod model;
 mod queries;
 mod reopening;
-mod speed;
 
 use super::{Embedded, Options, Place, sealed::DataKeys};
 use crate::{
