@@ -7,25 +7,7 @@ use crate::{
 
 /// An instance with a recipient, its private key in `key`, and 300 places.
 pub fn prepared() -> Instance {
-    prepared_with("")
-}
-
-/// With more settings of backups.
-fn prepared_with(settings: &str) -> Instance {
-    let instance = Instance { folder: tempfile::tempdir().unwrap() };
-    instance.write("appliance.toml", "");
-    let key = instance.answer(&["backup", "keys", "generate", "-o", "key"]);
-    std::fs::create_dir(instance.path("backups")).unwrap();
-    let recipient = key["recipient"].as_str().unwrap();
-    instance.write(
-        "appliance.toml",
-        &format!("[instance]\nenvironment = \"development\"\n[backup]\ntargets = [\"backups\"]\nrecipients = [\"{recipient}\"]\n{settings}"),
-    );
-    instance.answer(&["init", "--environment", "development", "--hostname", "localhost"]);
-    instance.answer(&["collection", "create", "places", "--index", "population"]);
-    instance.write("places.ndjson", &places(300));
-    instance.answer(&["import", "places", "places.ndjson"]);
-    instance
+    Instance::backing_up("").with_places(300)
 }
 
 #[test]
@@ -101,7 +83,7 @@ fn kinds(instance: &Instance) -> Vec<String> {
 
 #[test]
 fn backups_run_by_themselves_and_a_stop_loses_nothing() {
-    let instance = prepared_with("segment_seconds = 1\n");
+    let instance = Instance::backing_up("segment_seconds = 1\n").with_places(300);
     let server = instance.serve();
     wait("a full one, and a segment of what is told of it", || kinds(&instance).len() >= 2);
     assert_eq!(kinds(&instance)[0], "full");

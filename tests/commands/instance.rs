@@ -22,6 +22,33 @@ impl Instance {
         instance
     }
 
+    /// With a folder for backups that the private key in `key` opens; `settings` more of `[backup]`.
+    pub fn backing_up(settings: &str) -> Self {
+        let instance = Self { folder: tempfile::tempdir().unwrap() };
+        instance.write("appliance.toml", "");
+        let key = instance.answer(&["backup", "keys", "generate", "-o", "key"]);
+        std::fs::create_dir(instance.path("backups")).unwrap();
+        let backup = format!("targets = [\"backups\"]\nrecipients = [{}]\n{settings}", key["recipient"]);
+        instance.write("appliance.toml", &format!("[instance]\nenvironment = \"development\"\n[backup]\n{backup}"));
+        instance.answer(&["init", "--environment", "development", "--hostname", "localhost"]);
+        instance
+    }
+
+    /// Its signature in the key file, so that what it signs is believed.
+    pub fn vouched(self) -> Self {
+        let signer = self.answer(&["backup", "keys", "list"])["signers"][0].as_str().unwrap().to_owned();
+        self.write("key", &format!("{}{signer}\n", self.read("key")));
+        self
+    }
+
+    /// With a collection of so many.
+    pub fn with_places(self, count: usize) -> Self {
+        self.answer(&["collection", "create", "places", "--index", "population"]);
+        self.write("places.ndjson", &places(count));
+        self.answer(&["import", "places", "places.ndjson"]);
+        self
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -22,20 +22,7 @@ use serde_json::Value;
 
 /// An instance whose backups one key opens and vouches for, with 300 places.
 fn prepared() -> Instance {
-    let instance = Instance { folder: tempfile::tempdir().unwrap() };
-    instance.write("appliance.toml", "");
-    let key = instance.answer(&["backup", "keys", "generate", "-o", "key"]);
-    std::fs::create_dir(instance.path("backups")).unwrap();
-    let recipient = key["recipient"].as_str().unwrap();
-    let backup = format!("[backup]\ntargets = [\"backups\"]\nrecipients = [\"{recipient}\"]\n");
-    instance.write("appliance.toml", &format!("[instance]\nenvironment = \"development\"\n{backup}"));
-    instance.answer(&["init", "--environment", "development", "--hostname", "localhost"]);
-    let signer = instance.answer(&["backup", "keys", "list"])["signers"][0].as_str().unwrap().to_owned();
-    instance.write("key", &format!("{}{signer}\n", instance.read("key")));
-    instance.answer(&["collection", "create", "places", "--index", "population"]);
-    instance.write("places.ndjson", &places(300));
-    instance.answer(&["import", "places", "places.ndjson"]);
-    instance
+    Instance::backing_up("").vouched().with_places(300)
 }
 
 fn put(instance: &Instance, id: &str) {

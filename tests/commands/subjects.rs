@@ -5,16 +5,7 @@ use serde_json::Value;
 
 /// An instance that backs up, with one person's file in it.
 fn prepared() -> Instance {
-    let instance = Instance { folder: tempfile::tempdir().unwrap() };
-    instance.write("appliance.toml", "");
-    let key = instance.answer(&["backup", "keys", "generate", "-o", "key"]);
-    std::fs::create_dir(instance.path("backups")).unwrap();
-    let recipient = key["recipient"].as_str().unwrap();
-    let backup = format!("[backup]\ntargets = [\"backups\"]\nrecipients = [\"{recipient}\"]\n");
-    instance.write("appliance.toml", &format!("[instance]\nenvironment = \"development\"\n{backup}"));
-    instance.answer(&["init", "--environment", "development", "--hostname", "localhost"]);
-    let signer = instance.answer(&["backup", "keys", "list"])["signers"][0].as_str().unwrap().to_owned();
-    instance.write("key", &format!("{}{signer}\n", instance.read("key")));
+    let instance = Instance::backing_up("").vouched();
     let classes = ["--class", "diagnosis=confidential", "--subject", "person"];
     instance.answer(&[&["collection", "create", "patients"], &classes[..]].concat());
     instance

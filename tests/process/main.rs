@@ -1,6 +1,7 @@
 //! The real binary: sockets, signals, refusals, its supervisor, crashes and failing disks.
 
 mod appliance;
+mod backups;
 mod crash;
 mod machines;
 mod restore;

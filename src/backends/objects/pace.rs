@@ -93,6 +93,10 @@ impl Objects for Paced {
         Ok(Box::new(PacedUpload { inner: self.inner.put_new(name)?, pace: self.pace.clone() }))
     }
 
+    fn put_over(&self, name: &str) -> Result<Box<dyn Upload>> {
+        Ok(Box::new(PacedUpload { inner: self.inner.put_over(name)?, pace: self.pace.clone() }))
+    }
+
     fn get(&self, name: &str, from: u64) -> Result<Option<Box<dyn Read + Send>>> {
         Ok(self.inner.get(name, from)?.map(|bytes| self.reader(bytes)))
     }
@@ -167,5 +171,10 @@ mod tests {
         paced.get("a", 0).unwrap().unwrap().read_to_end(&mut back).unwrap();
         assert!(watch.elapsed() > Duration::from_millis(60), "{:?}", watch.elapsed());
         assert_eq!(back, bytes);
+        // What takes another's place does too.
+        let mut upload = paced.put_over("a").unwrap();
+        upload.write_all(b"new").unwrap();
+        upload.publish().unwrap();
+        assert_eq!(std::fs::read(place.path().join("a")).unwrap(), b"new");
     }
 }

@@ -16,6 +16,7 @@ mod reread;
 pub mod restore;
 mod retention;
 mod rewrap;
+mod send;
 mod shares;
 mod ship;
 mod state;

@@ -1,6 +1,6 @@
 //! Old backups let go of, by the plan.
 
-use super::{At, Backups, desk::blocking, lane::Lane, ship::fault};
+use super::{At, Backups, desk::blocking, lane::Lane, send::fault};
 use crate::{
     base::fault::Fault,
     services::{

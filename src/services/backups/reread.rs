@@ -78,8 +78,10 @@ impl Backups {
                 if state.damaged.len() < MOST {
                     state.damaged.push(rotten.clone());
                 }
-                // What the present chain needs: the next backup begins another.
-                if state.full.as_ref().is_some_and(|full: &Sent| upto >= full.upto) {
+                // What the present chain needs: the next backup is a full one. Of a segment nothing goes on.
+                if state.full.as_ref().is_some_and(|full: &Sent| full.name == name) {
+                    state.full = None;
+                } else if state.full.as_ref().is_some_and(|full| upto > full.upto) {
                     (state.full, state.segment) = (None, None);
                 }
             };

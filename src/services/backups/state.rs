@@ -26,7 +26,8 @@ pub struct State {
     /// Of the instance when `full` was made: after a restore segments do not go on from it.
     pub lineage: u32,
     pub full: Option<Sent>,
-    /// The newest that goes on from `full`.
+    /// The newest. Segments go on from one another, full backups or not: where a full one is lost, the one before it and
+    /// they still reach everything.
     pub segment: Option<Sent>,
     /// The same of the subjects' keys.
     pub keys_full: Option<Sent>,
@@ -86,9 +87,9 @@ pub struct Rotten {
 }
 
 impl State {
-    /// The newest, whatever its kind.
+    /// The one that holds most, whatever its kind.
     pub fn last(&self) -> Option<&Sent> {
-        self.segment.as_ref().or(self.full.as_ref())
+        [&self.full, &self.segment].into_iter().flatten().max_by_key(|sent| sent.upto)
     }
 
     pub fn last_keys(&self) -> Option<&Sent> {
@@ -117,7 +118,10 @@ impl State {
     pub fn sent(&mut self, created: &Created) {
         let sent = Some(Sent::of(created));
         match created.header.kind {
-            Kind::Full => (self.full, self.segment, self.lineage) = (sent, None, created.header.lineage),
+            Kind::Full => {
+                self.segment.take_if(|_| self.lineage != created.header.lineage);
+                (self.full, self.lineage) = (sent, created.header.lineage);
+            }
             Kind::Segment => self.segment = sent,
         }
     }

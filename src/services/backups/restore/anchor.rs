@@ -3,13 +3,14 @@
 
 use crate::{
     ports::documents::{Sequence, Snapshot},
-    services::{Result, audit},
+    services::{
+        Result, audit,
+        backups::{BACKUPS, Sent, State},
+    },
 };
 use bson::RawDocument;
 use serde_json::Value;
 
-/// The states of the targets, a document each.
-const STATES: &str = "system.backups";
 /// More targets than anybody has.
 const MOST: usize = 1000;
 
@@ -27,7 +28,7 @@ impl Anchor {
     /// Of what a store shows.
     pub fn newest(instance: &str, snapshot: &dyn Snapshot) -> Result<Option<Self>> {
         let told = audit::newest(snapshot, |entry| Self::told(instance, entry))?;
-        let states = snapshot.documents(STATES, None, MOST)?;
+        let states = snapshot.documents(BACKUPS, None, MOST)?;
         let known = states.iter().filter_map(|state| Self::known(instance, state));
         Ok(known.chain(told).max_by_key(|anchor| anchor.sequence))
     }
@@ -46,32 +47,32 @@ impl Anchor {
         })
     }
 
-    /// As a target's state knows it: the last segment, else the full backup.
+    /// As a target's state knows it: the one that holds most.
     fn known(instance: &str, state: &RawDocument) -> Option<Self> {
-        let sent = state.get_document("segment").or_else(|_| state.get_document("full")).ok()?;
-        let upto = sent.get("upto").ok()??.as_i64().or_else(|| Some(sent.get_i32("upto").ok()?.into()))?;
-        Some(Self {
-            instance: instance.to_owned(),
-            backup: sent.get_str("id").ok()?.to_owned(),
-            sequence: Sequence(u64::try_from(upto).ok()?),
-            manifest: sent.get_str("manifest").ok()?.to_owned(),
-        })
+        let state: State = bson::deserialize_from_slice(state.as_bytes()).ok()?;
+        let Sent { id, upto, manifest, .. } = state.last()?.clone();
+        Some(Self { instance: instance.to_owned(), backup: id, sequence: upto, manifest })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bson::{RawBson, RawDocumentBuf, rawdoc};
+    use crate::base::clock::Timestamp;
+    use bson::{RawDocumentBuf, rawdoc};
 
     #[test]
-    fn the_last_segment_of_a_target_is_its_newest() {
-        let sent = |id: &str, upto: i64| rawdoc! { "id": id, "upto": upto, "manifest": "00", "name": "n" };
-        let full = rawdoc! { "_id": "local", "full": sent("f", 3), "segment": RawBson::Null };
-        let both = rawdoc! { "_id": "local", "full": sent("f", 3), "segment": sent("s", 9) };
+    fn what_holds_most_at_a_target_is_its_newest() {
+        let sent = |id: &str, upto| {
+            let (id, name, manifest) = (id.to_owned(), "n".to_owned(), "00".to_owned());
+            Some(Sent { id, name, upto: Sequence(upto), created: Timestamp(1), manifest, bytes: 1 })
+        };
+        let state = |segment| State { full: sent("f", 3), segment, ..State::default() };
         let of = |state: RawDocumentBuf| Anchor::known("i", &state).map(|anchor| (anchor.backup, anchor.sequence.0));
-        assert_eq!(of(full), Some(("f".to_owned(), 3)));
-        assert_eq!(of(both), Some(("s".to_owned(), 9)));
+        let known = |segment| of(bson::serialize_to_raw_document_buf(&state(segment)).unwrap());
+        assert_eq!(known(None), Some(("f".to_owned(), 3)));
+        assert_eq!(known(sent("s", 2)), Some(("f".to_owned(), 3)));
+        assert_eq!(known(sent("s", 9)), Some(("s".to_owned(), 9)));
         assert_eq!(of(rawdoc! { "_id": "*plan", "plan": "" }), None);
     }
 }

@@ -346,24 +346,22 @@ impl Choosing<'_, '_> {
         Ok(behind.then(|| fault.with("newest", anchor.sequence.0)))
     }
 
-    /// Each file names the manifest of the one made before it: where that one is there, they must agree.
+    /// Each segment names the manifest of the backup it goes on from: where such a one is there, they must agree.
     fn predecessors(&self, chain: &Chain, own: &[Link]) -> Vec<Fault> {
-        let before = |link: &Link| {
-            let earlier = own.iter().filter(|other| {
-                other.header.created < link.header.created && other.header.lineage == link.header.lineage
-            });
-            earlier.max_by_key(|other| (other.header.created, other.header.upto))
+        let hash = |link: &Link| match self.proven.get(&link.name) {
+            Some(manifest) => Ok(manifest.hash()),
+            None => manifest_at_end(link.bytes, |from| read(self.source, &link.name, from), self.asked.trust)
+                .map(|manifest| manifest.hash()),
         };
         let mut notes = Vec::new();
-        for link in chain_files(chain).skip(1) {
-            let Some(earlier) = before(link) else { continue };
-            let hash = match self.proven.get(&earlier.name) {
-                Some(manifest) => Ok(manifest.hash()),
-                None => manifest_at_end(earlier.bytes, |from| read(self.source, &earlier.name, from), self.asked.trust)
-                    .map(|manifest| manifest.hash()),
-            };
-            if hash.is_ok_and(|hash| hash != link.header.previous) {
-                notes.push(Fault::new("backups.predecessor").with("name", &link.name).with("before", &earlier.name));
+        for link in &chain.segments {
+            let ends =
+                |other: &&Link| other.header.upto == link.header.after && other.header.lineage == link.header.lineage;
+            // A full one may have been made between two segments, of the same end.
+            let before: Vec<_> = own.iter().filter(ends).filter_map(|other| Some((other, hash(other).ok()?))).collect();
+            let agree = before.iter().any(|(_, hash)| *hash == link.header.previous);
+            if let Some((other, _)) = before.first().filter(|_| !agree) {
+                notes.push(Fault::new("backups.predecessor").with("name", &link.name).with("before", &other.name));
             }
         }
         notes

@@ -1,10 +1,12 @@
 //! Backups made, listed, verified and restored through the service.
 
+mod beside;
 mod faults;
 mod format;
 mod restore;
 mod rewrap;
 mod shipping;
+mod ships;
 
 use super::{
     restore::{Anchor, Asked, Plan, Tally, Wanted},

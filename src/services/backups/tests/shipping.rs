@@ -1,10 +1,11 @@
 //! Backups on their way: what is due, to which target, and what is known of it afterwards.
 
-use super::super::{
-    Backups, Kind, Settings, Target,
-    chain::{Chain, chains},
-    list,
-    state::{Claim, States},
+use super::{
+    super::{
+        BACKUPS, Kind, Settings, list,
+        state::{Claim, States},
+    },
+    ships::*,
 };
 use crate::{
     backends::{
@@ -12,244 +13,22 @@ use crate::{
         objects::folder::Folder,
     },
     base::{
-        clock::{Clock, Timestamp},
+        clock::{Clock, Stopwatch, Timestamp},
         environment::Environment,
     },
-    domain::{filter::Filter, window::Window},
-    ports::{
-        self,
-        documents::{
-            Batch, COLLECTIONS, Change, Collection, Committed, Documents, Expect, Explain, Load, Operation, Origin,
-            Page, Query, Record, Retention, Sequence, Snapshot, Statistics,
-        },
-        objects::{Object, Objects, Upload},
-    },
-    services::{Error, access::Caller, audit::Search, backups::Identity, bench::Bench, sealing::Seals},
+    domain::window::Window,
+    ports::documents::{Retention, Sequence},
+    services::{Error, access::Caller, bench::Bench},
 };
-use bson::{RawDocumentBuf, rawdoc};
+use bson::rawdoc;
 use std::{
     collections::HashSet,
-    io::Read,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use tempfile::TempDir;
-
-const DAY: i64 = 86_400;
-const FINE: u8 = 0;
-/// Nothing answers.
-const AWAY: u8 = 1;
-/// Only new objects are taken.
-const WRITES: u8 = 2;
-/// Nothing ever answers.
-const HANGS: u8 = 3;
-
-/// A folder that may be away.
-struct Place {
-    folder: Arc<dyn Objects>,
-    mood: Arc<AtomicU8>,
-}
-
-impl Place {
-    fn there(&self, writes: bool) -> ports::Result<()> {
-        match self.mood.load(Ordering::Relaxed) {
-            AWAY => Err(ports::Error::Unavailable("away".to_owned())),
-            WRITES if !writes => Err(ports::Error::Unavailable("forbidden".to_owned())),
-            HANGS => {
-                std::thread::sleep(Duration::from_secs(10));
-                Err(ports::Error::Unavailable("at last".to_owned()))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Objects for Place {
-    fn place(&self) -> String {
-        self.folder.place()
-    }
-    fn beneath(&self, name: &str) -> Arc<dyn Objects> {
-        self.folder.beneath(name)
-    }
-    fn put_new(&self, name: &str) -> ports::Result<Box<dyn Upload>> {
-        self.there(true)?;
-        self.folder.put_new(name)
-    }
-    fn get(&self, name: &str, from: u64) -> ports::Result<Option<Box<dyn Read + Send>>> {
-        self.there(false)?;
-        self.folder.get(name, from)
-    }
-    fn list(&self) -> ports::Result<Vec<Object>> {
-        self.there(false)?;
-        self.folder.list()
-    }
-    fn size(&self, name: &str) -> ports::Result<Option<u64>> {
-        self.there(false)?;
-        self.folder.size(name)
-    }
-    fn delete(&self, name: &str) -> ports::Result<bool> {
-        self.there(false)?;
-        self.folder.delete(name)
-    }
-}
-
-/// A store that may be full.
-struct Full {
-    store: Arc<dyn Documents>,
-    full: AtomicBool,
-}
-
-#[async_trait::async_trait]
-impl Documents for Full {
-    async fn commit(&self, batch: Batch) -> ports::Result<Committed> {
-        match self.full.load(Ordering::Relaxed) {
-            true => Err(ports::Error::Full("no room".to_owned())),
-            false => self.store.commit(batch).await,
-        }
-    }
-    async fn get(&self, collection: &str, id: &str) -> ports::Result<Option<RawDocumentBuf>> {
-        self.store.get(collection, id).await
-    }
-    async fn find(&self, query: Query) -> ports::Result<Page> {
-        self.store.find(query).await
-    }
-    async fn count(&self, collection: &str, filter: Arc<Filter>) -> ports::Result<(u64, Explain)> {
-        self.store.count(collection, filter).await
-    }
-    async fn describe(&self, collection: &str) -> ports::Result<Option<Collection>> {
-        self.store.describe(collection).await
-    }
-    async fn collections(&self) -> ports::Result<Vec<Collection>> {
-        self.store.collections().await
-    }
-    async fn records(&self, after: Sequence, limit: usize) -> ports::Result<Vec<Record>> {
-        self.store.records(after, limit).await
-    }
-    async fn snapshot(&self) -> ports::Result<Arc<dyn Snapshot>> {
-        self.store.snapshot().await
-    }
-    async fn load(&self, part: Load) -> ports::Result<()> {
-        self.store.load(part).await
-    }
-    async fn statistics(&self) -> ports::Result<Statistics> {
-        self.store.statistics().await
-    }
-    async fn scrub(&self, from: u64) -> ports::Result<u64> {
-        self.store.scrub(from).await
-    }
-    async fn trim(&self, retention: Retention) -> ports::Result<u64> {
-        self.store.trim(retention).await
-    }
-    async fn close(&self) -> ports::Result<()> {
-        self.store.close().await
-    }
-}
-
-/// An instance with two targets.
-struct Ships {
-    bench: Bench,
-    seals: Arc<Seals>,
-    folders: [TempDir; 2],
-    moods: [Arc<AtomicU8>; 2],
-    identity: Identity,
-    backups: Backups,
-}
-
-const TARGETS: [&str; 2] = ["near", "far"];
-
-impl Ships {
-    async fn new() -> Self {
-        Self::over(Bench::of(Environment::Development).await).await
-    }
-
-    async fn over(bench: Bench) -> Self {
-        let keys = Embedded::open_over(redb::backends::InMemoryBackend::new(), Options::default(), bench.clock.clone());
-        let seals = Arc::new(Seals::open(Arc::new(keys.unwrap()), bench.clock.clone()).await.unwrap());
-        let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
-        let (moods, identity) = ([(); 2].map(|()| Arc::new(AtomicU8::new(FINE))), Identity::generate(Vec::new()));
-        let backups = process(&bench, &seals, &folders, &moods, &identity);
-        Self { bench, seals, folders, moods, identity, backups }
-    }
-
-    /// As after a restart.
-    fn again(&mut self) {
-        self.backups = process(&self.bench, &self.seals, &self.folders, &self.moods, &self.identity);
-    }
-
-    async fn commit(&self, id: &str) {
-        let (collection, expect) = (COLLECTIONS.to_owned(), Expect::Any);
-        let operations = vec![Operation { collection, id: id.to_owned(), expect, change: Change::Put(rawdoc! {}) }];
-        let (time, origin) = (self.bench.clock.now(), Origin::default());
-        self.bench.documents.commit(Batch { time, origin, operations, check: None, receipt: None }).await.unwrap();
-    }
-
-    async fn ship(&self, target: &str) -> Option<Kind> {
-        self.backups.ship(target).await.unwrap().map(|made| made.header.kind)
-    }
-
-    /// Until nothing is left to be sent.
-    async fn settle(&self, target: &str) -> usize {
-        let mut sent = 0;
-        while self.ship(target).await.is_some() {
-            sent += 1;
-            self.bench.wait(1);
-            assert!(sent < 10, "it ships for ever");
-        }
-        sent
-    }
-
-    fn chains(&self, target: usize) -> Vec<Chain> {
-        chains(&list(&Folder::at(self.folders[target].path())).unwrap(), &self.bench.stamp.id)
-    }
-
-    fn keys(&self, target: usize) -> Vec<Kind> {
-        let listed = list(&*Folder::at(self.folders[target].path()).beneath("subjects")).unwrap();
-        listed.into_iter().map(|listed| listed.header.unwrap().0.kind).collect()
-    }
-
-    async fn told(&self, action: &str) -> usize {
-        self.bench.audit.seal().await.unwrap();
-        let search = Search { action: Some(action.to_owned()), ..Search::default() };
-        self.bench.audit.list(&Caller::system(), &search).await.unwrap().entries.len()
-    }
-
-    fn mood(&self, target: usize, mood: u8) {
-        self.moods[target].store(mood, Ordering::Relaxed);
-    }
-}
-
-fn process(
-    bench: &Bench,
-    seals: &Arc<Seals>,
-    folders: &[TempDir; 2],
-    moods: &[Arc<AtomicU8>; 2],
-    identity: &Identity,
-) -> Backups {
-    within(bench, seals, folders, moods, identity, [None; 2])
-}
-
-/// With hours of their own; the far one's are those of segments too.
-fn within(
-    bench: &Bench,
-    seals: &Arc<Seals>,
-    folders: &[TempDir; 2],
-    moods: &[Arc<AtomicU8>; 2],
-    identity: &Identity,
-    windows: [Option<Window>; 2],
-) -> Backups {
-    let target = |at: usize| {
-        let (folder, mood) = (Arc::new(Folder::at(folders[at].path())), moods[at].clone());
-        let objects = Arc::new(Place { folder, mood });
-        Target { name: TARGETS[at].to_owned(), objects, window: windows[at], segments_wait: at == 1 }
-    };
-    let to = (vec![target(0), target(1)], vec![identity.recipient().clone()]);
-    let (documents, clock, stamp) = (bench.documents.clone(), bench.clock.clone(), bench.stamp.clone());
-    let (keyring, access, audit) = (Arc::new(bench.keyring.clone()), bench.access.clone(), bench.audit.clone());
-    Backups::new(documents, to, stamp, keyring, clock, access, audit).beside(seals.clone(), 30)
-}
 
 #[tokio::test]
 async fn what_is_new_is_sent_and_an_idle_instance_sends_nothing() {
@@ -270,7 +49,7 @@ async fn what_is_new_is_sent_and_an_idle_instance_sends_nothing() {
     assert_eq!((chains.len(), chains[0].segments.len()), (1, 4));
     // All but what was noted after the last.
     let rest = ships.bench.documents.records(chains[0].upto(), 10).await.unwrap();
-    assert!(rest.iter().all(|record| record.collection == super::super::BACKUPS), "{rest:?}");
+    assert!(rest.iter().all(|record| record.collection == BACKUPS), "{rest:?}");
     assert_eq!((ships.told("backups.created").await, ships.chains(1).len()), (1, 0));
 }
 
@@ -514,7 +293,7 @@ async fn the_last_segment_is_sent_and_a_target_that_hangs_not_waited_for() {
     ships.commit("a").await;
     ships.mood(1, HANGS);
     let before = ships.chains(0)[0].upto();
-    let watch = crate::base::clock::Stopwatch::start();
+    let watch = Stopwatch::start();
     ships.backups.ship_last(Duration::from_millis(300)).await;
     assert!(watch.elapsed() < Duration::from_secs(3), "{:?}", watch.elapsed());
     assert!(ships.chains(0)[0].upto() > before);
@@ -601,7 +380,7 @@ async fn a_target_that_hangs_does_not_hold_up_the_drain() {
     let scheduler = Scheduler { metrics: Metrics::new(clock.clone()), clock, stop: stopper.stop() };
     scheduler.start(Shipping { backups: Arc::new(backups), target: "far".to_owned(), stop: stopper.stop() });
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let watch = crate::base::clock::Stopwatch::start();
+    let watch = Stopwatch::start();
     assert!(stopper.drain(Duration::from_secs(60)).await);
     assert!(watch.elapsed() < Duration::from_secs(7), "{:?}", watch.elapsed());
 }
