@@ -1,90 +1,236 @@
-"""What writers notice of a full backup: the longest time in which no write was acknowledged, and the slowest write, with
-no backup and while one is made. Run by scripts/bench-backups.
+"""Backups beside restic: the same documents, one run, turns taken. What a backup and a restore take, in time, bytes and
+memory; what requests notice meanwhile; what is lost when the machine dies. Run by scripts/bench-backups; prints Markdown.
+
+restic is given a file of the documents, as `export` writes it. Its own time alone counts, not the export's.
 """
 
-import argparse, http.client, json, os, pathlib, ssl, subprocess, threading, time
-from compare import HOST, Appliance, documents, say
+import argparse, json, os, pathlib, random, shutil, signal, statistics, subprocess, threading, time
+from datetime import datetime, timezone
+from compare import Appliance, documents, load, say
+from writers import Writers
+
+MIB = 2**20
 
 
-class Writers:
-    """Threads that create documents one after the other, each over a connection of its own."""
+def measured(command, **more):
+    """Seconds, and the most memory in MiB, of a command that must succeed; its output."""
+    begun = time.perf_counter()
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, **more)
+    out = child.stdout.read()
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{command[0]} ended with {child.returncode}: {out[-500:]!r}")
+    return time.perf_counter() - begun, used.ru_maxrss / 1024, out
 
-    def __init__(self, appliance, count):
-        self.appliance, self.ended, self.done, self.slowest = appliance, False, [], 0.0
-        self.lock = threading.Lock()
-        self.threads = [threading.Thread(target=self.write, args=(number,)) for number in range(count)]
-        for thread in self.threads:
-            thread.start()
 
-    def write(self, number):
-        context = ssl.create_default_context(cafile=self.appliance.ca)
-        connection = http.client.HTTPSConnection(HOST, self.appliance.port, context=context)
-        headers = {"Authorization": f"Bearer {self.appliance.token}", "Content-Type": "application/json"}
-        body = json.dumps({"data": {"name": f"Town {number}", "country": "C99", "population": 1, "note": "x" * 300}})
-        while not self.ended:
-            begun = time.perf_counter()
-            connection.request("POST", "/api/v1/collections/places/documents", body, headers)
-            answer = connection.getresponse()
-            answer.read()
-            assert answer.status == 201, answer.status
-            now = time.perf_counter()
-            with self.lock:
-                self.done.append(now)
-                self.slowest = max(self.slowest, now - begun)
+def size(path):
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / MIB
 
-    def stop(self):
-        self.ended = True
-        for thread in self.threads:
-            thread.join()
-        gaps = [later - before for before, later in zip(self.done, self.done[1:])]
-        rate = len(self.done) / (self.done[-1] - self.done[0])
-        return rate, max(gaps) * 1000, self.slowest * 1000
+
+class Restic:
+    def __init__(self, work):
+        self.repository, self.out = work / "restic", work / "restic-restored"
+        self.environment = {**os.environ, "RESTIC_REPOSITORY": str(self.repository), "RESTIC_PASSWORD": "benchmark",
+                            "RESTIC_CACHE_DIR": str(work / "restic-cache")}
+
+    def run(self, *arguments):
+        return measured(["restic", "--quiet", *map(str, arguments)], env=self.environment, stderr=subprocess.DEVNULL)
+
+    def backup(self, path):
+        shutil.rmtree(self.repository, ignore_errors=True)
+        self.run("init")
+        return self.run("backup", path)
+
+    def check(self):
+        return self.run("check", "--read-data")
+
+    def restore(self):
+        shutil.rmtree(self.out, ignore_errors=True)
+        taken = self.run("restore", "latest", "--target", self.out)
+        shutil.rmtree(self.out)
+        return taken
+
+
+class Backups:
+    """An instance with a folder beside it for backups."""
+
+    def __init__(self, binary, work, count):
+        self.work, self.place, self.into = work, work / "backups", work / "restored"
+        self.appliance = Appliance(binary, work, 18745)
+        self.key = work / "key"
+        made = measured([binary, "--json", "backup", "keys", "generate", "-o", self.key])[2]
+        os.environ.update(DEBROUILLE_BACKUP_RECIPIENTS=json.loads(made)["recipient"],
+                          DEBROUILLE_BACKUP_TARGETS=f"beside={self.place}")
+        lines = list(documents(count))
+        self.ids = work / "ids"
+        self.ids.write_text("".join(line["id"] + "\n" for line in lines[:100_000]))
+        self.appliance.prepare(lines)
+
+    def command(self, *arguments):
+        data = self.appliance.data
+        return [self.appliance.binary, "--data-dir", data, "--config", data / "appliance.toml", "--lang", "en", "--json",
+                *arguments]
+
+    def ask(self, *arguments):
+        return json.loads(measured(self.command(*arguments), stderr=subprocess.DEVNULL)[2])
+
+    def wait_for_first(self):
+        while "full" not in self.ask("backup", "plan")["targets"][0]:
+            time.sleep(1)
+
+    def backup(self):
+        """Seconds, and the most memory of the server meanwhile."""
+        status = pathlib.Path(f"/proc/{self.appliance.process.pid}")
+        (status / "clear_refs").write_text("5")
+        taken, _, _ = measured(self.command("backup", "create"), stderr=subprocess.DEVNULL)
+        peak = next(line for line in (status / "status").read_text().splitlines() if line.startswith("VmHWM"))
+        return taken, int(peak.split()[1]) / 1024
+
+    def newest(self, kind):
+        return max(self.place.glob(f"*-{kind}-*.backup")).stat().st_size / MIB
+
+    def verify(self):
+        return measured(self.command("backup", "verify"), stderr=subprocess.DEVNULL)
+
+    def restore(self, *more):
+        shutil.rmtree(self.into, ignore_errors=True)
+        arguments = ["restore", "--from", self.place, "--identity", self.key, "--any-signer", "--into", self.into,
+                     "--environment", "development", *more]
+        taken = measured(self.command(*arguments), stderr=subprocess.DEVNULL)
+        return *taken[:2], json.loads(taken[2])
+
+
+def beside_restic(backups, restic, rounds):
+    """Rows of medians: what, seconds, MiB, memory."""
+    ndjson = backups.work / "exported" / "places.ndjson"
+    ndjson.parent.mkdir()
+    with open(ndjson, "wb") as out:
+        subprocess.run(backups.command("export", "places"), check=True, stdin=subprocess.DEVNULL, stdout=out,
+                       stderr=subprocess.DEVNULL)
+    found = {}
+    for round in range(rounds):
+        ours = [("backup, read back and checked", lambda: backups.backup()),
+                ("restore, ready to serve", lambda: backups.restore("--latest")[:2])]
+        theirs = [("restic backup", lambda: restic.backup(ndjson)), ("restic check --read-data", restic.check),
+                  ("restic restore", restic.restore)]
+        for what, run in ours + theirs if round % 2 == 0 else theirs + ours:
+            taken, memory = run()[:2]
+            say(f"round {round + 1}: {what}: {taken:.1f} s, {memory:.0f} MiB")
+            found.setdefault(what, []).append((taken, memory))
+    data = ndjson.stat().st_size / MIB
+    sizes = {"backup, read back and checked": backups.newest("full"), "restic backup": size(restic.repository)}
+    rows = [(what, *(statistics.median(values) for values in zip(*all)), sizes.get(what)) for what, all in found.items()]
+    shutil.rmtree(backups.into, ignore_errors=True)
+    return data, rows
+
+
+def noticed(backups, rounds, seconds):
+    """Requests with no backup and during one, at a pace and as fast as they come: requests a second, p99 in ms."""
+    found = {}
+    over = threading.Event()
+
+    def keep_backing_up():
+        while not over.is_set():
+            backups.backup()
+
+    for round in range(rounds):
+        for during in (False, True):
+            over.clear()
+            thread = threading.Thread(target=keep_backing_up)
+            if during:
+                thread.start()
+                time.sleep(1)
+            for operation in ("read", "page", "create"):
+                for pace in ("40", ""):
+                    os.environ["PACE"] = pace
+                    rate, p99, _ = load(backups.appliance, operation, 16, seconds, backups.ids)
+                    say(f"round {round + 1}: {operation} {pace or 'full speed'} {during}: {rate:.0f}/s, {p99:.1f} ms")
+                    found.setdefault((operation, pace), {}).setdefault(during, []).append((rate, p99))
+            over.set()
+            if during:
+                thread.join()
+    return found
+
+
+def paused(backups, rounds):
+    """The longest time in which no write was acknowledged, and the slowest write, in ms."""
+    rows = []
+    for _ in range(rounds):
+        backups.appliance.sign_in()
+        writers = Writers(backups.appliance, 4)
+        taken, _ = backups.backup()
+        during = writers.stop()
+        writers = Writers(backups.appliance, 4)
+        time.sleep(min(taken, 30))
+        rows.append((writers.stop(), during))
+        say("pauses", rows[-1])
+    return rows
+
+
+def lost(backups, kills):
+    """Seconds between the last change that comes back and the death of the process, under writes; every second time
+    while a full backup is made."""
+    rows, chance = [], random.Random(5)
+    for kill in range(kills):
+        backups.appliance.sign_in()
+        writers = Writers(backups.appliance, 4, pause=0.02)
+        time.sleep(chance.uniform(70, 130))
+        full = kill % 2 == 1
+        if full:
+            asked = subprocess.Popen(backups.command("backup", "create"), stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(chance.uniform(1, 5))
+        died = datetime.now(timezone.utc)
+        backups.appliance.process.send_signal(signal.SIGKILL)
+        backups.appliance.process.wait()
+        writers.give_up()
+        if full:
+            asked.wait()
+        point = backups.restore("--latest", "--dry-run", "--allow-older")[2]["point"]
+        loss = (died - datetime.fromisoformat(point["time"].replace("Z", "+00:00"))).total_seconds()
+        say(f"killed{' during a full backup' if full else ''}: {loss:.1f} s lost")
+        rows.append((full, loss))
+        backups.appliance.start()
+    return rows
 
 
 def main():
     parse = argparse.ArgumentParser()
     parse.add_argument("--appliance", required=True)
     parse.add_argument("--work", required=True)
-    parse.add_argument("--documents", type=int, default=100_000)
-    parse.add_argument("--connections", type=int, default=4)
+    parse.add_argument("--documents", type=int, default=2_200_000)
     parse.add_argument("--rounds", type=int, default=3)
+    parse.add_argument("--seconds", type=int, default=6)
+    parse.add_argument("--kills", type=int, default=4)
     options = parse.parse_args()
     work = pathlib.Path(options.work)
     work.mkdir(parents=True)
-    appliance = Appliance(pathlib.Path(options.appliance).resolve(), work, 18745)
-    say("preparing")
-    key = work / "key"
-    made = subprocess.run([appliance.binary, "--json", "backup", "keys", "generate", "-o", key], check=True,
-                          capture_output=True)
-    recipient = json.loads(made.stdout)["recipient"]
-    appliance.prepare(documents(options.documents))
-    # One full backup at the start, and nothing by the schedule meanwhile.
-    os.environ.update(DEBROUILLE_RECIPIENT=recipient, DEBROUILLE_BACKUP_SEGMENT_SECONDS="86400")
-    appliance.start()
-    rows = []
+    say(f"preparing {options.documents:,} documents")
+    backups = Backups(pathlib.Path(options.appliance).resolve(), work, options.documents)
+    backups.appliance.start()
     try:
-        first = lambda: json.loads(appliance.run("--json", "backup", "plan", capture_output=True).stdout)
-        while "full" not in first()["targets"][0]:
-            time.sleep(1)
-        for round in range(options.rounds):
-            # A token is good for ten minutes.
-            appliance.sign_in()
-            writers = Writers(appliance, options.connections)
-            begun = time.perf_counter()
-            appliance.run("backup", "create", stdout=subprocess.DEVNULL)
-            took = time.perf_counter() - begun
-            during = writers.stop()
-            writers = Writers(appliance, options.connections)
-            time.sleep(took)
-            without = writers.stop()
-            say(f"round {round + 1}: {took:.1f} s", during, without)
-            rows.append((took, without, during))
+        backups.wait_for_first()
+        data, rows = beside_restic(backups, Restic(work), options.rounds)
+        print(f"{options.documents:,} documents, {data:,.0f} MiB as NDJSON; medians of {options.rounds} rounds\n")
+        print("| | takes | of the NDJSON | memory | size |\n|---|---|---|---|---|")
+        for what, taken, memory, bytes in rows:
+            print(f"| {what} | {taken:.1f} s | {data / taken:,.0f} MiB/s | {memory:,.0f} MiB | "
+                  f"{f'{bytes:,.0f} MiB' if bytes else ''} |", flush=True)
+        print("\n| 16 connections | quiet | during a backup | p99 quiet | p99 during | ratio |\n|---|---|---|---|---|---|")
+        for (operation, pace), sides in noticed(backups, options.rounds, options.seconds).items():
+            quiet, during = ([statistics.median(values) for values in zip(*sides[side])] for side in (False, True))
+            print(f"| {operation}, {'every 40 ms' if pace else 'as fast as they come'} | {quiet[0]:,.0f}/s | "
+                  f"{during[0]:,.0f}/s | {quiet[1]:.1f} ms | {during[1]:.1f} ms | {during[1] / quiet[1]:.2f} |", flush=True)
+        print("\n| writes, 4 connections | rate | longest time without one | slowest |\n|---|---|---|---|")
+        for sides in paused(backups, options.rounds):
+            for label, (rate, gap, slowest) in zip(("quiet", "during a backup"), sides):
+                print(f"| {label} | {rate:,.0f}/s | {gap:.0f} ms | {slowest:.0f} ms |", flush=True)
+        print("\n| killed | lost |\n|---|---|")
+        for full, loss in lost(backups, options.kills):
+            print(f"| {'during a full backup' if full else 'between full backups'} | {loss:.1f} s |", flush=True)
     finally:
-        appliance.stop()
-    print("| round | backup took | | writes | longest without one | slowest |\n|---|---|---|---|---|---|")
-    for number, (took, without, during) in enumerate(rows, 1):
-        for label, (rate, gap, slowest) in [("without", without), ("during", during)]:
-            print(f"| {number} | {took:.1f} s | {label} | {rate:,.0f}/s | {gap:.0f} ms | {slowest:.0f} ms |")
+        backups.appliance.stop()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 -- wrk's side of compare.py: one kind of request against one of the two servers.
 -- Arguments after `--`: server, operation, file of ids, file with the token.
 
+-- PACE in the environment: each connection waits so many ms before a request.
+
 local server, operation, token
 local ids = {}
 
@@ -65,6 +67,11 @@ local requests = {
   },
 }
 requests.pocketbase.page_total = function() return requests.pocketbase.page(nil, true) end
+
+local pace = tonumber(os.getenv("PACE") or "")
+if pace then
+  function delay() return pace end
+end
 
 function request()
   return requests[server][operation](ids[math.random(#ids)])
