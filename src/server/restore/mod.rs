@@ -26,7 +26,11 @@ use crate::{
         fault::Fault,
         files,
     },
-    ports::{self, documents::Load, objects::Objects},
+    ports::{
+        self,
+        documents::{Documents, Load},
+        objects::Objects,
+    },
     services::{
         Error,
         backups::{
@@ -40,8 +44,11 @@ use crate::{
 use claim::Claim;
 use serde_json::{Value, json};
 use source::Source;
-use std::path::{Path, PathBuf};
-use tokio::runtime::Handle;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::{runtime::Handle, task::JoinSet};
 
 /// The configuration file that came along, beside the data: read, and put in its place by hand.
 pub const CONFIGURATION: &str = "appliance.toml.restored";
@@ -269,11 +276,13 @@ impl Filling<'_> {
         let subjects = self.subjects(&*beside, &stamp, &keyring)?;
         let documents = self.handle.block_on(open::store(self.config, &stamp, &keyring, self.clock))?;
         let mut tally = Tally::default();
+        let mut ahead = Ahead { documents: documents.clone(), handle: self.handle, under_way: JoinSet::new() };
         let mut put = |part: Load| {
             tally.part(&part);
-            self.handle.block_on(documents.load(part))
+            ahead.put(part)
         };
         restore.load(&restoring.collections, &mut put, &mut |step| told(progress, step))?;
+        ahead.settle()?;
         self.handle.block_on(documents.close())?;
         if let Some(text) = restore.configuration() {
             let path = self.data().join(CONFIGURATION);
@@ -310,6 +319,30 @@ impl Filling<'_> {
         let found = newest_keys(source, self.restoring, stamp, &mut put)?;
         self.handle.block_on(store.close())?;
         Ok(found)
+    }
+}
+
+/// The next part is read while one is put in.
+struct Ahead<'h> {
+    documents: Arc<dyn Documents>,
+    handle: &'h Handle,
+    under_way: JoinSet<ports::Result<()>>,
+}
+
+impl Ahead<'_> {
+    fn put(&mut self, part: Load) -> ports::Result<()> {
+        self.settle()?;
+        let documents = self.documents.clone();
+        self.under_way.spawn_on(async move { documents.load(part).await }, self.handle);
+        Ok(())
+    }
+
+    /// Until the last one is in.
+    fn settle(&mut self) -> ports::Result<()> {
+        match self.handle.block_on(self.under_way.join_next()) {
+            None => Ok(()),
+            Some(done) => done.map_err(|error| ports::Error::Backend(Box::new(error)))?,
+        }
     }
 }
 

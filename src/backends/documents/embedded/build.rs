@@ -35,13 +35,15 @@ pub fn waiting(work: &Work<'_>) -> Result<bool, redb::Error> {
     Ok(next_build(work).is_some() || work.tables.garbage.first()?.is_some())
 }
 
-/// One piece, if any waits. Answers whether something changed.
-pub fn step(work: &mut Work<'_>) -> Result<bool, redb::Error> {
+/// One piece, if any waits, so many times the usual size. Answers whether something changed.
+pub fn step(work: &mut Work<'_>, times: usize) -> Result<bool, redb::Error> {
     if let Some((name, held, at)) = next_build(work) {
         let Some(index) = held.indexes.get(at) else { return Ok(false) };
         let mut next = index.clone();
         match &index.progress {
-            Progress::Filling { cursor, done, total } => fill(work, &held, &mut next, cursor, *done, *total)?,
+            Progress::Filling { cursor, done, total } => {
+                fill(work, &held, &mut next, (cursor, *done, *total), times)?;
+            }
             Progress::Checking { cursor, done, total } => check(work, &mut next, cursor, *done, *total)?,
             Progress::Ready | Progress::Failed { .. } => return Ok(false),
         }
@@ -71,16 +73,15 @@ fn fill(
     work: &mut Work<'_>,
     held: &Held,
     index: &mut HeldIndex,
-    cursor: &str,
-    done: u64,
-    total: u64,
+    (cursor, done, total): (&str, u64, u64),
+    times: usize,
 ) -> Result<(), redb::Error> {
     let mut from = tables::document_key(held.number, cursor);
     if !cursor.is_empty() {
         from.push(0);
     }
     let to = tables::document_key(held.number + 1, "");
-    let (mut seen, mut bytes, mut last) = (0, 0, None);
+    let (mut seen, mut bytes, mut last, mut found) = (0, 0, None, Vec::new());
     for row in work.tables.documents.range(from.as_slice()..to.as_slice())? {
         let (key, document) = row?;
         let id = tables::document_id(key.value()).unwrap_or_default();
@@ -98,15 +99,19 @@ fn fill(
         index.multikey |= entries.multikey;
         let length = u16::try_from(id.len()).unwrap_or(u16::MAX);
         for entry in entries.keys {
-            let entry = [&tables::entry_prefix(index.number, &entry), id.as_bytes()].concat();
-            work.tables.entries.insert(entry.as_slice(), length)?;
+            found.push(([&tables::entry_prefix(index.number, &entry), id.as_bytes()].concat(), length));
         }
         seen += 1;
         bytes += document.as_bytes().len();
         last = Some(id.to_owned());
-        if seen >= FILL || bytes >= FILL_BYTES {
+        if seen >= FILL * times || bytes >= FILL_BYTES * times {
             break;
         }
+    }
+    // In order, each page is laid out once.
+    found.sort_unstable();
+    for (entry, length) in &found {
+        work.tables.entries.insert(entry.as_slice(), length)?;
     }
     let done = done + seen as u64;
     index.progress = match last {

@@ -26,6 +26,9 @@ use tokio::sync::{mpsc, oneshot};
 /// Batches in one transaction, and their bytes.
 const GROUP: usize = 512;
 const GROUP_BYTES: usize = 16 << 20;
+/// Index building at the end of a restore, where nobody waits to write, in pieces so many times the usual size: entries
+/// come in no order, and each piece lays out most of an index's pages again.
+const LOADING: usize = 400;
 /// Journal records let go in one transaction, and their bytes.
 const TRIM: usize = 2000;
 const TRIM_BYTES: u64 = 4 << 20;
@@ -90,6 +93,8 @@ pub struct Writer {
     pub background: bool,
     /// Between the first part of a restore and its last.
     pub loading: bool,
+    /// The size of a piece of the work in the background: once the usual while others write.
+    pub times: usize,
 }
 
 struct Waiting {
@@ -208,7 +213,7 @@ impl Writer {
             if let Some(now) = group.iter().map(|waiting| waiting.batch.time).max() {
                 changed |= build::expire(&mut work, now)?;
             }
-            let background = self.background && advance(&mut work, space, self.reserve, &mut changed)?;
+            let background = self.background && advance(&mut work, space, self.reserve, self.times, &mut changed)?;
             if changed {
                 work.save_journal()?;
             }
@@ -276,10 +281,11 @@ impl Writer {
         }
         if let Load::End(_) = part {
             self.loading = false;
-            self.background = true;
+            (self.background, self.times) = (true, LOADING);
             while self.background {
                 self.commit(Vec::new());
             }
+            self.times = 1;
             enough(self.space()?.headroom, self.reserve)?;
         }
         Ok(())
@@ -379,10 +385,11 @@ fn advance(
     work: &mut Work<'_>,
     space: Space,
     reserve: u64,
+    times: usize,
     changed: &mut bool,
 ) -> std::result::Result<bool, redb::Error> {
     if space.headroom >= reserve {
-        *changed |= build::step(work)?;
+        *changed |= build::step(work, times)?;
         return Ok(false);
     }
     let cleared = space.relief >= RELIEF && build::clear(work)?;

@@ -18,8 +18,8 @@ use crate::{
 use bson::RawDocumentBuf;
 
 /// How many bytes of images go into the store at once, and how many rows at most.
-const CHUNK: usize = 4 * 1024 * 1024;
-const MOST_ROWS: usize = 1000;
+const CHUNK: usize = 16 * 1024 * 1024;
+const MOST_ROWS: usize = 16_000;
 
 /// The appliance's own collections always come back.
 const SYSTEM: &str = "system.";
