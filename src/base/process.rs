@@ -5,6 +5,9 @@ use std::{fs, io};
 /// `USER_HZ`: the unit of times in `/proc`, 100 on every Linux this runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// A tenth of the processor where others want it too; all of it where nobody does.
+const NICE: i32 = 10;
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Usage {
     pub cpu_seconds: f64,
@@ -46,6 +49,21 @@ pub fn memory() -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// Work that others are not to notice, on a thread of its own that gives way to all of the process. The answer comes
+/// when it is done, or closed where it panicked.
+pub fn aside<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<tokio::sync::oneshot::Receiver<T>> {
+    let (done, answer) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        // Of this thread alone, as Linux has it; it could not be taken back. Threads it makes are like it.
+        let _ = rustix::process::nice(NICE);
+        let _ = done.send(work());
+    })?;
+    Ok(answer)
+}
+
 pub fn open_files_limit() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
 }
@@ -82,5 +100,18 @@ mod tests {
         let usage = usage().unwrap();
         assert!(usage.resident_bytes > 100_000, "{usage:?}");
         assert!(usage.open_files > 2 && usage.open_files < usage.open_files_limit, "{usage:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_done_aside_gives_way_and_its_panic_is_told() {
+        // Field 19 of proc(5)'s stat.
+        let nice = || {
+            let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+            stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse::<i32>().unwrap()
+        };
+        let before = nice();
+        assert_eq!(aside("test", nice).unwrap().await, Ok((before + NICE).min(19)));
+        assert_eq!(nice(), before, "of that thread alone");
+        assert!(aside("test", || panic!("on purpose")).unwrap().await.is_err());
     }
 }

@@ -17,6 +17,8 @@ use std::{
 };
 
 const PARTIAL: &str = ".partial-";
+/// So many bytes go to the disk together: what gathers in memory for long holds up whoever syncs next, on the same disk.
+const AT_ONCE: usize = 8 << 20;
 
 pub struct Folder {
     path: PathBuf,
@@ -69,7 +71,7 @@ impl Folder {
         loop {
             let partial = self.path.join(format!("{PARTIAL}{}", hex::encode(random::array::<12>())));
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-            let upload = PartialFile { file, partial, target: target.to_owned(), over };
+            let upload = PartialFile { file, partial, target: target.to_owned(), over, unsynced: 0 };
             match rustix::fs::flock(&upload.file, FlockOperation::NonBlockingLockExclusive) {
                 // Another writer that sweeps came between the two, and holds it or took its name.
                 Err(rustix::io::Errno::WOULDBLOCK) => continue,
@@ -197,11 +199,18 @@ struct PartialFile {
     target: PathBuf,
     /// What bears the name is replaced.
     over: bool,
+    unsynced: usize,
 }
 
 impl Write for PartialFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let count = self.file.write(bytes)?;
+        self.unsynced += count;
+        if self.unsynced >= AT_ONCE {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -4,10 +4,12 @@
 
 mod lines;
 mod parse;
+mod plain;
 mod types;
 mod write;
 
 pub use lines::{Line, Splitter};
+pub use plain::is_plain;
 pub use write::{write_canonical, write_relaxed, write_value_canonical};
 
 use crate::base::fault::Fault;

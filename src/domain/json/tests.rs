@@ -324,3 +324,79 @@ proptest! {
         prop_assert_eq!(canonical(&document).unwrap(), [br#"{"v":"#, &text[..], b"}"].concat());
     }
 }
+
+/// Values of every kind, sound and odd.
+fn odd() -> impl Strategy<Value = Bson> {
+    let name = prop_oneof![4 => "[a-c]", 1 => "\\$(oid|date|numberInt|binary)", 1 => "[^\\x00]{0,3}"];
+    let leaf = prop_oneof![
+        any::<f64>().prop_map(Bson::Double),
+        any::<u64>().prop_map(|bits| Bson::Double(f64::from_bits(bits))),
+        ".{0,8}".prop_map(Bson::String),
+        any::<i32>().prop_map(Bson::Int32),
+        any::<i64>().prop_map(Bson::Int64),
+        any::<bool>().prop_map(Bson::Boolean),
+        Just(Bson::Null),
+        any::<i64>().prop_map(|millis| Bson::DateTime(bson::DateTime::from_millis(millis))),
+        any::<[u8; 12]>().prop_map(|bytes| Bson::ObjectId(bson::oid::ObjectId::from_bytes(bytes))),
+        (any::<u8>(), proptest::collection::vec(any::<u8>(), 0..9))
+            .prop_map(|(subtype, bytes)| { Bson::Binary(bson::Binary { subtype: subtype.into(), bytes }) }),
+        any::<[u8; 16]>().prop_map(|bytes| Bson::Decimal128(bson::Decimal128::from_bytes(bytes))),
+        Just(Bson::Undefined),
+        Just(Bson::MinKey),
+        ".{0,4}".prop_map(Bson::Symbol),
+    ];
+    leaf.prop_recursive(4, 24, 5, move |inner| {
+        let fields = proptest::collection::vec((name.clone(), inner.clone()), 0..5);
+        prop_oneof![
+            proptest::collection::vec(inner, 0..5).prop_map(Bson::Array),
+            fields.prop_map(|fields| Bson::Document(fields.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+
+    /// What counts as plain does come back byte for byte, whatever was done to its bytes.
+    #[test]
+    fn plain_documents_come_back(value in odd(), flips in proptest::collection::vec((any::<u16>(), any::<u8>()), 0..3)) {
+        let document = RawDocumentBuf::try_from(&doc! { "a": value }).unwrap();
+        let mut bytes = document.as_bytes().to_vec();
+        for (at, with) in flips {
+            let at = usize::from(at) % bytes.len();
+            bytes[at] ^= with;
+        }
+        let Ok(document) = RawDocumentBuf::from_bytes(bytes) else { return Ok(()) };
+        if is_plain(&document, 100) {
+            let text = canonical(&document).unwrap();
+            let back = parse(&text, Limits::default()).unwrap();
+            prop_assert_eq!(back.as_bytes(), document.as_bytes());
+        }
+    }
+}
+
+#[test]
+fn what_is_plain_and_what_is_not() {
+    let plain = |document: bson::Document| is_plain(&RawDocumentBuf::try_from(&document).unwrap(), 3);
+    assert!(plain(doc! { "a": 1, "b": { "c": [1.5, "x", { "d": null }] }, "e": bson::DateTime::from_millis(-1) }));
+    assert!(
+        !plain(doc! { "a": { "$oid": 1 } }) && !plain(doc! { "a": f64::NAN }) && !plain(doc! { "a": Bson::MaxKey })
+    );
+    assert!(plain(doc! { "a": { "b": { "c": { "d": 1 } } } }));
+    assert!(!plain(doc! { "a": { "b": { "c": { "d": [] } } } }), "too deep");
+    let twice = |count: usize| {
+        let mut document = RawDocumentBuf::new();
+        for at in 0..count {
+            document.append(bson::raw::CString::try_from(format!("f{at}")).unwrap(), 1);
+        }
+        assert!(is_plain(&document, 3));
+        document.append(bson::raw::cstr!("f0"), 1);
+        is_plain(&document, 3)
+    };
+    assert!(!twice(3) && !twice(40), "a name twice");
+    // An array whose places are named otherwise.
+    let mut bytes = RawDocumentBuf::try_from(&doc! { "a": [1, 2] }).unwrap().into_bytes();
+    let at = bytes.iter().rposition(|byte| *byte == b'1').unwrap();
+    bytes[at] = b'7';
+    assert!(!is_plain(&RawDocumentBuf::from_bytes(bytes).unwrap(), 3));
+}

@@ -1,9 +1,8 @@
 //! Making a backup out of a snapshot, while writes go on: all of it, or the journal since another.
 
 use super::{
-    contents::Contents,
     file::{Backup, FileKey, Header, Kind, Manifest, Trust, Writer},
-    lines::{self, Line, Meta},
+    lines::{self, Meta},
     recipients::{Recipient, Signer, fewest},
 };
 use crate::{
@@ -54,7 +53,7 @@ pub enum Span {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     pub stage: Stage,
-    /// Documents and journal records.
+    /// Documents and journal records; lines while checking.
     pub done: u64,
     /// Known documents; the journal comes on top.
     pub total: u64,
@@ -115,7 +114,8 @@ pub fn create(
     Ok(Created { name, header, manifest, reread })
 }
 
-/// Reads the copy through: every line must be in its place, and the manifest the one that was written.
+/// Opens the copy and reads it through: header, text and manifest must be those that were written. Each line was held
+/// to what it says when it was written, so they are not read as lines again.
 fn check<R: Read>(
     copy: Backup<R>,
     key: &FileKey,
@@ -124,17 +124,10 @@ fn check<R: Read>(
     progress: &mut dyn FnMut(Progress) -> Result<()>,
 ) -> Result<()> {
     let same_header = copy.header() == header;
-    let mut contents = Contents::new(copy.unseal_with(key)?);
-    let (mut done, total) = (0_u64, manifest.documents + manifest.records);
-    while let Some(line) = contents.next()? {
-        if let Line::Document(_) | Line::Record(_) = line {
-            done += 1;
-            if done.is_multiple_of(1000) || done == total {
-                progress(Progress { stage: Stage::Checking, done, total })?;
-            }
-        }
-    }
-    if same_header && contents.finish(trust)? == *manifest {
+    let mut content = copy.unseal_with(key)?;
+    let total = manifest.lines;
+    content.pass(&mut |done| progress(Progress { stage: Stage::Checking, done, total }))?;
+    if same_header && content.finish(manifest.documents, manifest.records, trust)? == *manifest {
         return Ok(());
     }
     Err(Error::Damaged(Fault::new("backups.mismatch")))
@@ -187,6 +180,15 @@ pub(super) fn name(header: &Header) -> String {
 /// As names of backups begin.
 pub(super) fn time(time: Timestamp) -> String {
     Timestamp(time.seconds() * 1000).rfc3339().chars().filter(char::is_ascii_alphanumeric).collect()
+}
+
+/// As many came as the store says there are.
+fn counted(name: &str, expected: u64, actual: u64) -> Result<()> {
+    if expected == actual {
+        return Ok(());
+    }
+    let fault = Fault::new("backups.count").with("collection", name);
+    Err(Error::Damaged(fault.with("expected", expected).with("actual", actual)))
 }
 
 /// A segment must not begin past a hole: the journal may have been trimmed, to its last record even.
@@ -245,10 +247,10 @@ impl<W: Write> Writing<'_, W> {
     fn collection(&mut self, snapshot: &dyn Snapshot, name: &str, count: u64) -> Result<()> {
         self.writer.line(&lines::collection(name, count)?)?;
         let mut after: Option<String> = None;
-        let mut rows = 16;
+        let (mut rows, before) = (16, self.documents);
         loop {
             let documents = snapshot.documents(name, after.as_deref(), rows)?;
-            let Some(last) = documents.last() else { return Ok(()) };
+            let Some(last) = documents.last() else { return counted(name, count, self.documents - before) };
             after = Some(last.get_str("_id").map_err(|error| Error::Internal(Box::new(error)))?.to_owned());
             let mut bytes = 0;
             for document in &documents {
@@ -270,6 +272,9 @@ impl<W: Write> Writing<'_, W> {
             }
             let Some(last) = records.last() else { return Ok(()) };
             after = last.sequence;
+            if !records.is_sorted_by(|one, next| one.sequence < next.sequence) {
+                return Err(Error::Corrupt(format!("records of the journal before {} are out of order", after.0)));
+            }
             for record in &records {
                 self.writer.line(&lines::record(record)?)?;
             }

@@ -15,7 +15,7 @@ use crate::{
         clock::{SharedClock, Timestamp},
         config::Secret,
         fault::Fault,
-        random,
+        process, random,
         zone::Zone,
     },
     domain::schedule::Schedule,
@@ -357,6 +357,13 @@ fn created(target: &str, made: &Result<Created>) -> Event {
 
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(Box::new(error)))?
+}
+
+/// As [`blocking`], for what may take hours: requests come first.
+pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let internal = |error: Box<dyn std::error::Error + Send + Sync>| Error::Internal(error);
+    let done = process::aside("backup", work).map_err(|error| internal(Box::new(error)))?;
+    done.await.map_err(|error| internal(Box::new(error)))?
 }
 
 #[cfg(test)]

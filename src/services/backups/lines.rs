@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 /// Documents are nested at most 100 deep, and one more within a line; those that are deeper travel as BSON.
 const LIMITS: Limits = Limits { nesting: 110 };
+const NESTING: usize = 100;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meta {
@@ -102,45 +103,67 @@ pub fn collection(name: &str, documents: u64) -> Result<Vec<u8>> {
 }
 
 pub fn document(document: &RawDocument) -> Result<Vec<u8>> {
-    exact(|wrapped| {
-        let mut line = started("document");
-        image(&mut line, cstr!("document"), document, wrapped);
-        Ok(line)
-    })
+    let mut line = Vec::with_capacity(2 * document.as_bytes().len() + 64);
+    line.extend_from_slice(br#"{"type":"document","document":"#);
+    image(document, &mut line)?;
+    line.push(b'}');
+    Ok(line)
 }
 
 pub fn record(record: &Record) -> Result<Vec<u8>> {
-    exact(|wrapped| {
-        let mut line = started("journal");
-        line.append(cstr!("sequence"), number(record.sequence.0)?);
-        line.append(cstr!("time"), date(record.time));
-        line.append(cstr!("transaction"), number(record.transaction.0)?);
-        line.append(cstr!("position"), i64::from(record.position));
-        line.append(cstr!("collection"), record.collection.as_str());
-        line.append(cstr!("id"), record.id.as_str());
-        line.append(
-            cstr!("action"),
-            match record.action {
-                Action::Create => "create",
-                Action::Update => "update",
-                Action::Delete => "delete",
-            },
-        );
-        line.append(cstr!("revision"), record.revision);
-        if let Some(before) = &record.before {
-            image(&mut line, cstr!("before"), before, wrapped);
+    let mut head = started("journal");
+    head.append(cstr!("sequence"), number(record.sequence.0)?);
+    head.append(cstr!("time"), date(record.time));
+    head.append(cstr!("transaction"), number(record.transaction.0)?);
+    head.append(cstr!("position"), i64::from(record.position));
+    head.append(cstr!("collection"), record.collection.as_str());
+    head.append(cstr!("id"), record.id.as_str());
+    head.append(
+        cstr!("action"),
+        match record.action {
+            Action::Create => "create",
+            Action::Update => "update",
+            Action::Delete => "delete",
+        },
+    );
+    head.append(cstr!("revision"), record.revision);
+    let mut tail = RawDocumentBuf::new();
+    tail.append(cstr!("actor"), record.origin.actor.as_str());
+    tail.append(cstr!("request"), record.origin.request.as_str());
+    tail.append(cstr!("trace"), record.origin.trace.as_str());
+    if !record.origin.grounds.is_empty() {
+        tail.append(cstr!("grounds"), record.origin.grounds.as_str());
+    }
+    // The images are written where they are: they are nearly all there is.
+    let mut line = text(&head)?;
+    for (name, document) in [("before", &record.before), ("after", &record.after)] {
+        if let Some(document) = document {
+            line.pop();
+            line.extend_from_slice(format!(",\"{name}\":").as_bytes());
+            image(document, &mut line)?;
+            line.push(b'}');
         }
-        if let Some(after) = &record.after {
-            image(&mut line, cstr!("after"), after, wrapped);
-        }
-        line.append(cstr!("actor"), record.origin.actor.as_str());
-        line.append(cstr!("request"), record.origin.request.as_str());
-        line.append(cstr!("trace"), record.origin.trace.as_str());
-        if !record.origin.grounds.is_empty() {
-            line.append(cstr!("grounds"), record.origin.grounds.as_str());
-        }
-        Ok(line)
-    })
+    }
+    line.pop();
+    line.push(b',');
+    line.extend_from_slice(text(&tail)?.get(1..).unwrap_or_default());
+    Ok(line)
+}
+
+/// An image as text; as BSON in base64 where it would not come back from that as it is.
+fn image(document: &RawDocument, line: &mut Vec<u8>) -> Result<()> {
+    let begun = line.len();
+    let written = json::write_canonical(document, line);
+    // Nearly all are plain; else reading it back, as within a line, says.
+    let comes_back = |text: &[u8]| {
+        let line = json::parse(&[br#"{"image":"#, text, b"}"].concat(), LIMITS);
+        line.is_ok_and(|line| line.get_document("image").is_ok_and(|back| back == document))
+    };
+    if written.is_ok() && (json::is_plain(document, NESTING) || comes_back(line.get(begun..).unwrap_or_default())) {
+        return Ok(());
+    }
+    line.truncate(begun);
+    json::write_value_canonical(binary(document.as_bytes()), line).map_err(|fault| Error::Internal(Box::new(fault)))
 }
 
 fn started(kind: &str) -> RawDocumentBuf {
@@ -161,25 +184,8 @@ fn binary(bytes: &[u8]) -> RawBsonRef<'_> {
     RawBsonRef::Binary(RawBinaryRef { subtype: BinarySubtype::Generic, bytes })
 }
 
-fn image(line: &mut RawDocumentBuf, name: &bson::raw::CStr, document: &RawDocument, wrapped: bool) {
-    if wrapped {
-        line.append(name, binary(document.as_bytes()));
-    } else {
-        line.append(name, document);
-    }
-}
-
 fn text(line: &RawDocument) -> Result<Vec<u8>> {
     json::canonical(line).map_err(|fault| Error::Internal(Box::new(fault)))
-}
-
-/// The line's text, its images wrapped if they would not come back as they are.
-fn exact(line: impl Fn(bool) -> Result<RawDocumentBuf>) -> Result<Vec<u8>> {
-    let plain = line(false)?;
-    match json::canonical(&plain) {
-        Ok(text) if json::parse(&text, LIMITS).is_ok_and(|back| back == plain) => Ok(text),
-        _ => text(&line(true)?),
-    }
 }
 
 /// Reads a line; `number` is its place, for the fault.
@@ -187,7 +193,7 @@ pub fn parse(bytes: &[u8], number: u64) -> Result<Line> {
     let line = json::parse(bytes, LIMITS).map_err(|error| {
         Error::Damaged(Fault::new("backups.line").with("line", number).with("why", error.into_fault()))
     })?;
-    let fields = Fields { line: &line, number };
+    let fields = Fields::of(&line, number)?;
     match fields.text("type")? {
         "meta" => Ok(Line::Meta(fields.meta()?)),
         "key" => Ok(Line::Key(fields.key()?)),
@@ -204,25 +210,34 @@ pub fn parse(bytes: &[u8], number: u64) -> Result<Line> {
 }
 
 struct Fields<'a> {
-    line: &'a RawDocument,
+    values: Vec<(&'a str, RawBsonRef<'a>)>,
     number: u64,
 }
 
 impl<'a> Fields<'a> {
+    fn of(line: &'a RawDocument, number: u64) -> Result<Self> {
+        let value = |element: bson::error::Result<(&'a bson::raw::CStr, RawBsonRef<'a>)>| {
+            element.map(|(name, value)| (name.as_str(), value))
+        };
+        let values = line.iter().map(value).collect::<std::result::Result<_, _>>();
+        let why = |error| Error::Damaged(Fault::new("backups.line").with("line", number).with("why", error));
+        Ok(Self { values: values.map_err(why)?, number })
+    }
+
     fn wrong(&self, name: &str) -> Error {
         Error::Damaged(Fault::new("backups.line_field").at(name).with("line", self.number))
     }
 
-    fn get(&self, name: &str) -> Result<Option<RawBsonRef<'a>>> {
-        self.line.get(name).map_err(|_| self.wrong(name))
+    fn get(&self, name: &str) -> Option<RawBsonRef<'a>> {
+        self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
 
     fn text(&self, name: &str) -> Result<&'a str> {
-        self.get(name)?.and_then(RawBsonRef::as_str).ok_or_else(|| self.wrong(name))
+        self.get(name).and_then(RawBsonRef::as_str).ok_or_else(|| self.wrong(name))
     }
 
     fn integer(&self, name: &str) -> Result<i64> {
-        self.get(name)?.and_then(RawBsonRef::as_i64).ok_or_else(|| self.wrong(name))
+        self.get(name).and_then(RawBsonRef::as_i64).ok_or_else(|| self.wrong(name))
     }
 
     fn unsigned(&self, name: &str) -> Result<u64> {
@@ -234,18 +249,18 @@ impl<'a> Fields<'a> {
     }
 
     fn date(&self, name: &str) -> Result<Timestamp> {
-        let date = self.get(name)?.and_then(RawBsonRef::as_datetime).ok_or_else(|| self.wrong(name))?;
+        let date = self.get(name).and_then(RawBsonRef::as_datetime).ok_or_else(|| self.wrong(name))?;
         Ok(Timestamp(date.timestamp_millis()))
     }
 
     fn bytes(&self, name: &str) -> Result<&'a [u8]> {
-        let binary = self.get(name)?.and_then(RawBsonRef::as_binary).ok_or_else(|| self.wrong(name))?;
+        let binary = self.get(name).and_then(RawBsonRef::as_binary).ok_or_else(|| self.wrong(name))?;
         Ok(binary.bytes)
     }
 
     /// A document, plain or as the BSON it is.
     fn image(&self, name: &str) -> Result<Option<RawDocumentBuf>> {
-        match self.get(name)? {
+        match self.get(name) {
             None => Ok(None),
             Some(RawBsonRef::Document(document)) => Ok(Some(document.to_owned())),
             Some(RawBsonRef::Binary(binary)) => {
@@ -302,7 +317,7 @@ impl<'a> Fields<'a> {
                 actor: self.text("actor")?.to_owned(),
                 request: self.text("request")?.to_owned(),
                 trace: self.text("trace")?.to_owned(),
-                grounds: self.get("grounds")?.map_or(Ok(""), |_| self.text("grounds"))?.to_owned(),
+                grounds: self.get("grounds").map_or(Ok(""), |_| self.text("grounds"))?.to_owned(),
             },
         })
     }
@@ -333,6 +348,7 @@ mod tests {
         for strange in [
             doc! {"x": {"$oid": "not an id"}},
             doc! {"x": {"$date": 1_i64}},
+            doc! {"$binary": {"base64": "BQAAAAA=", "subType": "00"}},
             doc! {"x": {"a": 1, "$numberInt": "1"}},
             doc! {"n": f64::from_bits(0x7ff8_0000_0000_0001)},
             deep,

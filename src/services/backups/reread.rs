@@ -4,7 +4,7 @@
 use super::{
     Backups, Error, Listed, Trust,
     chain::chains,
-    desk::blocking,
+    desk::{aside, blocking},
     lane::Lane,
     list, signers,
     state::{Rotten, Sent, State},
@@ -38,7 +38,7 @@ impl Backups {
         let mut read = 0;
         for Listed { name, .. } in listed.iter().filter(own).filter(|listed| shares.contains(&share(&listed.name))) {
             let (objects, keyring, wanted) = (lane.target.objects.clone(), self.keyring.clone(), name.clone());
-            match blocking(move || verify(&*objects, &wanted, Trust::Signers(&signers(&keyring)))).await {
+            match aside(move || verify(&*objects, &wanted, Trust::Signers(&signers(&keyring)))).await {
                 Ok(_) => read += 1,
                 // Deleted meanwhile.
                 Err(Error::NotFound(_)) => {}

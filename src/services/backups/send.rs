@@ -4,7 +4,7 @@
 use super::{
     Created, Request, Span, Trust,
     create::{self, JOURNAL_GAP},
-    desk::{Backups, blocking},
+    desk::{Backups, aside},
     file::Kind,
     lane::Lane,
     newest,
@@ -256,7 +256,7 @@ impl Backups {
     ) -> Result<Created> {
         let (stamp, keyring) = (self.stamp.clone(), self.keyring.clone());
         let (recipients, configuration) = (self.recipients.clone(), self.settings.configuration.clone());
-        blocking(move || {
+        aside(move || {
             let hold = hold;
             // Of an earlier release, or of before a restore: a target that cannot be read shows none.
             let linked = || Some(newest(&*target, &stamp.id, Trust::Signers(&signers(&keyring)), None).ok()??.1.hash());

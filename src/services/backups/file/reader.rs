@@ -19,6 +19,9 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 /// The longest line taken: two images of the largest document, in their widest writing.
 const LINE: u64 = 256 * 1024 * 1024;
 
+/// Of the text, read together.
+const GATHERED: usize = 128 * 1024;
+
 /// A backup whose header and slots are read.
 pub struct Backup<R> {
     input: R,
@@ -79,7 +82,13 @@ impl<R: Read> Backup<R> {
         slots::check(key, &self.header.salt, &self.header.commitment)?;
         let opener = Opener::new(self.input, &key.body(&self.header.salt, &self.hash));
         let decoder = zstd::Decoder::new(opener).map_err(failed)?;
-        Ok(Content { text: BufReader::new(decoder), header: self.header, hash: self.hash, lines: 0, bytes: 0 })
+        Ok(Content {
+            text: BufReader::with_capacity(GATHERED, decoder),
+            header: self.header,
+            hash: self.hash,
+            lines: 0,
+            bytes: 0,
+        })
     }
 }
 
@@ -115,6 +124,21 @@ impl<R: Read> Content<R> {
         self.lines += 1;
         self.bytes += length as u64;
         Ok(true)
+    }
+
+    /// Goes through all that is left of the text: what was compressed carries a checksum. `told` hears of the lines.
+    pub fn pass(&mut self, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
+        loop {
+            let text = self.text.fill_buf().map_err(failed)?;
+            let length = text.len();
+            if length == 0 {
+                return Ok(());
+            }
+            self.lines += text.iter().filter(|byte| **byte == b'\n').count() as u64;
+            self.bytes += length as u64;
+            self.text.consume(length);
+            told(self.lines)?;
+        }
     }
 
     /// After the last line: the manifest, which must agree with all that was read.

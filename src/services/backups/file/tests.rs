@@ -60,7 +60,7 @@ fn make(size: usize) -> Made {
         writer.line(&line).unwrap();
         lines.push(line);
     }
-    let (bytes, _, _) = writer.finish(7, 8, &pair).unwrap();
+    let bytes = writer.finish(7, 8, &pair).unwrap().0;
     let header = u32::from_be_bytes(bytes[20..24].try_into().unwrap()) as usize;
     let slots = 4 + u32::from_be_bytes(bytes[header..header + 4].try_into().unwrap()) as usize;
     let mut frames = vec![header + slots];
@@ -207,7 +207,7 @@ fn forgeries_are_refused() {
     let key = FileKey::random();
     let mut writer = Writer::start(Vec::new(), header(), &key, &[made.identity.recipient().clone()]).unwrap();
     writer.line(b"{}").unwrap();
-    let (bytes, ..) = writer.finish(7, 8, &forger).unwrap();
+    let bytes = writer.finish(7, 8, &forger).unwrap().0;
     let Err(Error::Damaged(fault)) = check(&bytes, &made.signer) else { panic!() };
     assert_eq!(fault.key, "backups.signer");
     let Err(Error::Damaged(fault)) = read(&bytes, &made.identity, &made.signer) else { panic!() };

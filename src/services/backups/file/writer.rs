@@ -9,12 +9,14 @@ use super::{
 use crate::services::{Result, backups::recipients::Recipient};
 use aws_lc_rs::signature::Ed25519KeyPair;
 use sha2::{Digest, Sha256};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, IntoInnerError, Write};
 
 const LEVEL: i32 = 3;
+/// Lines are short: so many bytes go on together.
+const GATHERED: usize = 256 * 1024;
 
 pub struct Writer<W: Write> {
-    text: zstd::Encoder<'static, Sealer<W>>,
+    text: BufWriter<zstd::Encoder<'static, Sealer<W>>>,
     header: Header,
     hash: [u8; 32],
     totals: Totals,
@@ -31,7 +33,10 @@ impl<W: Write> Writer<W> {
         out.write_all(&bytes).map_err(super::failed)?;
         out.write_all(&slots::bytes(&slots, &hash)).map_err(super::failed)?;
         let sealer = Sealer::new(out, &key.body(&header.salt, &hash));
-        let text = zstd::Encoder::new(sealer, LEVEL).map_err(super::failed)?;
+        let mut text = zstd::Encoder::new(sealer, LEVEL).map_err(super::failed)?;
+        // Compresses while the next lines are read; whoever decompresses learns whether the text is the same.
+        text.multithread(1).and_then(|()| text.include_checksum(true)).map_err(super::failed)?;
+        let text = BufWriter::with_capacity(GATHERED, text);
         Ok(Self { text, header, hash, totals: Totals::default() })
     }
 
@@ -52,7 +57,8 @@ impl<W: Write> Writer<W> {
         self.totals.documents = documents;
         self.totals.records = records;
         let end = || -> io::Result<_> {
-            let (mut out, body) = self.text.finish()?.finish()?;
+            let text = self.text.into_inner().map_err(IntoInnerError::into_error)?;
+            let (mut out, body) = text.finish()?.finish()?;
             let manifest = Manifest::new(&self.header, &self.hash, &body, self.totals, signer);
             out.write_all(&manifest.bytes(signer))?;
             Ok((out, self.header, manifest))

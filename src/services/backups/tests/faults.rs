@@ -399,7 +399,7 @@ fn nonsense_inside_is_refused() {
         lines.iter().for_each(|line| writer.line(line.as_bytes()).unwrap());
         let signer = instance.keyring.current(crate::services::keyring::Purpose::BackupSigning).signer();
         let documents = lines.iter().filter(|line| **line == document).count() as u64;
-        let (mut bytes, ..) = writer.finish(documents, 0, &signer).unwrap();
+        let mut bytes = writer.finish(documents, 0, &signer).unwrap().0;
         bytes.flush().unwrap();
         let shelf = Shelf(BTreeMap::from([(sound.name.clone(), bytes)]));
         let begun = begun(&instance, &shelf, &Wanted::Latest);
