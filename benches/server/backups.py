@@ -14,14 +14,33 @@ MIB = 2**20
 
 def measured(command, **more):
     """Seconds, and the most memory in MiB, of a command that must succeed; its output."""
-    begun = time.perf_counter()
+    begun, highest = time.perf_counter(), [0]
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, **more)
+
+    def watch():
+        # wait4 would count this process too, as it was at the fork.
+        while child.returncode is None:
+            try:
+                highest[0] = peak(child.pid)
+            except (OSError, StopIteration):
+                return
+            time.sleep(0.02)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     out = child.stdout.read()
-    _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
+    child.wait()
+    taken = time.perf_counter() - begun
+    watcher.join()
     if child.returncode:
         raise SystemExit(f"{command[0]} ended with {child.returncode}: {out[-500:]!r}")
-    return time.perf_counter() - begun, used.ru_maxrss / 1024, out
+    return taken, highest[0], out
+
+
+def peak(pid):
+    """The most memory a process has had, in MiB."""
+    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 def size(path):
@@ -57,6 +76,7 @@ class Backups:
 
     def __init__(self, binary, work, count):
         self.work, self.place, self.into = work, work / "backups", work / "restored"
+        self.place.mkdir()
         self.appliance = Appliance(binary, work, 18745)
         self.key = work / "key"
         made = measured([binary, "--json", "backup", "keys", "generate", "-o", self.key])[2]
@@ -76,16 +96,18 @@ class Backups:
         return json.loads(measured(self.command(*arguments), stderr=subprocess.DEVNULL)[2])
 
     def wait_for_first(self):
-        while "full" not in self.ask("backup", "plan")["targets"][0]:
+        for _ in range(600):
+            if "full" in self.ask("backup", "plan")["targets"][0]:
+                return
             time.sleep(1)
+        raise SystemExit("no backup was made")
 
     def backup(self):
         """Seconds, and the most memory of the server meanwhile."""
-        status = pathlib.Path(f"/proc/{self.appliance.process.pid}")
-        (status / "clear_refs").write_text("5")
+        pid = self.appliance.process.pid
+        pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")
         taken, _, _ = measured(self.command("backup", "create"), stderr=subprocess.DEVNULL)
-        peak = next(line for line in (status / "status").read_text().splitlines() if line.startswith("VmHWM"))
-        return taken, int(peak.split()[1]) / 1024
+        return taken, peak(pid)
 
     def newest(self, kind):
         return max(self.place.glob(f"*-{kind}-*.backup")).stat().st_size / MIB
