@@ -154,6 +154,7 @@ fn a_target_that_fails_in_the_middle_of_a_backup_gets_none() {
         let output = Prepared::faulty(call, fault, &prepared.instance.command(&["backup", "create"]));
         assert!(!output.status.success(), "{call} {fault}: {}", words(&output));
         assert_eq!(output.status.code(), Some(6), "{call} {fault}: {}", words(&output));
+        assert!(words(&output).contains("could not be made"), "{call} {fault}: {}", words(&output));
         assert!(prepared.sound().is_empty(), "{call} {fault}");
     }
     prepared.told(&["backup", "create"]);

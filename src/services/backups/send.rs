@@ -220,7 +220,11 @@ impl Backups {
                 tracing::warn!(target = name, %error, "what became of a target is not in the audit log");
             }
         }
-        sent
+        // A target's disk that fails is nobody's bug, one that is full is not the server's: who asked is told in words.
+        sent.map_err(|error| match error {
+            Error::Internal(_) | Error::Full => Error::OutOfReach(fault(&error)),
+            other => other,
+        })
     }
 
     /// With a full backup a full one; with a segment what changed since the last, if anything.
