@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     base::fault::Fault,
-    ports::documents::Sequence,
+    ports::documents::{Action, Sequence},
     services::{Error, Result},
 };
 use std::io::Read;
@@ -73,6 +73,11 @@ impl<R: Read> Contents<R> {
             Line::Record(record) => {
                 self.end_collection()?;
                 if self.stage < Stage::Keys || record.sequence <= self.sequence {
+                    return Err(self.misplaced("journal"));
+                }
+                // What stands among the documents before it, a record need not tell again; in a segment there are none.
+                let tells = record.after.is_some() || record.action == Action::Delete;
+                if !tells && self.content.header().kind == Kind::Segment {
                     return Err(self.misplaced("journal"));
                 }
                 self.stage = Stage::Journal;

@@ -224,9 +224,9 @@ impl<W: Write> Writing<'_, W> {
         match request.span {
             Span::Full => {
                 self.collections(snapshot)?;
-                self.journal(snapshot, Sequence(0))?;
+                self.journal(snapshot, Sequence(0), false)?;
             }
-            Span::Segment { after } => self.journal(snapshot, after)?,
+            Span::Segment { after } => self.journal(snapshot, after, true)?,
         }
         self.report(0)
     }
@@ -263,10 +263,11 @@ impl<W: Write> Writing<'_, W> {
         }
     }
 
-    fn journal(&mut self, snapshot: &dyn Snapshot, from: Sequence) -> Result<()> {
+    /// `whole`: no documents stand before it, so it tells all there is.
+    fn journal(&mut self, snapshot: &dyn Snapshot, from: Sequence, whole: bool) -> Result<()> {
         let mut after = from;
         loop {
-            let records = snapshot.records(after, MOST_ROWS)?;
+            let mut records = snapshot.records(after, MOST_ROWS)?;
             if after == from && from > Sequence(0) {
                 no_gap(from, records.first().map(|first| first.sequence), snapshot.sequence())?;
             }
@@ -275,7 +276,10 @@ impl<W: Write> Writing<'_, W> {
             if !records.is_sorted_by(|one, next| one.sequence < next.sequence) {
                 return Err(Error::Corrupt(format!("records of the journal before {} are out of order", after.0)));
             }
-            for record in &records {
+            for record in &mut records {
+                if !whole && record.after.is_some() && snapshot.get(&record.collection, &record.id)? == record.after {
+                    record.after = None;
+                }
                 self.writer.line(&lines::record(record)?)?;
             }
             self.records += records.len() as u64;

@@ -8,13 +8,15 @@ use super::{
     stage::Work,
     store::State,
     tables::{self, Garbage},
+    view,
 };
 use crate::{
     base::fault::Fault,
     domain::{collection::Definition, document, index},
-    ports::documents::{COLLECTIONS, Conflict, Load, RECEIPTS, Record, Sequence},
+    ports::documents::{Action, COLLECTIONS, Conflict, Load, RECEIPTS, Record, Sequence},
 };
-use bson::RawDocumentBuf;
+use bson::{RawDocument, RawDocumentBuf};
+use redb::ReadableTable;
 use std::{collections::BTreeSet, sync::Arc};
 
 /// Whether a store never held anything.
@@ -36,7 +38,7 @@ pub fn weight(part: &Load) -> usize {
 pub fn apply(work: &mut Work<'_>, part: &Load) -> Result<(), Refusal> {
     match part {
         Load::Documents { collection, documents } => put(work, collection, documents)?,
-        Load::Records(records) => records.iter().try_for_each(|one| record(work, one))?,
+        Load::Records(records) => records.iter().try_for_each(|one| past(work, one))?,
         Load::Changes(records) => records.iter().try_for_each(|one| change(work, one))?,
         Load::End(Sequence(last)) if *last < work.sequence => return Err(out_of_order(*last)),
         Load::End(Sequence(last)) => work.sequence = *last,
@@ -115,9 +117,10 @@ fn change(work: &mut Work<'_>, change: &Record) -> Result<(), Refusal> {
         None => work.tables.documents.remove(key.as_slice())?,
     };
     let expected = before.as_ref().map(|before| before.as_bytes());
-    if stored.as_ref().map(|stored| stored.value()) != expected || before.is_none() && after.is_none() {
-        let fault = Fault::new("documents.load_change").with("sequence", change.sequence.0);
-        return Err(fault.with("collection", collection).with("id", id).into());
+    let images = (before.is_some(), after.is_some());
+    let whole = images == (change.action != Action::Create, change.action != Action::Delete);
+    if stored.as_ref().map(|stored| stored.value()) != expected || !whole {
+        return Err(of_another("documents.load_change", change));
     }
     drop(stored);
     let count = work.counts.entry(held.number).or_default();
@@ -126,10 +129,28 @@ fn change(work: &mut Work<'_>, change: &Record) -> Result<(), Refusal> {
     if collection == COLLECTIONS {
         define(work, id, after.as_ref())?;
     }
-    record(work, change)
+    record(work, change, after.as_deref())
 }
 
-fn record(work: &mut Work<'_>, record: &Record) -> Result<(), Refusal> {
+/// How a document came to be that is there already; the image it was left with last may be its own.
+fn past(work: &mut Work<'_>, past: &Record) -> Result<(), Refusal> {
+    if past.after.is_some() || past.action == Action::Delete {
+        return record(work, past, past.after.as_deref());
+    }
+    let held = work.catalog.get(&past.collection).ok_or_else(|| of_another("documents.load_past", past))?;
+    let key = tables::document_key(held.number, &past.id);
+    let stored = work.tables.documents.get(key.as_slice())?.map(|stored| view::owned(stored.value()));
+    let stored = stored.transpose().map_err(Refusal::Batch)?;
+    let own = stored.filter(|own| own.get_i64("_rev").ok() == Some(past.revision));
+    record(work, past, Some(&*own.ok_or_else(|| of_another("documents.load_past", past))?))
+}
+
+fn of_another(key: &'static str, record: &Record) -> Refusal {
+    let fault = Fault::new(key).with("sequence", record.sequence.0);
+    fault.with("collection", &record.collection).with("id", &record.id).into()
+}
+
+fn record(work: &mut Work<'_>, record: &Record, after: Option<&RawDocument>) -> Result<(), Refusal> {
     let sequence = record.sequence.0;
     if sequence <= work.sequence || record.transaction > record.sequence {
         return Err(out_of_order(sequence));
@@ -144,7 +165,7 @@ fn record(work: &mut Work<'_>, record: &Record) -> Result<(), Refusal> {
         action: record.action,
         revision: record.revision,
         before: record.before.as_deref(),
-        after: record.after.as_deref(),
+        after,
         origin: &record.origin,
     });
     work.tables.journal.insert(sequence, bytes.as_slice())?;
@@ -255,7 +276,13 @@ mod tests {
             }
         }
         for records in from.2.chunks(7) {
-            to.load(Load::Records(records.to_vec())).await?;
+            let mut records = records.to_vec();
+            // What is there already need not come twice.
+            for record in &mut records {
+                let own = from.1.iter().find(|(name, _)| *name == record.collection);
+                record.after.take_if(|after| own.is_some_and(|(_, rows)| rows.contains(after)));
+            }
+            to.load(Load::Records(records)).await?;
         }
         to.load(Load::End(from.0)).await
     }
@@ -321,6 +348,17 @@ mod tests {
         let records = before.2.iter().take(2).rev().cloned().collect();
         assert!(matches!(fresh.load(Load::Records(records)).await, Err(Error::Rejected(_))));
         fresh.load(part("c", &rawdoc! { "_id": "a", "_rev": 7_i64 })).await.unwrap();
+        // A record that leaves its image to the document needs that one.
+        let told = Record { sequence: Sequence(1), id: "a".to_owned(), revision: 7, ..before_any() };
+        for wrong in [
+            Record { id: "b".to_owned(), ..told.clone() },
+            Record { revision: 6, ..told.clone() },
+            Record { collection: "unknown".to_owned(), ..told.clone() },
+        ] {
+            let refused = fresh.load(Load::Records(vec![wrong])).await.unwrap_err();
+            assert!(matches!(&refused, Error::Rejected(fault) if fault.key == "documents.load_past"), "{refused}");
+        }
+        fresh.load(Load::Records(vec![told])).await.unwrap();
         // A change that does not go on from what is there is none of this store's.
         let gone = |sequence: u64, before: RawDocumentBuf| Record {
             sequence: Sequence(sequence),
@@ -335,6 +373,11 @@ mod tests {
             (gone(7, rawdoc! { "_id": "a", "_rev": 6_i64 }), "documents.load_change"),
             (Record { before: None, ..gone(7, rawdoc! {}) }, "documents.load_change"),
             (Record { id: "b".to_owned(), ..gone(7, rawdoc! { "_id": "b" }) }, "documents.load_change"),
+            // An update without an image after it is no deletion.
+            (
+                Record { action: Action::Update, ..gone(7, rawdoc! { "_id": "a", "_rev": 7_i64 }) },
+                "documents.load_change",
+            ),
             (Record { collection: RECEIPTS.to_owned(), ..gone(7, rawdoc! {}) }, "documents.reserved"),
         ] {
             let refused = fresh.load(Load::Changes(vec![wrong])).await.unwrap_err();

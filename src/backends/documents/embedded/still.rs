@@ -184,6 +184,10 @@ impl Snapshot for Still {
         self.snapshot.count(collection)
     }
 
+    fn get(&self, collection: &str, id: &str) -> Result<Option<RawDocumentBuf>> {
+        self.snapshot.get(collection, id)
+    }
+
     fn records(&self, after: Sequence, limit: usize) -> Result<Vec<Record>> {
         self.snapshot.records(after, limit)
     }

@@ -136,6 +136,10 @@ impl Snapshot for EmbeddedSnapshot {
         Ok(self.view.catalog.get(collection).map_or(0, |held| self.view.count(held)))
     }
 
+    fn get(&self, collection: &str, id: &str) -> Result<Option<RawDocumentBuf>> {
+        self.view.catalog.get(collection).map_or(Ok(None), |held| self.view.get(held, id))
+    }
+
     fn records(&self, after: Sequence, limit: usize) -> Result<Vec<Record>> {
         self.view.records(after, limit)
     }

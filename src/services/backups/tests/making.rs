@@ -93,6 +93,9 @@ fn a_backup_that_does_not_check_is_never_named() {
         fn count(&self, collection: &str) -> ports::Result<u64> {
             Ok(self.0.count(collection)? + 1)
         }
+        fn get(&self, collection: &str, id: &str) -> ports::Result<Option<RawDocumentBuf>> {
+            self.0.get(collection, id)
+        }
         fn records(&self, after: Sequence, limit: usize) -> ports::Result<Vec<Record>> {
             self.0.records(after, limit)
         }

@@ -70,8 +70,23 @@ impl Snapshot for Memory {
         Ok(self.collections[collection].len() as u64)
     }
 
+    fn get(&self, collection: &str, id: &str) -> ports::Result<Option<RawDocumentBuf>> {
+        Ok(self.collections[collection].iter().find(|document| document.get_str("_id").unwrap() == id).cloned())
+    }
+
     fn records(&self, after: Sequence, limit: usize) -> ports::Result<Vec<Record>> {
         Ok(self.records.iter().filter(|record| record.sequence > after).take(limit).cloned().collect())
+    }
+}
+
+impl Memory {
+    /// With the images that are the documents' own, as a store puts them in.
+    fn whole(mut self) -> Self {
+        let images = self.clone();
+        for record in self.records.iter_mut().filter(|record| record.action != Action::Delete) {
+            record.after = record.after.take().or_else(|| images.get(&record.collection, &record.id).unwrap());
+        }
+        self
     }
 }
 
@@ -182,7 +197,7 @@ impl Instance {
         };
         restore.load(&[], &mut put, &mut |_| Ok(()))?;
         assert!(ended);
-        Ok((memory, keys, meta))
+        Ok((memory.whole(), keys, meta))
     }
 
     /// Names in the target, the unfinished ones too.
