@@ -276,9 +276,7 @@ pub enum Load {
     /// Whole documents with their system fields. The catalogue's come first, so that each collection is defined
     /// before its documents; a collection's documents come in id order, in as many parts as it takes.
     Documents { collection: String, documents: Vec<RawDocumentBuf> },
-    /// Journal records with their own sequences, oldest first, after all documents: how these came to be. One of a
-    /// creation or an update without an image after it: that is the document as it came. `Rejected` where none did, or
-    /// of another revision.
+    /// Journal records with their own sequences, oldest first, after all documents: how these came to be.
     Records(Vec<Record>),
     /// Journal records that go on from there, oldest first: each change is made, to the catalogue too, and kept in the
     /// journal. `Rejected` where the document is not as it was before the change.

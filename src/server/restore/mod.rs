@@ -1,5 +1,6 @@
 //! Backups put into an empty directory: same instance, next lineage, new root key. Never over live data unasked.
 
+mod ahead;
 mod check;
 mod claim;
 mod fetched;
@@ -26,11 +27,7 @@ use crate::{
         fault::Fault,
         files,
     },
-    ports::{
-        self,
-        documents::{Documents, Load},
-        objects::Objects,
-    },
+    ports::{self, documents::Load, objects::Objects},
     services::{
         Error,
         backups::{
@@ -41,14 +38,12 @@ use crate::{
         keyring::{Keyring, Purpose},
     },
 };
+use ahead::Ahead;
 use claim::Claim;
 use serde_json::{Value, json};
 use source::Source;
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
-use tokio::{runtime::Handle, task::JoinSet};
+use std::path::{Path, PathBuf};
+use tokio::runtime::Handle;
 
 /// The configuration file that came along, beside the data: read, and put in its place by hand.
 pub const CONFIGURATION: &str = "appliance.toml.restored";
@@ -276,7 +271,7 @@ impl Filling<'_> {
         let subjects = self.subjects(&*beside, &stamp, &keyring)?;
         let documents = self.handle.block_on(open::store(self.config, &stamp, &keyring, self.clock))?;
         let mut tally = Tally::default();
-        let mut ahead = Ahead { documents: documents.clone(), handle: self.handle, under_way: JoinSet::new() };
+        let mut ahead = Ahead::new(documents.clone(), self.handle);
         let mut put = |part: Load| {
             tally.part(&part);
             ahead.put(part)
@@ -315,34 +310,11 @@ impl Filling<'_> {
 
     fn subjects(&self, source: &dyn Objects, stamp: &Stamp, keyring: &Keyring) -> Result<Option<Subjects>, Problem> {
         let store = self.handle.block_on(open::subjects_store(self.config, stamp, keyring, self.clock))?;
-        let mut put = |part: Load| self.handle.block_on(store.load(part));
-        let found = newest_keys(source, self.restoring, stamp, &mut put)?;
+        let mut ahead = Ahead::new(store.clone(), self.handle);
+        let found = newest_keys(source, self.restoring, stamp, &mut |part| ahead.put(part))?;
+        ahead.settle()?;
         self.handle.block_on(store.close())?;
         Ok(found)
-    }
-}
-
-/// The next part is read while one is put in.
-struct Ahead<'h> {
-    documents: Arc<dyn Documents>,
-    handle: &'h Handle,
-    under_way: JoinSet<ports::Result<()>>,
-}
-
-impl Ahead<'_> {
-    fn put(&mut self, part: Load) -> ports::Result<()> {
-        self.settle()?;
-        let documents = self.documents.clone();
-        self.under_way.spawn_on(async move { documents.load(part).await }, self.handle);
-        Ok(())
-    }
-
-    /// Until the last one is in.
-    fn settle(&mut self) -> ports::Result<()> {
-        match self.handle.block_on(self.under_way.join_next()) {
-            None => Ok(()),
-            Some(done) => done.map_err(|error| ports::Error::Backend(Box::new(error)))?,
-        }
     }
 }
 

@@ -19,7 +19,7 @@ use bson::{DateTime, RawBsonRef, RawDocument};
 use redb::ReadableTable;
 use std::{collections::BTreeSet, sync::Arc};
 
-/// Documents put into an index in one piece, and their bytes.
+/// Documents whose entries go into an index in one piece, and their bytes.
 const FILL: usize = 500;
 const FILL_BYTES: usize = 2 << 20;
 /// Entries looked at, or cleared, in one piece, and bytes of the documents cleared.
@@ -35,31 +35,23 @@ pub fn waiting(work: &Work<'_>) -> Result<bool, redb::Error> {
     Ok(next_build(work).is_some() || work.tables.garbage.first()?.is_some())
 }
 
-/// One piece, if any waits, so many times the usual size. Answers whether something changed.
-pub fn step(work: &mut Work<'_>, times: usize) -> Result<bool, redb::Error> {
-    if let Some((name, held, at)) = next_build(work) {
-        let Some(index) = held.indexes.get(at) else { return Ok(false) };
-        let mut next = index.clone();
-        match &index.progress {
-            Progress::Filling { cursor, done, total } => {
-                fill(work, &held, &mut next, (cursor, *done, *total), times)?;
-            }
-            Progress::Checking { cursor, done, total } => check(work, &mut next, cursor, *done, *total)?,
-            Progress::Ready | Progress::Failed { .. } => return Ok(false),
+/// One piece, if any waits. Answers whether something changed.
+pub fn step(work: &mut Work<'_>) -> Result<bool, redb::Error> {
+    let Some((name, held, at)) = next_build(work) else { return clear(work) };
+    let Some(index) = held.indexes.get(at) else { return Ok(false) };
+    match &index.progress {
+        Progress::Filling { cursor, .. } => {
+            let gathered = gather(&work.tables.documents, held.number, index, cursor, 1)?;
+            put(work, &name, at, gathered)?;
         }
-        if !next.progress.kept() {
-            let key = tables::garbage_key(Garbage::Entries, next.number);
-            work.tables.garbage.insert(key.as_slice(), ())?;
+        Progress::Checking { cursor, done, total } => {
+            let mut next = index.clone();
+            check(work, &mut next, cursor, *done, *total)?;
+            keep(work, &name, at, next)?;
         }
-        let catalog = Arc::make_mut(&mut work.catalog);
-        if let Some(place) = catalog.collections.get_mut(&name).and_then(|held| Arc::make_mut(held).indexes.get_mut(at))
-        {
-            *place = next;
-        }
-        work.save(&BTreeSet::from([name]))?;
-        return Ok(true);
+        Progress::Ready | Progress::Failed { .. } => return Ok(false),
     }
-    clear(work)
+    Ok(true)
 }
 
 fn next_build(work: &Work<'_>) -> Option<(String, Arc<Held>, usize)> {
@@ -69,20 +61,33 @@ fn next_build(work: &Work<'_>) -> Option<(String, Arc<Held>, usize)> {
     })
 }
 
-fn fill(
-    work: &mut Work<'_>,
-    held: &Held,
-    index: &mut HeldIndex,
-    (cursor, done, total): (&str, u64, u64),
+/// The entries of some documents for an index, in order: so each page is laid out once.
+pub struct Gathered {
+    entries: Vec<(Vec<u8>, u16)>,
+    documents: usize,
+    /// The last of the documents; `None`: there were no more.
+    pub last: Option<String>,
+    multikey: u64,
+    /// A document the index cannot take, and why.
+    pub refused: Option<(String, String)>,
+}
+
+/// Of the documents after the cursor, so many times as many as a piece usually has.
+pub fn gather(
+    documents: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    collection: u32,
+    index: &HeldIndex,
+    cursor: &str,
     times: usize,
-) -> Result<(), redb::Error> {
-    let mut from = tables::document_key(held.number, cursor);
+) -> Result<Gathered, redb::Error> {
+    let mut from = tables::document_key(collection, cursor);
     if !cursor.is_empty() {
         from.push(0);
     }
-    let to = tables::document_key(held.number + 1, "");
-    let (mut seen, mut bytes, mut last, mut found) = (0, 0, None, Vec::new());
-    for row in work.tables.documents.range(from.as_slice()..to.as_slice())? {
+    let to = tables::document_key(collection + 1, "");
+    let mut bytes = 0;
+    let mut gathered = Gathered { entries: Vec::new(), documents: 0, last: None, multikey: 0, refused: None };
+    for row in documents.range(from.as_slice()..to.as_slice())? {
         let (key, document) = row?;
         let id = tables::document_id(key.value()).unwrap_or_default();
         let Ok(document) = RawDocument::from_bytes(document.value()) else {
@@ -91,35 +96,57 @@ fn fill(
         let entries = match index::entries(document, &index.index) {
             Ok(entries) => entries,
             Err(fault) => {
-                let refused = Some((id.to_owned(), fault.to_string()));
-                index.progress = Progress::Failed { duplicates: Vec::new(), refused };
-                return Ok(());
+                gathered.refused = Some((id.to_owned(), fault.to_string()));
+                return Ok(gathered);
             }
         };
-        index.multikey |= entries.multikey;
+        gathered.multikey |= entries.multikey;
         let length = u16::try_from(id.len()).unwrap_or(u16::MAX);
         for entry in entries.keys {
-            found.push(([&tables::entry_prefix(index.number, &entry), id.as_bytes()].concat(), length));
+            gathered.entries.push(([&tables::entry_prefix(index.number, &entry), id.as_bytes()].concat(), length));
         }
-        seen += 1;
+        gathered.documents += 1;
         bytes += document.as_bytes().len();
-        last = Some(id.to_owned());
-        if seen >= FILL * times || bytes >= FILL_BYTES * times {
+        gathered.last = Some(id.to_owned());
+        if gathered.documents >= FILL * times || bytes >= FILL_BYTES * times {
             break;
         }
     }
-    // In order, each page is laid out once.
-    found.sort_unstable();
-    for (entry, length) in &found {
-        work.tables.entries.insert(entry.as_slice(), length)?;
-    }
-    let done = done + seen as u64;
-    index.progress = match last {
-        Some(cursor) => Progress::Filling { cursor, done, total: total.max(done) },
-        None if index.index.unique => Progress::Checking { cursor: Vec::new(), done: 0, total: done },
-        None => Progress::Ready,
+    gathered.entries.sort_unstable();
+    Ok(gathered)
+}
+
+/// Puts them in; the index is so much further.
+pub fn put(work: &mut Work<'_>, name: &str, at: usize, gathered: Gathered) -> Result<(), redb::Error> {
+    let Some(mut index) = work.catalog.get(name).and_then(|held| held.indexes.get(at)).cloned() else { return Ok(()) };
+    let Progress::Filling { done, total, .. } = index.progress else { return Ok(()) };
+    index.multikey |= gathered.multikey;
+    index.progress = if gathered.refused.is_some() {
+        Progress::Failed { duplicates: Vec::new(), refused: gathered.refused }
+    } else {
+        for (entry, length) in &gathered.entries {
+            work.tables.entries.insert(entry.as_slice(), length)?;
+        }
+        let done = done + gathered.documents as u64;
+        match gathered.last {
+            Some(cursor) => Progress::Filling { cursor, done, total: total.max(done) },
+            None if index.index.unique => Progress::Checking { cursor: Vec::new(), done: 0, total: done },
+            None => Progress::Ready,
+        }
     };
-    Ok(())
+    keep(work, name, at, index)
+}
+
+fn keep(work: &mut Work<'_>, name: &str, at: usize, index: HeldIndex) -> Result<(), redb::Error> {
+    if !index.progress.kept() {
+        let key = tables::garbage_key(Garbage::Entries, index.number);
+        work.tables.garbage.insert(key.as_slice(), ())?;
+    }
+    let catalog = Arc::make_mut(&mut work.catalog);
+    if let Some(place) = catalog.collections.get_mut(name).and_then(|held| Arc::make_mut(held).indexes.get_mut(at)) {
+        *place = index;
+    }
+    work.save(&BTreeSet::from([name.to_owned()]))
 }
 
 /// From the cursor (an entry already seen, met again to compare it with the next) on, entries under one key.

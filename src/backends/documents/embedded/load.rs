@@ -8,15 +8,13 @@ use super::{
     stage::Work,
     store::State,
     tables::{self, Garbage},
-    view,
 };
 use crate::{
     base::fault::Fault,
     domain::{collection::Definition, document, index},
     ports::documents::{Action, COLLECTIONS, Conflict, Load, RECEIPTS, Record, Sequence},
 };
-use bson::{RawDocument, RawDocumentBuf};
-use redb::ReadableTable;
+use bson::RawDocumentBuf;
 use std::{collections::BTreeSet, sync::Arc};
 
 /// Whether a store never held anything.
@@ -38,7 +36,7 @@ pub fn weight(part: &Load) -> usize {
 pub fn apply(work: &mut Work<'_>, part: &Load) -> Result<(), Refusal> {
     match part {
         Load::Documents { collection, documents } => put(work, collection, documents)?,
-        Load::Records(records) => records.iter().try_for_each(|one| past(work, one))?,
+        Load::Records(records) => records.iter().try_for_each(|one| record(work, one))?,
         Load::Changes(records) => records.iter().try_for_each(|one| change(work, one))?,
         Load::End(Sequence(last)) if *last < work.sequence => return Err(out_of_order(*last)),
         Load::End(Sequence(last)) => work.sequence = *last,
@@ -117,10 +115,9 @@ fn change(work: &mut Work<'_>, change: &Record) -> Result<(), Refusal> {
         None => work.tables.documents.remove(key.as_slice())?,
     };
     let expected = before.as_ref().map(|before| before.as_bytes());
-    let images = (before.is_some(), after.is_some());
-    let whole = images == (change.action != Action::Create, change.action != Action::Delete);
-    if stored.as_ref().map(|stored| stored.value()) != expected || !whole {
-        return Err(of_another("documents.load_change", change));
+    if stored.as_ref().map(|stored| stored.value()) != expected {
+        let fault = Fault::new("documents.load_change").with("sequence", change.sequence.0);
+        return Err(fault.with("collection", collection).with("id", id).into());
     }
     drop(stored);
     let count = work.counts.entry(held.number).or_default();
@@ -129,29 +126,16 @@ fn change(work: &mut Work<'_>, change: &Record) -> Result<(), Refusal> {
     if collection == COLLECTIONS {
         define(work, id, after.as_ref())?;
     }
-    record(work, change, after.as_deref())
+    record(work, change)
 }
 
-/// How a document came to be that is there already; the image it was left with last may be its own.
-fn past(work: &mut Work<'_>, past: &Record) -> Result<(), Refusal> {
-    if past.after.is_some() || past.action == Action::Delete {
-        return record(work, past, past.after.as_deref());
-    }
-    let held = work.catalog.get(&past.collection).ok_or_else(|| of_another("documents.load_past", past))?;
-    let key = tables::document_key(held.number, &past.id);
-    let stored = work.tables.documents.get(key.as_slice())?.map(|stored| view::owned(stored.value()));
-    let stored = stored.transpose().map_err(Refusal::Batch)?;
-    let own = stored.filter(|own| own.get_i64("_rev").ok() == Some(past.revision));
-    record(work, past, Some(&*own.ok_or_else(|| of_another("documents.load_past", past))?))
-}
-
-fn of_another(key: &'static str, record: &Record) -> Refusal {
-    let fault = Fault::new(key).with("sequence", record.sequence.0);
-    fault.with("collection", &record.collection).with("id", &record.id).into()
-}
-
-fn record(work: &mut Work<'_>, record: &Record, after: Option<&RawDocument>) -> Result<(), Refusal> {
+fn record(work: &mut Work<'_>, record: &Record) -> Result<(), Refusal> {
     let sequence = record.sequence.0;
+    let images = (record.before.is_some(), record.after.is_some());
+    if images != (record.action != Action::Create, record.action != Action::Delete) {
+        let fault = Fault::new("documents.load_images").with("sequence", sequence);
+        return Err(fault.with("collection", &record.collection).with("id", &record.id).into());
+    }
     if sequence <= work.sequence || record.transaction > record.sequence {
         return Err(out_of_order(sequence));
     }
@@ -165,7 +149,7 @@ fn record(work: &mut Work<'_>, record: &Record, after: Option<&RawDocument>) -> 
         action: record.action,
         revision: record.revision,
         before: record.before.as_deref(),
-        after,
+        after: record.after.as_deref(),
         origin: &record.origin,
     });
     work.tables.journal.insert(sequence, bytes.as_slice())?;
@@ -276,13 +260,7 @@ mod tests {
             }
         }
         for records in from.2.chunks(7) {
-            let mut records = records.to_vec();
-            // What is there already need not come twice.
-            for record in &mut records {
-                let own = from.1.iter().find(|(name, _)| *name == record.collection);
-                record.after.take_if(|after| own.is_some_and(|(_, rows)| rows.contains(after)));
-            }
-            to.load(Load::Records(records)).await?;
+            to.load(Load::Records(records.to_vec())).await?;
         }
         to.load(Load::End(from.0)).await
     }
@@ -348,17 +326,9 @@ mod tests {
         let records = before.2.iter().take(2).rev().cloned().collect();
         assert!(matches!(fresh.load(Load::Records(records)).await, Err(Error::Rejected(_))));
         fresh.load(part("c", &rawdoc! { "_id": "a", "_rev": 7_i64 })).await.unwrap();
-        // A record that leaves its image to the document needs that one.
-        let told = Record { sequence: Sequence(1), id: "a".to_owned(), revision: 7, ..before_any() };
-        for wrong in [
-            Record { id: "b".to_owned(), ..told.clone() },
-            Record { revision: 6, ..told.clone() },
-            Record { collection: "unknown".to_owned(), ..told.clone() },
-        ] {
-            let refused = fresh.load(Load::Records(vec![wrong])).await.unwrap_err();
-            assert!(matches!(&refused, Error::Rejected(fault) if fault.key == "documents.load_past"), "{refused}");
-        }
-        fresh.load(Load::Records(vec![told])).await.unwrap();
+        let told = Record { sequence: Sequence(1), id: "a".to_owned(), ..before_any() };
+        let refused = fresh.load(Load::Records(vec![told])).await.unwrap_err();
+        assert!(matches!(&refused, Error::Rejected(fault) if fault.key == "documents.load_images"), "{refused}");
         // A change that does not go on from what is there is none of this store's.
         let gone = |sequence: u64, before: RawDocumentBuf| Record {
             sequence: Sequence(sequence),
@@ -376,7 +346,7 @@ mod tests {
             // An update without an image after it is no deletion.
             (
                 Record { action: Action::Update, ..gone(7, rawdoc! { "_id": "a", "_rev": 7_i64 }) },
-                "documents.load_change",
+                "documents.load_images",
             ),
             (Record { collection: RECEIPTS.to_owned(), ..gone(7, rawdoc! {}) }, "documents.reserved"),
         ] {

@@ -12,6 +12,7 @@ mod journal;
 mod load;
 mod read;
 mod receipts;
+mod refill;
 pub mod sealed;
 mod stage;
 mod still;
@@ -121,7 +122,6 @@ impl Embedded {
             reserve: options.reserve.max(writer::HEADROOM),
             background: true,
             loading: false,
-            times: 1,
         };
         let thread = std::thread::Builder::new().name("documents-writer".to_owned());
         let writer = thread.spawn(move || writer.run()).map_err(|error| Error::Backend(Box::new(error)))?;

@@ -3,7 +3,7 @@
 use super::{
     build,
     fault::{Refusal, failed},
-    journal, load,
+    journal, load, refill,
     stage::{self, Work},
     store::{Space, State, Store},
     tables::Tables,
@@ -26,9 +26,6 @@ use tokio::sync::{mpsc, oneshot};
 /// Batches in one transaction, and their bytes.
 const GROUP: usize = 512;
 const GROUP_BYTES: usize = 16 << 20;
-/// Index building at the end of a restore, where nobody waits to write, in pieces so many times the usual size: entries
-/// come in no order, and each piece lays out most of an index's pages again.
-const LOADING: usize = 400;
 /// Journal records let go in one transaction, and their bytes.
 const TRIM: usize = 2000;
 const TRIM_BYTES: u64 = 4 << 20;
@@ -93,8 +90,6 @@ pub struct Writer {
     pub background: bool,
     /// Between the first part of a restore and its last.
     pub loading: bool,
-    /// The size of a piece of the work in the background: once the usual while others write.
-    pub times: usize,
 }
 
 struct Waiting {
@@ -213,7 +208,7 @@ impl Writer {
             if let Some(now) = group.iter().map(|waiting| waiting.batch.time).max() {
                 changed |= build::expire(&mut work, now)?;
             }
-            let background = self.background && advance(&mut work, space, self.reserve, self.times, &mut changed)?;
+            let background = self.background && advance(&mut work, space, self.reserve, &mut changed)?;
             if changed {
                 work.save_journal()?;
             }
@@ -280,12 +275,17 @@ impl Writer {
             Err(Refusal::Store(error)) => return Err(self.broken(error)),
         }
         if let Load::End(_) = part {
-            self.loading = false;
-            (self.background, self.times) = (true, LOADING);
+            let room = || enough(self.store.space()?.headroom, self.reserve);
+            match refill::all(&self.store, &mut self.state, &room) {
+                Ok(()) => {}
+                Err(Refusal::Batch(error)) => return Err(error),
+                Err(Refusal::Store(error)) => return Err(self.broken(error)),
+            }
+            // Checks of unique ones are left.
+            (self.loading, self.background) = (false, true);
             while self.background {
                 self.commit(Vec::new());
             }
-            self.times = 1;
             enough(self.space()?.headroom, self.reserve)?;
         }
         Ok(())
@@ -385,11 +385,10 @@ fn advance(
     work: &mut Work<'_>,
     space: Space,
     reserve: u64,
-    times: usize,
     changed: &mut bool,
 ) -> std::result::Result<bool, redb::Error> {
     if space.headroom >= reserve {
-        *changed |= build::step(work, times)?;
+        *changed |= build::step(work)?;
         return Ok(false);
     }
     let cleared = space.relief >= RELIEF && build::clear(work)?;

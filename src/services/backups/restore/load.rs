@@ -2,9 +2,10 @@
 
 use super::{Restore, unsealed, walk::Order};
 use crate::{
+    base::fault::Fault,
     ports::{
         self,
-        documents::{Load, Record, Sequence},
+        documents::{Action, Load, Record, Sequence, Snapshot},
     },
     services::{
         Result,
@@ -27,7 +28,7 @@ const SYSTEM: &str = "system.";
 type Put<'p> = dyn FnMut(Load) -> ports::Result<()> + 'p;
 
 impl Restore<'_> {
-    /// Hands every part to `put`, documents first, then the journal, then the changes since, then [`Load::End`], once
+    /// Hands every part to `put`, documents first, then the journal (that goes in [`with_images`]), then the changes since, then [`Load::End`], once
     /// all has proved sound a second time. Of other collections than those named (none: all) nothing but the
     /// definition comes. On an error the new store is worth nothing: remove it. Blocking.
     pub fn load(
@@ -85,6 +86,20 @@ impl Restore<'_> {
         contents.finish(self.asked.trust)?;
         Ok(at)
     }
+}
+
+/// Gives records the images they leave to the documents they are of, which stand in the store by then.
+pub fn with_images(records: &mut [Record], stands: &dyn Snapshot) -> ports::Result<()> {
+    for record in records.iter_mut().filter(|record| record.after.is_none() && record.action != Action::Delete) {
+        let own = stands.get(&record.collection, &record.id)?;
+        record.after = own.filter(|own| own.get_i64("_rev").ok() == Some(record.revision));
+        if record.after.is_none() {
+            let fault = Fault::new("backups.image").with("sequence", record.sequence.0);
+            let fault = fault.with("collection", &record.collection).with("id", &record.id);
+            return Err(ports::Error::Rejected(fault));
+        }
+    }
+    Ok(())
 }
 
 struct Loading<'l, 'p> {

@@ -9,6 +9,7 @@ mod walk;
 
 pub use anchor::Anchor;
 pub use choose::Plan;
+pub use load::with_images;
 pub use tally::Tally;
 pub use walk::Point;
 

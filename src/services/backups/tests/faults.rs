@@ -259,7 +259,10 @@ async fn segments_of_others_are_not_taken() {
     };
     restore.load(&[], &mut put, &mut |_| Ok(())).unwrap();
     let mut refused = None;
-    for part in parts {
+    for mut part in parts {
+        if let Load::Records(records) = &mut part {
+            with_images(records, &*store.snapshot().await.unwrap()).unwrap();
+        }
         if let Err(error) = store.load(part).await {
             refused = Some(error);
             break;
@@ -405,4 +408,32 @@ fn nonsense_inside_is_refused() {
         let begun = begun(&instance, &shelf, &Wanted::Latest);
         assert!(matches!(begun, Err(Error::Damaged(_) | Error::Refused(_))), "{lines:?}: {begun:?}");
     }
+}
+
+/// What a record leaves to its document must be there, and in a segment there are no documents.
+#[test]
+fn an_image_left_to_a_document_that_is_not_there_is_noticed() {
+    let instance = instance(Environment::Staging);
+    let stands = memory(2);
+    let told = Record { after: None, ..stands.records[0].clone() };
+    let mut left = [told.clone(), stands.records[1].clone()];
+    with_images(&mut left, &stands).unwrap();
+    assert_eq!(left[..], stands.records[..]);
+    for wrong in [Record { revision: 6, ..told.clone() }, Record { id: "00000009".to_owned(), ..told.clone() }] {
+        let refused = with_images(&mut [wrong], &stands).unwrap_err();
+        assert!(matches!(&refused, ports::Error::Rejected(fault) if fault.key == "backups.image"), "{refused}");
+    }
+
+    let sound = instance.back_up(&stands, 0).unwrap();
+    let header = Header { kind: Kind::Segment, after: Sequence(1), ..sound.header };
+    let meta = lines::Meta::new(&instance.stamp, header.id(), header.created, header.upto);
+    let key = FileKey::random();
+    let mut writer = Writer::start(Vec::new(), header, &key, &instance.recipients).unwrap();
+    writer.line(&meta.text().unwrap()).unwrap();
+    writer.line(&lines::record(&told).unwrap()).unwrap();
+    let signer = instance.keyring.current(crate::services::keyring::Purpose::BackupSigning).signer();
+    let bytes = writer.finish(0, 1, &signer).unwrap().0;
+    let mut contents = Contents::new(Backup::open(&*bytes).unwrap().unseal_with(&key).unwrap());
+    assert!(matches!(contents.next().unwrap(), Some(lines::Line::Meta(_))));
+    assert_eq!(fault(contents.next().err().unwrap()).key, "backups.line_kind");
 }

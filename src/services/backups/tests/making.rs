@@ -315,7 +315,7 @@ async fn a_backup_made_under_writes_restores_one_moment() {
             let (identity, trust) = (&instance.identity, Trust::Signers(&own));
             let asked = Asked { wanted: &wanted, identity, trust, environment, instance: None, anchor: None };
             let restore = Restore::begin(&instance.folder, asked, &mut |_| Ok(())).unwrap();
-            restore.load(&[], &mut |part| handle.block_on(restored.load(part)), &mut |_| Ok(())).unwrap();
+            restore.load(&[], &mut |part| put_in(&restored, &handle, part), &mut |_| Ok(())).unwrap();
             restore.plan().manifests[0].clone()
         }
     })

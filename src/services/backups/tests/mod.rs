@@ -10,7 +10,7 @@ mod shipping;
 mod ships;
 
 use super::{
-    restore::{Anchor, Asked, Plan, Tally, Wanted},
+    restore::{Anchor, Asked, Plan, Tally, Wanted, with_images},
     *,
 };
 use crate::{
@@ -82,12 +82,18 @@ impl Snapshot for Memory {
 impl Memory {
     /// With the images that are the documents' own, as a store puts them in.
     fn whole(mut self) -> Self {
-        let images = self.clone();
-        for record in self.records.iter_mut().filter(|record| record.action != Action::Delete) {
-            record.after = record.after.take().or_else(|| images.get(&record.collection, &record.id).unwrap());
-        }
+        let stands = self.clone();
+        with_images(&mut self.records, &stands).unwrap();
         self
     }
+}
+
+/// As a restore does it.
+fn put_in(store: &Embedded, handle: &tokio::runtime::Handle, mut part: Load) -> ports::Result<()> {
+    if let Load::Records(records) = &mut part {
+        with_images(records, &*handle.block_on(store.snapshot())?)?;
+    }
+    handle.block_on(store.load(part))
 }
 
 fn raw(document: bson::Document) -> RawDocumentBuf {
@@ -115,7 +121,7 @@ fn memory(rows: usize) -> Memory {
             collection: "places".to_owned(),
             id: format!("{n:08}"),
             action: if n % 2 == 0 { Action::Create } else { Action::Delete },
-            revision: 1,
+            revision: 7,
             before: (n % 2 == 1).then(|| document.clone()),
             after: (n % 2 == 0).then(|| document.clone()),
             origin: Origin {

@@ -136,7 +136,7 @@ impl Life {
                 let mut tally = Tally::default();
                 let mut put = |part: Load| {
                     tally.part(&part);
-                    handle.block_on(store.load(part))
+                    put_in(&store, &handle, part)
                 };
                 restore.load(&[], &mut put, &mut |_| Ok(())).unwrap();
                 (restore.plan().clone(), tally)
