@@ -20,7 +20,8 @@ use std::{
 };
 
 /// So many times the usual piece: entries come in no order, and each piece lays out most of an index's pages again.
-const TIMES: usize = 400;
+/// Tests fill several with few documents.
+const TIMES: usize = if cfg!(test) { 1 } else { 400 };
 
 /// `room` says whether there is enough for one more piece. Each is committed; the state follows.
 pub fn all(store: &Store, state: &mut State, room: &dyn Fn() -> ports::Result<()>) -> Result<(), Refusal> {

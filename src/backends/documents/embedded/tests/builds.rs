@@ -67,6 +67,31 @@ async fn a_document_the_index_cannot_take_fails_the_build() {
     assert!(duplicates.is_empty() && id == "big" && why.contains("1024"), "{why}");
 }
 
+/// As many pieces as it takes, several indexes, one that a document of the second piece bars, one with doubles.
+#[tokio::test]
+async fn a_restore_fills_every_index_before_it_ends() {
+    let store = in_memory();
+    let indexes =
+        rawdoc! { "_id": "c", "_rev": 1_i64, "indexes": ["n", "long", "n,long", { "keys": "half", "unique": true }] };
+    let text = |n: i32| if n == 700 { "x".repeat(2000) } else { "x".to_owned() };
+    let document =
+        |n: i32| rawdoc! { "_id": format!("{n:04}"), "_rev": 1_i64, "n": n % 7, "long": text(n), "half": n / 2 };
+    let load =
+        |collection: &str, documents| store.load(Load::Documents { collection: collection.to_owned(), documents });
+    load(COLLECTIONS, vec![indexes]).await.expect("loaded");
+    load("c", (0..1300).map(document).collect()).await.expect("loaded");
+    store.load(Load::End(Sequence(9))).await.expect("loaded");
+    let states = store.describe("c").await.expect("read").expect("there").indexes;
+    let refused = |state: &Build| matches!(state, Build::Failed { refused: Some((id, _)), .. } if id == "0700");
+    let states: Vec<Build> = states.into_iter().map(|state| state.progress).collect();
+    let [Build::Ready, long, both, Build::Failed { duplicates, refused: None }] = &states[..] else {
+        panic!("{states:?}")
+    };
+    assert!(refused(long) && refused(both) && duplicates[0] == ("0000".to_owned(), "0001".to_owned()), "{states:?}");
+    let (count, explain) = store.count("c", filter(&rawdoc! { "n": { "$gte": 0 } })).await.expect("counted");
+    assert_eq!((count, explain.index.as_deref()), (1300, Some("n_1")));
+}
+
 #[tokio::test]
 async fn what_is_dropped_is_gone_and_stays_gone() {
     let store = in_memory();

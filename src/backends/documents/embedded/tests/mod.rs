@@ -15,7 +15,8 @@ use crate::{
     ports::{
         Error,
         documents::{
-            Batch, Build, COLLECTIONS, Change, Committed, Conflict, Documents, Expect, Operation, Origin, Page, Query,
+            Batch, Build, COLLECTIONS, Change, Committed, Conflict, Documents, Expect, Load, Operation, Origin, Page,
+            Query, Sequence,
         },
     },
 };
