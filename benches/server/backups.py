@@ -4,7 +4,7 @@ memory; what requests notice meanwhile; what is lost when the machine dies. Run 
 restic is given a file of the documents, as `export` writes it. Its own time alone counts, not the export's.
 """
 
-import argparse, json, os, pathlib, random, shutil, signal, statistics, subprocess, threading, time
+import argparse, json, os, pathlib, random, shutil, signal, statistics, subprocess, threading, time, uuid
 from datetime import datetime, timezone
 from compare import Appliance, documents, load, say
 from writers import Writers
@@ -71,10 +71,19 @@ class Restic:
         return taken
 
 
+def own_ids(lines):
+    """In the order of time, as the appliance makes them (UUIDv7)."""
+    rng = random.Random(11)
+    for number, line in enumerate(lines):
+        time = 0x19A_0000_0000 + number // 5
+        line["id"] = str(uuid.UUID(int=time << 80 | 7 << 76 | rng.getrandbits(76)))
+        yield line
+
+
 class Backups:
     """An instance with a folder beside it for backups."""
 
-    def __init__(self, binary, work, count):
+    def __init__(self, binary, work, count, random_ids=False):
         self.work, self.place, self.into = work, work / "backups", work / "restored"
         self.place.mkdir()
         self.appliance = Appliance(binary, work, 18745)
@@ -82,7 +91,7 @@ class Backups:
         made = measured([binary, "--json", "backup", "keys", "generate", "-o", self.key])[2]
         os.environ.update(DEBROUILLE_BACKUP_RECIPIENTS=json.loads(made)["recipient"],
                           DEBROUILLE_BACKUP_TARGETS=f"beside={self.place}")
-        lines = list(documents(count))
+        lines = list(documents(count) if random_ids else own_ids(documents(count)))
         self.ids = work / "ids"
         self.ids.write_text("".join(line["id"] + "\n" for line in lines[:100_000]))
         self.appliance.prepare(lines)
@@ -225,11 +234,12 @@ def main():
     parse.add_argument("--rounds", type=int, default=3)
     parse.add_argument("--seconds", type=int, default=6)
     parse.add_argument("--kills", type=int, default=4)
+    parse.add_argument("--random-ids", action="store_true")
     options = parse.parse_args()
     work = pathlib.Path(options.work)
     work.mkdir(parents=True)
     say(f"preparing {options.documents:,} documents")
-    backups = Backups(pathlib.Path(options.appliance).resolve(), work, options.documents)
+    backups = Backups(pathlib.Path(options.appliance).resolve(), work, options.documents, options.random_ids)
     backups.appliance.start()
     try:
         backups.wait_for_first()

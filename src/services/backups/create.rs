@@ -3,6 +3,7 @@
 use super::{
     file::{Backup, FileKey, Header, Kind, Manifest, Trust, Writer},
     lines::{self, Meta},
+    once::Once,
     recipients::{Recipient, Signer, fewest},
 };
 use crate::{
@@ -224,9 +225,9 @@ impl<W: Write> Writing<'_, W> {
         match request.span {
             Span::Full => {
                 self.collections(snapshot)?;
-                self.journal(snapshot, Sequence(0), false)?;
+                self.journal(snapshot, Sequence(0), Some(Once::default()))?;
             }
-            Span::Segment { after } => self.journal(snapshot, after, true)?,
+            Span::Segment { after } => self.journal(snapshot, after, None)?,
         }
         self.report(0)
     }
@@ -263,8 +264,8 @@ impl<W: Write> Writing<'_, W> {
         }
     }
 
-    /// `whole`: no documents stand before it, so it tells all there is.
-    fn journal(&mut self, snapshot: &dyn Snapshot, from: Sequence, whole: bool) -> Result<()> {
+    /// `once`: where the documents stand before it.
+    fn journal(&mut self, snapshot: &dyn Snapshot, from: Sequence, mut once: Option<Once>) -> Result<()> {
         let mut after = from;
         loop {
             let mut records = snapshot.records(after, MOST_ROWS)?;
@@ -277,8 +278,8 @@ impl<W: Write> Writing<'_, W> {
                 return Err(Error::Corrupt(format!("records of the journal before {} are out of order", after.0)));
             }
             for record in &mut records {
-                if !whole && record.after.is_some() && snapshot.get(&record.collection, &record.id)? == record.after {
-                    record.after = None;
+                if let Some(once) = &mut once {
+                    once.leave_out(record, snapshot)?;
                 }
                 self.writer.line(&lines::record(record)?)?;
             }

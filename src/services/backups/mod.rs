@@ -9,6 +9,7 @@ mod desk;
 mod file;
 mod lane;
 mod lines;
+mod once;
 mod plan;
 mod prune;
 mod recipients;
@@ -20,6 +21,7 @@ mod send;
 mod shares;
 mod ship;
 mod state;
+mod subjects;
 mod target;
 
 pub use chain::{Chain, Link, chains};

@@ -20,6 +20,8 @@ use std::collections::HashSet;
 
 const WEEK: i64 = 7 * 86_400;
 const SHARES: i64 = 13;
+/// Before the names of the subjects' keys' backups.
+const KEYS: &str = "subjects/";
 /// Damaged ones a state names.
 const MOST: usize = 100;
 
@@ -32,21 +34,26 @@ impl Backups {
         if shares.is_empty() {
             return Ok(0);
         }
-        let objects = lane.target.objects.clone();
-        let listed = blocking(move || list(&*objects)).await?;
-        let own = |listed: &&Listed| listed.header.as_ref().is_ok_and(|(header, _)| header.instance == self.stamp.id);
-        let mut read = 0;
-        for Listed { name, .. } in listed.iter().filter(own).filter(|listed| shares.contains(&share(&listed.name))) {
-            let (objects, keyring, wanted) = (lane.target.objects.clone(), self.keyring.clone(), name.clone());
-            match aside(move || verify(&*objects, &wanted, Trust::Signers(&signers(&keyring)))).await {
-                Ok(_) => read += 1,
-                // Deleted meanwhile.
-                Err(Error::NotFound(_)) => {}
-                Err(error @ Error::Damaged(_)) => self.found(lane, &listed, name, &error).await?,
-                Err(other) => return Err(other),
+        let (mut read, mut there) = (0, HashSet::new());
+        let keys = self.beside.as_ref().map(|_| (KEYS, &lane.keys));
+        for (place, objects) in [("", &lane.target.objects)].into_iter().chain(keys) {
+            let listing = objects.clone();
+            let listed = blocking(move || list(&*listing)).await?;
+            there.extend(listed.iter().map(|listed| format!("{place}{}", listed.name)));
+            let own =
+                |listed: &&Listed| listed.header.as_ref().is_ok_and(|(header, _)| header.instance == self.stamp.id);
+            for Listed { name, .. } in listed.iter().filter(own).filter(|listed| shares.contains(&share(&listed.name)))
+            {
+                let (objects, keyring, wanted) = (objects.clone(), self.keyring.clone(), name.clone());
+                match aside(move || verify(&*objects, &wanted, Trust::Signers(&signers(&keyring)))).await {
+                    Ok(_) => read += 1,
+                    // Deleted meanwhile.
+                    Err(Error::NotFound(_)) => {}
+                    Err(error @ Error::Damaged(_)) => self.found(lane, (place, &listed), name, &error).await?,
+                    Err(other) => return Err(other),
+                }
             }
         }
-        let there: HashSet<_> = listed.iter().map(|listed| listed.name.clone()).collect();
         let _turn = lane.enter_surely().await;
         let note = |state: &mut State| {
             state.reread = Some(week);
@@ -57,21 +64,23 @@ impl Backups {
     }
 
     /// Bit rot: which, and up to where the target is still good.
-    async fn found(&self, lane: &Lane, listed: &[Listed], name: &str, error: &Error) -> Result<()> {
+    async fn found(&self, lane: &Lane, (place, listed): (&str, &[Listed]), name: &str, error: &Error) -> Result<()> {
         let (now, target) = (self.clock.now(), lane.target.name.as_str());
         let known: HashSet<_> = self.state(lane).await?.damaged.into_iter().map(|damaged| damaged.name).collect();
-        if known.contains(name) {
+        let within = |name: &str| format!("{place}{name}");
+        if known.contains(&within(name)) {
             return Ok(());
         }
-        let sound = listed.iter().filter(|listed| listed.name != name && !known.contains(&listed.name));
+        let sound = listed.iter().filter(|listed| listed.name != name && !known.contains(&within(&listed.name)));
         let sound: Vec<_> = sound.cloned().collect();
         let good =
             chains(&sound, &self.stamp.id).into_iter().max_by_key(|chain| (chain.full.header.lineage, chain.upto()));
-        let (good, good_until) = good.map(|chain| (chain.full.name.clone(), chain.until())).unzip();
+        let (good, good_until) = good.map(|chain| (within(&chain.full.name), chain.until())).unzip();
         let upto = listed.iter().find(|listed| listed.name == name);
         let upto = upto.and_then(|listed| listed.header.as_ref().ok()).map_or(Sequence(0), |(header, _)| header.upto);
-        tracing::error!(target, name, good, %error, "a backup is damaged");
-        let rotten = Rotten { name: name.to_owned(), found: now, good: good.clone(), good_until };
+        let shown = within(name);
+        tracing::error!(target, name = shown, good, %error, "a backup is damaged");
+        let rotten = Rotten { name: shown.clone(), found: now, good: good.clone(), good_until };
         {
             let _turn = lane.enter_surely().await;
             let note = |state: &mut State| {
@@ -79,16 +88,20 @@ impl Backups {
                     state.damaged.push(rotten.clone());
                 }
                 // What the present chain needs: the next backup is a full one. Of a segment nothing goes on.
-                if state.full.as_ref().is_some_and(|full: &Sent| full.name == name) {
-                    state.full = None;
-                } else if state.full.as_ref().is_some_and(|full| upto > full.upto) {
-                    (state.full, state.segment) = (None, None);
+                let (full, segment) = match place {
+                    KEYS => (&mut state.keys_full, &mut state.keys_segment),
+                    _ => (&mut state.full, &mut state.segment),
+                };
+                if full.as_ref().is_some_and(|full: &Sent| full.name == name) {
+                    *full = None;
+                } else if full.as_ref().is_some_and(|full| upto > full.upto) {
+                    (*full, *segment) = (None, None);
                 }
             };
             self.states.change(target, now, note).await?;
         }
         let until = good_until.map(Timestamp::rfc3339).unwrap_or_default();
-        let event = Event::new("backups.damaged").failed(error.to_string()).with("target", target).with("name", name);
+        let event = Event::new("backups.damaged").failed(error.to_string()).with("target", target).with("name", shown);
         let event = event.with("good", good.unwrap_or_default()).with("goodUntil", until);
         self.audit.record(&Caller::system(), event).await
     }

@@ -270,7 +270,7 @@ async fn bit_rot_is_found_within_a_quarter_and_names_the_last_good_point() {
         assert_eq!(ships.backups.reread("near").await.unwrap(), 0, "once a week");
         ships.bench.wait(7 * DAY);
     }
-    assert_eq!(read, chain.segments.len(), "all but the damaged one, each once");
+    assert_eq!(read, chain.segments.len() + ships.keys(0).len(), "all but the damaged one, each once");
     let state = ships.backups.watch().await.unwrap().remove(0).state;
     assert_eq!(state.damaged.len(), 1);
     let before = chain.segments.iter().rev().nth(1).unwrap_or(&chain.full).header.created;
@@ -282,6 +282,29 @@ async fn bit_rot_is_found_within_a_quarter_and_names_the_last_good_point() {
     // The chain is broken: the next begins another.
     ships.commit("b").await;
     assert_eq!(ships.ship("near").await, Some(Kind::Full));
+}
+
+/// Without them nothing that is sealed opens.
+#[tokio::test]
+async fn rot_in_the_subjects_keys_is_found_too_and_they_are_sent_anew() {
+    let ships = Ships::new().await;
+    ships.settle("near").await;
+    let beside = ships.folders[0].path().join("subjects");
+    let name = list(&Folder::at(&beside)).unwrap().remove(0).name;
+    let mut bytes = std::fs::read(beside.join(&name)).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(beside.join(&name), bytes).unwrap();
+    assert!(ships.backups.states.read("near").await.unwrap().keys_full.is_some());
+    for _ in 0..13 {
+        ships.backups.reread("near").await.unwrap();
+        ships.bench.wait(7 * DAY);
+    }
+    let state = ships.backups.states.read("near").await.unwrap();
+    let names: Vec<_> = state.damaged.iter().map(|damaged| damaged.name.clone()).collect();
+    assert_eq!(names, [format!("subjects/{name}")]);
+    assert!(state.keys_full.is_none() && state.full.is_some(), "the next backup brings all keys again");
+    assert_eq!(ships.told("backups.damaged").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
