@@ -230,7 +230,7 @@ def main():
     parse = argparse.ArgumentParser()
     parse.add_argument("--appliance", required=True)
     parse.add_argument("--work", required=True)
-    parse.add_argument("--documents", type=int, default=2_200_000)
+    parse.add_argument("--documents", type=int, default=1_800_000)
     parse.add_argument("--rounds", type=int, default=3)
     parse.add_argument("--seconds", type=int, default=6)
     parse.add_argument("--kills", type=int, default=4)
