@@ -14,6 +14,7 @@ mod read;
 mod receipts;
 mod refill;
 pub mod sealed;
+mod snapshots;
 mod stage;
 mod still;
 mod store;

@@ -5,9 +5,10 @@ use super::{
     fault::failed,
     journal,
     sealed::Sealed,
+    snapshots::Snapshots,
     store::{self, Place},
     tables,
-    view::{EmbeddedSnapshot, Snapshots, View},
+    view::{EmbeddedSnapshot, View},
 };
 use crate::{
     base::fault::Fault,

@@ -4,6 +4,7 @@ use super::{
     catalog::{Catalog, Held},
     fault::failed,
     journal,
+    snapshots::Snapshots,
     tables::{self, Readers},
 };
 use crate::ports::{
@@ -11,13 +12,7 @@ use crate::ports::{
     documents::{COLLECTIONS, Collection, IndexState, Record, Sequence, Snapshot},
 };
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 pub struct View {
     pub tables: Readers,
@@ -76,38 +71,15 @@ pub fn borrowed(stored: &[u8]) -> Result<&RawDocument> {
     RawDocument::from_bytes(stored).map_err(|_| Error::Corrupt("a stored document is no BSON".to_owned()))
 }
 
-/// The snapshots alive, by when they were taken (milliseconds since 1970).
-#[derive(Default)]
-pub struct Snapshots {
-    next: AtomicU64,
-    taken: Mutex<BTreeMap<u64, i64>>,
-}
-
-impl Snapshots {
-    pub fn take(self: &Arc<Self>, view: Arc<View>, now: i64) -> EmbeddedSnapshot {
-        let place = self.next.fetch_add(1, Ordering::Relaxed);
-        self.lock().insert(place, now);
-        EmbeddedSnapshot { view, place, all: Arc::clone(self) }
-    }
-
-    pub fn oldest(&self) -> Option<i64> {
-        self.lock().values().min().copied()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, i64>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 pub struct EmbeddedSnapshot {
-    view: Arc<View>,
-    place: u64,
-    all: Arc<Snapshots>,
+    pub(super) view: Arc<View>,
+    pub(super) place: u64,
+    pub(super) all: Arc<Snapshots>,
 }
 
 impl Drop for EmbeddedSnapshot {
     fn drop(&mut self) {
-        self.all.lock().remove(&self.place);
+        self.all.end(self.place);
     }
 }
 

@@ -4,10 +4,11 @@ use super::{
     build,
     fault::{Refusal, failed},
     journal, load, refill,
+    snapshots::Snapshots,
     stage::{self, Work},
     store::{Space, State, Store},
     tables::Tables,
-    view::{Snapshots, View},
+    view::View,
 };
 use crate::{
     base::{clock::SharedClock, fault::Fault},
@@ -68,6 +69,7 @@ impl Shared {
 
     fn show(&self, view: Option<View>) {
         let view = view.map(Arc::new);
+        self.snapshots.step(view.as_ref());
         let before = std::mem::replace(&mut *self.view.write().unwrap_or_else(PoisonError::into_inner), view);
         // Freed outside the lock: it may end a read transaction.
         drop(before);

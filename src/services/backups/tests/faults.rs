@@ -437,3 +437,34 @@ fn an_image_left_to_a_document_that_is_not_there_is_noticed() {
     assert!(matches!(contents.next().unwrap(), Some(lines::Line::Meta(_))));
     assert_eq!(fault(contents.next().err().unwrap()).key, "backups.line_kind");
 }
+
+/// A segment holds every change it says it holds, and names the backup it goes on from.
+#[test]
+fn a_segment_that_lacks_a_change_is_set_aside_and_a_strange_predecessor_is_said() {
+    let instance = instance(Environment::Staging);
+    let full = instance.back_up(&memory(2), 0).unwrap();
+    let record = memory(1).records.remove(0);
+    let plan = |sequences: &[u64], previous: [u8; 32]| {
+        let (kind, backup, after, upto) = (Kind::Segment, [7; 16], Sequence(5), Sequence(7));
+        let header = Header { kind, backup, after, upto, previous, ..full.header.clone() };
+        let name = super::super::create::name(&header);
+        let meta = lines::Meta::new(&instance.stamp, header.id(), header.created, header.upto);
+        let mut writer = Writer::start(Vec::new(), header, &FileKey::random(), &instance.recipients).unwrap();
+        writer.line(&meta.text().unwrap()).unwrap();
+        for sequence in sequences.iter().copied().map(Sequence) {
+            let record = Record { sequence, transaction: sequence, ..record.clone() };
+            writer.line(&lines::record(&record).unwrap()).unwrap();
+        }
+        let signer = instance.keyring.current(crate::services::keyring::Purpose::BackupSigning).signer();
+        let mut shelf = Shelf::of(&instance);
+        shelf.0.insert(name, writer.finish(0, sequences.len() as u64, &signer).unwrap().0);
+        let plan = begun(&instance, &shelf, &Wanted::Latest).unwrap();
+        (plan.point.sequence.0, plan.notes.iter().map(|note| note.key).collect::<Vec<_>>())
+    };
+    let previous = full.manifest.hash();
+    assert_eq!(plan(&[6, 7], previous), (7, vec![]));
+    for lacking in [&[6][..], &[7], &[], &[6, 8]] {
+        assert_eq!(plan(lacking, previous), (5, vec!["backups.set_aside"]), "{lacking:?}");
+    }
+    assert_eq!(plan(&[6, 7], [9; 32]), (7, vec!["backups.predecessor"]));
+}
