@@ -17,7 +17,7 @@ use debrouille_appliance::{
     },
     services::backups::{
         Restore, Trust,
-        restore::{Asked, Wanted},
+        restore::{Asked, Wanted, with_images},
     },
 };
 use poem::http::Method;
@@ -518,7 +518,10 @@ pub async fn restored(house: &House, folder: &std::path::Path) -> std::sync::Arc
         Ok(())
     };
     restore.load(&[], &mut put, &mut |_| Ok(())).unwrap();
-    for part in parts {
+    for mut part in parts {
+        if let Load::Records(records) = &mut part {
+            with_images(records, &*store.snapshot().await.unwrap()).unwrap();
+        }
         store.load(part).await.unwrap();
     }
     store

@@ -28,9 +28,9 @@ const SYSTEM: &str = "system.";
 type Put<'p> = dyn FnMut(Load) -> ports::Result<()> + 'p;
 
 impl Restore<'_> {
-    /// Hands every part to `put`, documents first, then the journal (that goes in [`with_images`]), then the changes since, then [`Load::End`], once
-    /// all has proved sound a second time. Of other collections than those named (none: all) nothing but the
-    /// definition comes. On an error the new store is worth nothing: remove it. Blocking.
+    /// Hands every part to `put`, documents first, then the journal (it goes in [`with_images`]), then the changes since,
+    /// then [`Load::End`], once all has proved sound a second time. Of other collections than those named (none: all)
+    /// nothing but the definition comes. On an error the new store is worth nothing: remove it. Blocking.
     pub fn load(
         &self,
         collections: &[String],
