@@ -154,15 +154,7 @@ fn a_copy_that_reads_back_otherwise_is_never_named() {
         }
     }
     let instance = instance(Environment::Staging);
-    let request = Request {
-        stamp: &instance.stamp,
-        keyring: &instance.keyring,
-        recipients: &instance.recipients,
-        now: Timestamp(0),
-        span: Span::Full,
-        previous: [0; 32],
-        configuration: None,
-    };
+    let request = instance.request();
     for eighth in 0..=8 {
         let rotting = Rotting(Folder::open(instance.place.path()).unwrap(), eighth);
         assert!(create(&request, &memory(20), &rotting, &mut |_| Ok(())).is_err(), "{eighth}");
@@ -174,13 +166,10 @@ fn a_copy_that_reads_back_otherwise_is_never_named() {
 fn a_segment_holds_the_journal_since_and_never_begins_past_a_hole() {
     let instance = instance(Environment::Staging);
     let request = |after| Request {
-        stamp: &instance.stamp,
-        keyring: &instance.keyring,
-        recipients: &instance.recipients,
         now: Timestamp(after as i64),
         span: Span::Segment { after: Sequence(after) },
         previous: [7; 32],
-        configuration: None,
+        ..instance.request()
     };
     let mut snapshot = memory(20);
     let made = create(&request(15), &snapshot, &instance.folder, &mut |_| Ok(())).unwrap();
@@ -200,15 +189,7 @@ fn a_segment_holds_the_journal_since_and_never_begins_past_a_hole() {
 #[test]
 fn stopped_by_its_caller_it_leaves_nothing() {
     let instance = instance(Environment::Staging);
-    let request = Request {
-        stamp: &instance.stamp,
-        keyring: &instance.keyring,
-        recipients: &instance.recipients,
-        now: Timestamp(0),
-        span: Span::Full,
-        previous: [0; 32],
-        configuration: None,
-    };
+    let request = instance.request();
     let mut seen = Vec::new();
     let lines = create(&request, &memory(1000), &instance.folder, &mut |progress| {
         seen.push(progress);

@@ -162,16 +162,26 @@ fn instance(environment: Environment) -> Instance {
 }
 
 impl Instance {
-    fn back_up(&self, snapshot: &dyn Snapshot, now: i64) -> Result<Created> {
-        let request = Request {
+    /// A full one of the beginning of time, after none.
+    fn request(&self) -> Request<'_> {
+        Request {
             stamp: &self.stamp,
             keyring: &self.keyring,
             recipients: &self.recipients,
-            now: Timestamp(1_764_000_000_000 + now),
+            now: Timestamp(0),
             span: Span::Full,
+            previous: [0; 32],
+            configuration: None,
+        }
+    }
+
+    fn back_up(&self, snapshot: &dyn Snapshot, now: i64) -> Result<Created> {
+        let request = Request {
+            now: Timestamp(1_764_000_000_000 + now),
             previous: newest(&self.folder, &self.stamp.id, Trust::Anyone, None)?
                 .map_or([0; 32], |(_, before)| before.hash()),
             configuration: Some("[instance]\nenvironment = \"staging\"\n"),
+            ..self.request()
         };
         create(&request, snapshot, &self.folder, &mut |_| Ok(()))
     }
