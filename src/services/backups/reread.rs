@@ -92,9 +92,10 @@ impl Backups {
                     KEYS => (&mut state.keys_full, &mut state.keys_segment),
                     _ => (&mut state.full, &mut state.segment),
                 };
-                if full.as_ref().is_some_and(|full: &Sent| full.name == name) {
+                let itself = full.as_ref().is_some_and(|full: &Sent| full.name == name);
+                if itself && place != KEYS {
                     *full = None;
-                } else if full.as_ref().is_some_and(|full| upto > full.upto) {
+                } else if itself || full.as_ref().is_some_and(|full| upto > full.upto) {
                     (*full, *segment) = (None, None);
                 }
             };
