@@ -232,6 +232,13 @@ pub struct Record {
     pub origin: Origin,
 }
 
+impl Record {
+    /// Bytes of its images.
+    pub fn weight(&self) -> usize {
+        [&self.before, &self.after].into_iter().flatten().map(|image| image.as_bytes().len()).sum()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     Create,

@@ -4,7 +4,7 @@
 use super::{
     keys, open,
     problem::{Kind, Problem},
-    restore::{self, Checked, Live, Restored, Restoring},
+    restore::{self, Checked, Live, Restored, Restoring, Subjects},
     targets,
 };
 use crate::{
@@ -52,6 +52,8 @@ pub struct Drilled {
     place: String,
     vouched: bool,
     environment: Environment,
+    /// The living instance, where one is known: what is told of it when nothing came back.
+    instance: Option<String>,
     /// `None`: why is the first check.
     back: Option<Back>,
     checks: Vec<Check>,
@@ -77,8 +79,9 @@ pub async fn drill(
     make_room(&scratch)?;
     let vouched = !identity.signers().is_empty();
     let (started, place) = (clock.now(), from.clone());
+    let instance = live.as_ref().map(|live| live.stamp.id.clone());
     let mut drilled =
-        Drilled { started, place, vouched, environment, back: None, checks: Vec::new(), unavailable: None };
+        Drilled { started, place, vouched, environment, instance, back: None, checks: Vec::new(), unavailable: None };
     let restoring = Restoring {
         from,
         wanted: Wanted::Latest,
@@ -203,7 +206,7 @@ impl Drilled {
         let mut report = Report {
             format: drills::FORMAT,
             id: random::id(now),
-            instance: String::new(),
+            instance: self.instance.clone().unwrap_or_default(),
             environment: self.environment.name().to_owned(),
             release: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started.rfc3339(),
@@ -279,12 +282,16 @@ fn checks(checked: &Checked, restored: &Restored) -> Vec<Check> {
     let counts: Vec<Fault> = checked.miscounted.clone();
     let audit_wrong: Vec<Fault> = audit.wrong.iter().map(|wrong| wrong.fault()).collect();
     let mut keys = Check::of("subjects", subjects.documents, &subjects.wrong);
-    match &restored.subjects {
-        Some(found) => keys.words.extend(found.notes.iter().map(Words::of)),
-        None if keys.outcome == Outcome::Passed => {
+    match (&restored.subjects, &restored.keys_unusable) {
+        (Some(Subjects { older: Some(older), .. }), _) | (None, Some(older)) => {
+            keys.outcome = Outcome::Failed;
+            keys.words.push(Words::of(older));
+        }
+        (Some(found), _) => keys.words.extend(found.notes.iter().map(Words::of)),
+        (None, None) if keys.outcome == Outcome::Passed => {
             keys = Check::skipped("subjects", &Fault::new("drills.sealed_fields"));
         }
-        None => {}
+        (None, None) => {}
     }
     vec![
         Check::of("counts", restored.tally.collections.len() as u64, &counts),

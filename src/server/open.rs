@@ -50,8 +50,6 @@ use crate::{
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-/// Beneath the backups' target: those of the subjects' keys.
-pub const SUBJECTS_FOLDER: &str = "subjects";
 /// Bytes of its pages kept in memory: keys in use are held beside it.
 const SUBJECTS_CACHE: usize = 4 << 20;
 

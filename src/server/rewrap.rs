@@ -1,7 +1,6 @@
 //! Backups of a folder given other recipients: here and now, since no server ever holds a private key.
 
 use super::{
-    open::SUBJECTS_FOLDER,
     problem::{Kind, Problem},
     targets,
 };
@@ -9,7 +8,7 @@ use crate::{
     backends::objects::folder::Folder,
     base::{config::Config, fault::Fault},
     ports::objects::Objects,
-    services::backups::{self, Identity, Recipient},
+    services::backups::{self, Identity, Recipient, SUBJECTS},
 };
 use std::path::PathBuf;
 
@@ -36,8 +35,8 @@ pub async fn rewrap(
 ) -> Result<Vec<Rewrapped>, Problem> {
     let rewrapped = tokio::task::spawn_blocking(move || {
         let mut targets = vec![(String::new(), Folder::open(&folder)?)];
-        if let Ok(beside) = Folder::open(folder.join(SUBJECTS_FOLDER)) {
-            targets.push((format!("{SUBJECTS_FOLDER}/"), beside));
+        if let Ok(beside) = Folder::open(folder.join(SUBJECTS)) {
+            targets.push((format!("{SUBJECTS}/"), beside));
         }
         let mut total = 0;
         for (_, target) in &targets {

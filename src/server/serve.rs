@@ -4,6 +4,7 @@ use super::{
     open::{self, Opened},
     preconditions::{self, Judged},
     problem::{Kind, Problem},
+    restore,
     running::{Doors, Parts, Running, Senses, start_ops},
     safekeeping,
     supervisor::{self, Signals},
@@ -90,6 +91,9 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
     match process::raise_open_files_limit() {
         Ok(limit) => tracing::debug!(limit, "open files"),
         Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
+    }
+    if let Err(problem) = restore::settle(config, &senses.clock) {
+        tracing::warn!(fault = %problem.fault, "what a restore that took this place left is not tidied up");
     }
     let opened = open::open(config, senses.clock.clone()).await?;
     opened.audit.record(&Caller::system(), started(config, &opened)).await?;

@@ -23,8 +23,8 @@ use zeroize::Zeroizing;
 
 /// The name of the one in the data directory, where no other is configured.
 const LOCAL: &str = "local";
-/// An upload is left behind when nobody was at it for so many seconds.
-const ABANDONED: i64 = 86_400;
+/// An upload begun so many seconds ago is left behind: over the slowest lines one takes days.
+const ABANDONED: i64 = 7 * 86_400;
 const FOLDER: &[&str] = &["bandwidth_kib", "segments", "window"];
 const BUCKET: &[&str] =
     &["bandwidth_kib", "ca", "credentials", "endpoint", "lock", "path_style", "region", "segments", "window"];

@@ -49,7 +49,7 @@ impl Past {
             let mut bytes = 1;
             for record in &records {
                 self.until = record.sequence;
-                bytes += weight(record);
+                bytes += record.weight();
                 self.note(record)?;
             }
             if records.len() < rows {
@@ -90,10 +90,6 @@ impl Past {
         now.extend(before.filter_map(|(_, before)| before.clone()));
         now
     }
-}
-
-fn weight(record: &Record) -> usize {
-    [&record.before, &record.after].into_iter().flatten().map(|image| image.as_bytes().len()).sum()
 }
 
 fn decides(record: &Record) -> bool {

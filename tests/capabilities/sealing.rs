@@ -518,11 +518,21 @@ pub async fn restored(house: &House, folder: &std::path::Path) -> std::sync::Arc
         Ok(())
     };
     restore.load(&[], &mut put, &mut |_| Ok(())).unwrap();
-    for mut part in parts {
-        if let Load::Records(records) = &mut part {
-            with_images(records, &*store.snapshot().await.unwrap()).unwrap();
+    for part in parts {
+        let mut whole = Vec::new();
+        match part {
+            Load::Records(records) => {
+                let mut put = |records| {
+                    whole.push(Load::Records(records));
+                    Ok(())
+                };
+                with_images(records, &*store.snapshot().await.unwrap(), &mut put).unwrap();
+            }
+            part => whole.push(part),
         }
-        store.load(part).await.unwrap();
+        for part in whole {
+            store.load(part).await.unwrap();
+        }
     }
     store
 }

@@ -48,7 +48,7 @@ fn segment(instance: &Instance, after: u64) -> u64 {
         now: SystemClock.now(),
         span: Span::Segment { after: Sequence(after) },
         previous: [0; 32],
-        configuration: Some("# as it stood\n"),
+        configuration: None,
     };
     create(&request, &snapshot, &Folder::open(instance.path("backups")).unwrap(), &mut |_| Ok(())).unwrap();
     snapshot.sequence().0
@@ -96,7 +96,8 @@ fn any_moment_comes_back() {
     assert!(text == last, "{answer}");
     assert_eq!((&answer["point"]["sequence"], &answer["lineage"]), (&end.into(), &2.into()));
     assert_eq!(answer["files"].as_array().unwrap().len(), 3);
-    assert_eq!(instance.read("latest/appliance.toml.restored"), "# as it stood\n");
+    // Of the full backup: segments lack it.
+    assert_eq!(instance.read("latest/appliance.toml.restored"), instance.read("appliance.toml"));
     assert!(!instance.path("latest/.restoring").exists());
     let (_, text) = restored("first", &["--at", &first_moment, "--allow-older"]);
     assert!(text == first);
@@ -328,6 +329,28 @@ fn a_drill_that_fails_says_so_by_its_exit_code_and_its_report() {
     assert_eq!(failed.status.code(), Some(5), "{}", stderr(&failed));
     let report: Value = serde_json::from_str(&stdout(&failed)).unwrap();
     assert_eq!((&report["outcome"], &report["checks"][0]["outcome"]), (&"failed".into(), &"failed".into()), "{report}");
+    assert_eq!(report["recorded"], true, "the instance knows that its backups cannot be restored");
     server.stop();
     assert!(!instance.path("data.drill").exists());
+}
+
+#[test]
+fn a_drill_fails_where_the_subjects_keys_could_not_come_back() {
+    let instance = prepared();
+    std::fs::create_dir(instance.path("reports")).unwrap();
+    instance.answer(&["backup", "create"]);
+    let keys = std::fs::read_dir(instance.path("backups/subjects")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&keys).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&keys, bytes).unwrap();
+    let failed = instance.run(&[&DRILL[..], &["--json"]].concat());
+    assert_eq!(failed.status.code(), Some(5), "{}", stderr(&failed));
+    let report: Value = serde_json::from_str(&stdout(&failed)).unwrap();
+    let check = report["checks"].as_array().unwrap().iter().find(|check| check["name"] == "subjects").unwrap();
+    assert_eq!(check["outcome"], "failed", "{report}");
+    // Where there never were any, nothing failed.
+    std::fs::remove_dir_all(instance.path("backups/subjects")).unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(instance.answer(&DRILL)["outcome"], "passed");
 }

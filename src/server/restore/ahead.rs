@@ -23,12 +23,16 @@ impl<'h> Ahead<'h> {
         Self { documents, handle, under_way: JoinSet::new(), stands: None }
     }
 
-    pub fn put(&mut self, mut part: Load) -> ports::Result<()> {
-        if let Load::Records(records) = &mut part {
-            with_images(records, &*self.stands()?)?;
-        } else {
-            self.stands = None;
+    pub fn put(&mut self, part: Load) -> ports::Result<()> {
+        if let Load::Records(records) = part {
+            let stands = self.stands()?;
+            return with_images(records, &*stands, &mut |records| self.begin(Load::Records(records)));
         }
+        self.stands = None;
+        self.begin(part)
+    }
+
+    fn begin(&mut self, part: Load) -> ports::Result<()> {
         self.settle()?;
         let documents = self.documents.clone();
         self.under_way.spawn_on(async move { documents.load(part).await }, self.handle);

@@ -29,26 +29,17 @@ impl Claim {
         let failed = |error: std::io::Error| Problem::file(data.display(), error);
         files::private_folder(data).map_err(failed)?;
         let folder = data.join(UNFINISHED);
-        let known = fs::read(folder.join(MARKER)).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-        match known {
-            Some(known) if known != *told => {
-                return Err(Problem::new(Kind::Refused, fault("restore.other_unfinished", data)));
-            }
-            Some(_) if !waiting && Stamp::read(data, None).is_ok() => {
-                unmark(data)?;
-                return Err(StampError::Occupied(data.to_owned()).into());
-            }
-            Some(_) => {}
-            None => {
-                if fs::read_dir(data).map_err(failed)?.flatten().any(|entry| !is_ours(&entry)) {
-                    return Err(StampError::Occupied(data.to_owned()).into());
-                }
-            }
-        }
+        free(data, told, waiting)?;
         files::private_folder(&folder).map_err(failed)?;
         let lock = File::open(&folder).map_err(failed)?;
         if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(Problem::new(Kind::Unavailable, fault("restore.under_way", data)));
+        }
+        // Another may have finished between the look and the lock.
+        if let Err(problem) = free(data, told, waiting) {
+            // Made just now, unless it holds something.
+            let _ = fs::remove_dir(&folder);
+            return Err(problem);
         }
         let claim = Self { data: data.to_owned(), _lock: lock };
         claim.clear().map_err(failed)?;
@@ -84,6 +75,30 @@ impl Claim {
     /// It is whole.
     pub fn finish(self) -> Result<(), Problem> {
         unmark(&self.data)
+    }
+}
+
+/// What the restore under way there was told, or the last one.
+pub fn told(data: &Path) -> Option<Value> {
+    serde_json::from_slice(&fs::read(data.join(UNFINISHED).join(MARKER)).ok()?).ok()
+}
+
+/// Whether nothing is there that another would miss.
+fn free(data: &Path, told: &Value, waiting: bool) -> Result<(), Problem> {
+    let failed = |error: std::io::Error| Problem::file(data.display(), error);
+    let known = self::told(data);
+    let filled = fs::read_dir(data).map_err(failed)?.flatten().any(|entry| !is_ours(&entry));
+    match known {
+        // What another fetched alone is no loss.
+        Some(known) if known != *told && filled => {
+            Err(Problem::new(Kind::Refused, fault("restore.other_unfinished", data)))
+        }
+        Some(_) if !waiting && Stamp::read(data, None).is_ok() => {
+            unmark(data)?;
+            Err(StampError::Occupied(data.to_owned()).into())
+        }
+        None if filled => Err(StampError::Occupied(data.to_owned()).into()),
+        _ => Ok(()),
     }
 }
 
@@ -132,6 +147,10 @@ mod tests {
         let claim = Claim::take(&data, &json!({ "a": 1 }), false).unwrap();
         assert!(!data.join("documents.sealed").exists() && claim.folder().join("x.backup").exists());
         claim.give_up(true);
+        // Nothing but what was fetched is there: another command may begin.
+        let other = Claim::take(&data, &json!({ "a": 2 }), false).unwrap();
+        assert!(other.folder().join("x.backup").exists());
+        other.give_up(true);
         Claim::take(&data, &json!({ "a": 1 }), false).unwrap().give_up(false);
         assert_eq!(fs::read_dir(&data).unwrap().count(), 0);
         // Cut short before it was marked: empty all the same.

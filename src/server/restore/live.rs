@@ -18,16 +18,23 @@ pub struct Live {
     pub anchor: Option<Anchor>,
 }
 
-/// Of an instance nobody serves.
+/// Of an instance nobody serves. Where its store cannot be opened, its history's number is known all the same.
 pub async fn live(config: &Config) -> Result<Live, Problem> {
     let stamp = Stamp::read(&config.instance.data_dir, None)?;
+    let anchor = anchor(config, &stamp).await.unwrap_or_else(|problem| {
+        tracing::warn!(fault = %problem.fault, "the present store tells nothing of its backups");
+        None
+    });
+    Ok(Live { stamp, anchor })
+}
+
+async fn anchor(config: &Config, stamp: &Stamp) -> Result<Option<Anchor>, Problem> {
     let root = keys::open(config)?;
-    let keyring = Keyring::open(&config.instance.data_dir, &stamp, &root).await?;
-    let config = config.clone();
+    let keyring = Keyring::open(&config.instance.data_dir, stamp, &root).await?;
+    let (config, stamp) = (config.clone(), stamp.clone());
     blocking(move || {
         let store = open::look(&config, &stamp, &keyring, Purpose::Data)?;
-        let anchor = Anchor::newest(&stamp.id, &store)?;
-        Ok(Live { stamp, anchor })
+        Ok(Anchor::newest(&stamp.id, &store)?)
     })
     .await
 }

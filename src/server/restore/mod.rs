@@ -11,7 +11,7 @@ mod swap;
 pub use check::{Checked, check};
 pub use claim::MARKER;
 pub use live::{Live, live};
-pub use swap::{Swapped, swap};
+pub use swap::{Swapped, settle, swap};
 
 use super::{
     init::AUTHORITY,
@@ -31,8 +31,8 @@ use crate::{
     services::{
         Error,
         backups::{
-            Identity, Progress, Restore,
-            restore::{Asked, Plan, Tally, Wanted},
+            Identity, Progress, Restore, SUBJECTS,
+            restore::{Asked, Plan, SET_ASIDE, Tally, Wanted},
         },
         instance::{self, Likeness, Stamp},
         keyring::{Keyring, Purpose},
@@ -77,6 +77,8 @@ pub struct Restored {
     pub unvouched: bool,
     /// The backups of the subjects' keys that came with it; `None`: there are none that can be used.
     pub subjects: Option<Subjects>,
+    /// Why, where there are some.
+    pub keys_unusable: Option<Fault>,
     /// The configuration file's text came along.
     pub configuration: bool,
     pub times: Times,
@@ -86,7 +88,16 @@ pub struct Restored {
 pub struct Subjects {
     pub name: String,
     pub keys: u64,
+    /// Why they are not the newest there are.
+    pub older: Option<Fault>,
     pub notes: Vec<Fault>,
+}
+
+/// What became of the subjects' keys.
+enum Keys {
+    None,
+    Unusable(Fault),
+    Back(Subjects),
 }
 
 /// Milliseconds, for who plans.
@@ -125,19 +136,20 @@ impl Restoring {
     }
 
     /// Beyond every lineage that is known: two histories never share a number.
-    fn stamp(&self, restore: &Restore<'_>) -> Stamp {
+    fn stamp(&self, restore: &Restore<'_>) -> Result<Stamp, Problem> {
         let meta = restore.meta();
         let live = self.live.as_ref().filter(|live| live.stamp.id == meta.instance);
         let newest = restore.plan().newest_lineage.max(meta.lineage).max(live.map_or(0, |live| live.stamp.lineage));
         let partial = (!self.collections.is_empty()).then_some(Likeness::Partial);
-        Stamp {
+        let forged = || Problem::new(Kind::Refused, Fault::new("backups.lineage").with("lineage", newest));
+        Ok(Stamp {
             format: instance::FORMAT,
             id: meta.instance.clone(),
             environment: meta.environment,
-            lineage: newest + 1,
+            lineage: newest.checked_add(1).ok_or_else(forged)?,
             created_at: meta.instance_created,
             copy: self.likeness.clone().or(partial),
-        }
+        })
     }
 
     fn consent(&self, plan: &Plan) -> Result<(), Problem> {
@@ -180,8 +192,8 @@ async fn fill<P: FnMut(Progress) + Send + 'static>(
     match filled.await {
         Ok((Ok(restored), progress)) => Ok((restored, claim, progress)),
         Ok((Err((problem, remote)), _)) => {
-            // The line may come back: what was fetched is not fetched again.
-            claim.give_up(remote && problem.kind == Kind::Unavailable);
+            // The line may come back, or consent be given: what was fetched is not fetched again.
+            claim.give_up(remote && matches!(problem.kind, Kind::Unavailable | Kind::Refused));
             Err(problem)
         }
         Err(problem) => Err(problem),
@@ -208,7 +220,7 @@ pub async fn dry_run(
         };
         restore.load(&restoring.collections, &mut count, &mut |step| told(&mut progress, step))?;
         let times = Times { proving, loading: watch.millis() - proving };
-        let stamp = restoring.stamp(&restore);
+        let stamp = restoring.stamp(&restore)?;
         let subjects = newest_keys(&*beside, &restoring, &stamp, &mut |_| Ok(()))?;
         Ok(restored(&restoring, &restore, stamp, (tally, subjects), times))
     })
@@ -224,15 +236,21 @@ fn restored(
     restoring: &Restoring,
     restore: &Restore<'_>,
     stamp: Stamp,
-    (tally, subjects): (Tally, Option<Subjects>),
+    (tally, keys): (Tally, Keys),
     times: Times,
 ) -> Restored {
+    let (subjects, keys_unusable) = match keys {
+        Keys::None => (None, None),
+        Keys::Unusable(fault) => (None, Some(fault)),
+        Keys::Back(subjects) => (Some(subjects), None),
+    };
     Restored {
         stamp,
         plan: restore.plan().clone(),
         tally,
         unvouched: restoring.identity.signers().is_empty(),
         subjects,
+        keys_unusable,
         configuration: restore.configuration().is_some(),
         times,
     }
@@ -256,18 +274,29 @@ impl Filling<'_> {
                 Ok(())
             })
         };
+        let kept = fetched(folder);
         let mut begun = begin(progress);
         // What an earlier try left of a file may have been torn by a crash: it is fetched anew before it is judged.
-        let doubtful = begun.as_ref().map_or(true, |restore| !restore.plan().notes.is_empty());
-        if source::is_remote(&restoring.from) && doubtful && forget(folder) {
+        let doubtful = match &begun {
+            Ok(restore) => restore.plan().notes.iter().any(|note| note.key == SET_ASIDE),
+            Err(error) => matches!(error, Error::Damaged(_) | Error::Refused(_)),
+        };
+        if doubtful && !kept.is_empty() {
+            kept.iter().try_for_each(std::fs::remove_file).map_err(|error| Problem::file(folder.display(), error))?;
             begun = begin(progress);
         }
         let restore = begun?;
         restoring.consent(restore.plan())?;
         let proving = watch.millis();
-        let stamp = restoring.stamp(&restore);
+        let stamp = restoring.stamp(&restore)?;
         let keyring = self.keys(&restore, &stamp)?;
-        let beside = source::near(&restoring.from, subjects, &folder.join("subjects"));
+        // Small, and never judged by what an earlier try left.
+        let near = folder.join(SUBJECTS);
+        fetched(&near)
+            .iter()
+            .try_for_each(std::fs::remove_file)
+            .map_err(|error| Problem::file(near.display(), error))?;
+        let beside = source::near(&restoring.from, subjects, &near);
         let subjects = self.subjects(&*beside, &stamp, &keyring)?;
         let documents = self.handle.block_on(open::store(self.config, &stamp, &keyring, self.clock))?;
         let mut tally = Tally::default();
@@ -308,7 +337,7 @@ impl Filling<'_> {
         Ok(keyring)
     }
 
-    fn subjects(&self, source: &dyn Objects, stamp: &Stamp, keyring: &Keyring) -> Result<Option<Subjects>, Problem> {
+    fn subjects(&self, source: &dyn Objects, stamp: &Stamp, keyring: &Keyring) -> Result<Keys, Problem> {
         let store = self.handle.block_on(open::subjects_store(self.config, stamp, keyring, self.clock))?;
         let mut ahead = Ahead::new(store.clone(), self.handle);
         let found = newest_keys(source, self.restoring, stamp, &mut |part| ahead.put(part))?;
@@ -319,20 +348,21 @@ impl Filling<'_> {
 }
 
 /// Puts the newest usable backups of the subjects' keys in, to their end whatever the documents' point is: whoever was
-/// forgotten since stays forgotten. `None`: there are none that can be used, and what is sealed stays unreadable; a
-/// place that cannot be read is an error.
+/// forgotten since stays forgotten. Where none can be used, what is sealed stays unreadable; a place that cannot be read
+/// is an error.
 fn newest_keys(
     source: &dyn Objects,
     restoring: &Restoring,
     stamp: &Stamp,
     put: &mut dyn FnMut(Load) -> ports::Result<()>,
-) -> Result<Option<Subjects>, Problem> {
+) -> Result<Keys, Problem> {
     let asked = Asked { wanted: &Wanted::Latest, anchor: None, ..restoring.asked(Some(&stamp.id)) };
     let restore = match Restore::begin(source, asked, &mut |_| Ok(())) {
         Ok(restore) => restore,
-        Err(error @ (Error::NotFound(_) | Error::Damaged(_) | Error::Refused(_))) => {
-            tracing::warn!(%error, "no backup of the subjects' keys can be used");
-            return Ok(None);
+        Err(Error::NotFound(_)) => return Ok(Keys::None),
+        Err(Error::Damaged(fault) | Error::Refused(fault)) => {
+            tracing::warn!(%fault, "no backup of the subjects' keys can be used");
+            return Ok(Keys::Unusable(fault));
         }
         Err(error) => return Err(error.into()),
     };
@@ -345,14 +375,15 @@ fn newest_keys(
     let keys = tally.collections.get(crate::services::sealing::SUBJECTS).copied().unwrap_or_default();
     let plan = restore.plan();
     let notes = plan.notes.iter().chain(&plan.older).cloned().collect();
-    Ok(Some(Subjects { name: plan.last().name.clone(), keys, notes }))
+    let (name, older) = (plan.last().name.clone(), plan.older.clone());
+    Ok(Keys::Back(Subjects { name, keys, older, notes }))
 }
 
-/// Removes what was fetched; `false`: there was nothing.
-fn forget(folder: &Path) -> bool {
-    let Ok(entries) = std::fs::read_dir(folder) else { return false };
-    let backups = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "backup"));
-    backups.filter(|entry| std::fs::remove_file(entry.path()).is_ok()).count() > 0
+/// Of an earlier try.
+fn fetched(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths.filter(|path| path.extension().is_some_and(|end| end == "backup")).collect()
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {

@@ -4,7 +4,8 @@ use super::fetched::Fetched;
 use crate::{
     base::{clock::SharedClock, config::Config},
     ports::objects::Objects,
-    server::{open::SUBJECTS_FOLDER, problem::Problem, targets},
+    server::{problem::Problem, targets},
+    services::backups::SUBJECTS,
 };
 use std::{path::Path, sync::Arc};
 
@@ -17,7 +18,7 @@ pub struct Source {
 /// The place as operators write it.
 pub fn open(place: &str, config: &Config, clock: &SharedClock) -> Result<Source, Problem> {
     let documents = targets::open(place, config, clock)?.objects;
-    let subjects = documents.beneath(SUBJECTS_FOLDER);
+    let subjects = documents.beneath(SUBJECTS);
     Ok(Source { documents, subjects })
 }
 

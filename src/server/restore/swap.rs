@@ -55,8 +55,12 @@ pub async fn swap(
     let place = Places::of(&live, clock.now());
     let locks = place.hold()?;
     if let Some(before) = place.begun()? {
+        // Another command's is brought to its end, and this one begins.
+        let same = claim::told(&live).is_some_and(|told| told == restoring.told());
         place.settle(config, before.as_deref())?;
-        return Ok(Swapped { restored: None, before });
+        if same {
+            return Ok(Swapped { restored: None, before });
+        }
     }
     place.movable()?;
     let beside = beside(config, &live, &place.beside);
@@ -78,6 +82,15 @@ pub async fn swap(
     let before = before.await?;
     drop((claim, locks));
     Ok(Swapped { restored: Some((restored, checked)), before })
+}
+
+/// Before an instance is served: what a swap that was killed left to do.
+pub fn settle(config: &Config, clock: &SharedClock) -> Result<(), Problem> {
+    let place = Places::of(&whole_path(&config.instance.data_dir)?, clock.now());
+    match place.begun()? {
+        Some(before) => place.settle(config, before.as_deref()),
+        None => Ok(()),
+    }
 }
 
 /// The configuration as it is for the directory beside: what lies within the live one lies within that.
@@ -211,7 +224,9 @@ impl Places {
             }
             // Those that lie with the data go with the name: what is to be backed up next goes on from them.
             let (old, new) = (before.join(BACKUPS), self.live.join(BACKUPS));
-            if config.backup.targets.is_empty() && old.is_dir() && !new.exists() {
+            // An empty one was made since.
+            let free = !new.exists() || fs::remove_dir(&new).is_ok();
+            if config.backup.targets.is_empty() && old.is_dir() && free {
                 self.rename(&old, &new)?;
             }
         }

@@ -16,7 +16,7 @@ use crate::{
         checkpoint::{Checkpoint, Note, Signer},
         merkle::{Full, TILE},
     },
-    ports::documents::{Change, Expect, Operation, Record},
+    ports::documents::{Change, Expect, Operation},
     services::{Result, access::Caller, keyring::Purpose},
 };
 use bson::{RawDocumentBuf, rawdoc};
@@ -135,13 +135,13 @@ impl Audit {
                 }
                 state.position = record.sequence;
                 gathered.until = Some(record.time);
-                bytes += weight(record);
+                bytes += record.weight();
                 let Some(mut entry) = derive::entry(record, &self.pseudonyms)? else { continue };
                 self.conceal(&mut entry, &mut known).await?;
                 gathered.entries.push((entry, record.time));
                 gathered.bytes += OVERHEAD;
                 if record.collection == PENDING {
-                    gathered.bytes += weight(record);
+                    gathered.bytes += record.weight();
                     gathered.pending.push(record.id.clone());
                 }
             }
@@ -239,9 +239,4 @@ fn own(action: &str, details: Value) -> Entry {
 
 fn put(collection: &str, id: &str, expect: Expect, document: RawDocumentBuf) -> Operation {
     Operation { collection: collection.to_owned(), id: id.to_owned(), expect, change: Change::Put(document) }
-}
-
-fn weight(record: &Record) -> usize {
-    let image = |image: &Option<RawDocumentBuf>| image.as_ref().map_or(0, |image| image.as_bytes().len());
-    image(&record.before) + image(&record.after)
 }

@@ -23,6 +23,7 @@ use std::io::{BufReader, BufWriter, Read, Write};
 
 /// About how many bytes of documents are held at once.
 const CHUNK: usize = 1024 * 1024;
+const FIRST_ROWS: usize = 16;
 const MOST_ROWS: usize = 256;
 /// The rule of a segment that cannot be made any more: a full backup can.
 pub(super) const JOURNAL_GAP: &str = "backups.journal_gap";
@@ -201,6 +202,11 @@ pub(super) fn no_gap(from: Sequence, first: Option<Sequence>, last: Sequence) ->
     }
 }
 
+/// Rows to be read next, by what the last ones weighed.
+fn fitting(bytes: usize, rows: usize) -> usize {
+    (CHUNK / (bytes / rows.max(1)).max(1)).clamp(1, MOST_ROWS)
+}
+
 struct Writing<'a, W: Write> {
     writer: Writer<W>,
     progress: &'a mut dyn FnMut(Progress) -> Result<()>,
@@ -248,7 +254,7 @@ impl<W: Write> Writing<'_, W> {
     fn collection(&mut self, snapshot: &dyn Snapshot, name: &str, count: u64) -> Result<()> {
         self.writer.line(&lines::collection(name, count)?)?;
         let mut after: Option<String> = None;
-        let (mut rows, before) = (16, self.documents);
+        let (mut rows, before) = (FIRST_ROWS, self.documents);
         loop {
             let documents = snapshot.documents(name, after.as_deref(), rows)?;
             let Some(last) = documents.last() else { return counted(name, count, self.documents - before) };
@@ -260,15 +266,15 @@ impl<W: Write> Writing<'_, W> {
             }
             self.documents += documents.len() as u64;
             self.report(documents.len())?;
-            rows = (CHUNK / (bytes / documents.len()).max(1)).clamp(1, MOST_ROWS);
+            rows = fitting(bytes, documents.len());
         }
     }
 
     /// `once`: where the documents stand before it.
     fn journal(&mut self, snapshot: &dyn Snapshot, from: Sequence, mut once: Option<Once>) -> Result<()> {
-        let mut after = from;
+        let (mut after, mut rows) = (from, FIRST_ROWS);
         loop {
-            let mut records = snapshot.records(after, MOST_ROWS)?;
+            let mut records = snapshot.records(after, rows)?;
             if after == from && from > Sequence(0) {
                 no_gap(from, records.first().map(|first| first.sequence), snapshot.sequence())?;
             }
@@ -277,7 +283,9 @@ impl<W: Write> Writing<'_, W> {
             if !records.is_sorted_by(|one, next| one.sequence < next.sequence) {
                 return Err(Error::Corrupt(format!("records of the journal before {} are out of order", after.0)));
             }
+            let mut bytes = 0;
             for record in &mut records {
+                bytes += record.weight();
                 if let Some(once) = &mut once {
                     once.leave_out(record, snapshot)?;
                 }
@@ -285,6 +293,7 @@ impl<W: Write> Writing<'_, W> {
             }
             self.records += records.len() as u64;
             self.report(records.len())?;
+            rows = fitting(bytes, records.len());
         }
     }
 

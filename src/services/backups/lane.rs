@@ -14,8 +14,8 @@ use std::{
 };
 use tokio::sync::OwnedMutexGuard;
 
-/// Beneath the target: backups of the subjects' keys.
-const SUBJECTS: &str = "subjects";
+/// Beneath a target: backups of the subjects' keys.
+pub const SUBJECTS: &str = "subjects";
 /// After a failure the next attempt waits, each time twice as long, this long at most.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 const SHORTEST: Duration = Duration::from_secs(30);

@@ -28,7 +28,7 @@ pub use chain::{Chain, Link, chains};
 pub use create::{Created, Progress, Request, Span, Stage, create, signers};
 pub use desk::{At, Backups, Settings};
 pub use file::{Header, Kind, Manifest, Trust};
-pub use lane::Tally;
+pub use lane::{SUBJECTS, Tally};
 pub use lines::Meta;
 pub use plan::{Outlook, Plan, Watch};
 pub use prune::Pruned;
@@ -42,7 +42,8 @@ pub use target::Target;
 
 use crate::{
     base::{clock::Timestamp, fault::Fault},
-    ports::objects::{Object, Objects},
+    ports::documents::Sequence,
+    ports::objects::{FORBIDDEN, Object, Objects},
     services::{Error, Result},
 };
 use contents::Contents;
@@ -70,7 +71,7 @@ pub struct Verified {
 
 /// Every backup at a target, oldest first. Damaged ones are listed as such.
 pub fn list(target: &dyn Objects) -> Result<Vec<Listed>> {
-    let mut all = Vec::new();
+    let (mut all, mut forbidden) = (Vec::new(), None);
     for Object { name, bytes } in target.list()? {
         if !name.ends_with(SUFFIX) {
             continue;
@@ -80,11 +81,19 @@ pub fn list(target: &dyn Objects) -> Result<Vec<Listed>> {
             Err(Error::Damaged(fault) | Error::Refused(fault)) => Err(fault),
             // One that cannot be read says nothing against the others.
             Err(Error::Internal(cause)) => Err(Fault::new("backups.unreadable").with("cause", cause)),
+            Err(Error::Invalid(fault)) if fault.key == FORBIDDEN => {
+                forbidden.get_or_insert(fault.clone());
+                Err(fault)
+            }
             // Deleted since the names were read.
             Err(Error::NotFound(_)) => continue,
             Err(other) => return Err(other),
         };
         all.push(Listed { name, bytes, header });
+    }
+    // Of none it may read anything: that is the credential's fault, not a backup's.
+    if let Some(fault) = forbidden.filter(|_| all.iter().all(|listed: &Listed| listed.header.is_err())) {
+        return Err(Error::Invalid(fault));
     }
     all.sort_by_cached_key(|listed| {
         (listed.header.as_ref().ok().map(|(header, _)| header.created), listed.name.clone())
@@ -115,12 +124,24 @@ pub fn verify_open(target: &dyn Objects, name: &str, identity: &Identity, trust:
     Ok(Verified { header, manifest: Contents::new(backup.unseal(identity)?).finish(trust)? })
 }
 
+/// Where a backup stands among an instance's: by what is in it first, for clocks jump; a date past `now` is none.
+fn order(header: &Header, now: Timestamp) -> (u32, Sequence, Option<Timestamp>) {
+    (header.lineage, header.upto, Some(header.created).filter(|created| *created <= now))
+}
+
 /// Names of the backups of this instance from before a moment, all but the newest sound full one and what came after it.
 /// One whose header is damaged may be another instance's: it stays.
-fn outlived(target: &dyn Objects, instance: &str, trust: Trust<'_>, until: Timestamp) -> Result<Vec<String>> {
-    let Some((newest, _)) = newest(target, instance, trust, Some(Kind::Full))? else { return Ok(Vec::new()) };
-    let until = until.min(newest.created);
-    let old = |header: &Header| header.instance == instance && header.created < until;
+fn outlived(
+    target: &dyn Objects,
+    instance: &str,
+    trust: Trust<'_>,
+    (until, now): (Timestamp, Timestamp),
+) -> Result<Vec<String>> {
+    let Some((newest, _)) = newest(target, instance, trust, (Some(Kind::Full), now))? else { return Ok(Vec::new()) };
+    let old = |header: &Header| {
+        let late = header.created >= until && header.created <= now;
+        header.instance == instance && order(header, now) < order(&newest, now) && !late
+    };
     let listed = list(target)?.into_iter();
     Ok(listed
         .filter(|listed| listed.header.as_ref().is_ok_and(|(header, _)| old(header)))
@@ -133,17 +154,18 @@ fn newest(
     target: &dyn Objects,
     instance: &str,
     trust: Trust<'_>,
-    kind: Option<Kind>,
+    (kind, now): (Option<Kind>, Timestamp),
 ) -> Result<Option<(Header, Manifest)>> {
-    for listed in list(target)?.into_iter().rev() {
-        let Ok((header, _)) = listed.header else { continue };
-        if header.instance != instance || kind.is_some_and(|kind| header.kind != kind) {
-            continue;
-        }
-        let manifest = manifest_at_end(listed.bytes, |from| read(target, &listed.name, from), trust);
-        match manifest {
+    let of = |header: &Header| header.instance == instance && kind.is_none_or(|kind| header.kind == kind);
+    let headers =
+        list(target)?.into_iter().filter_map(|listed| Some((listed.header.ok()?.0, listed.name, listed.bytes)));
+    let mut own: Vec<_> = headers.filter(|(header, ..)| of(header)).collect();
+    own.sort_by_key(|(header, ..)| order(header, now));
+    for (header, name, bytes) in own.into_iter().rev() {
+        match manifest_at_end(&header, bytes, |from| read(target, &name, from), trust) {
             Ok(manifest) => return Ok(Some((header, manifest))),
-            Err(Error::Damaged(_) | Error::NotFound(_)) => {}
+            // Rotten, or gone since: one before it is the newest.
+            Err(Error::Damaged(_) | Error::NotFound(_) | Error::Internal(_)) => {}
             Err(other) => return Err(other),
         }
     }

@@ -1,20 +1,21 @@
 //! What is planned: what runs next at each target, what is kept there and why, what goes.
 
 use super::{
-    Retained,
+    Listed, Retained, Trust,
     desk::{Backups, Settings, blocking},
-    file::Kind,
+    file::{Kind, manifest_at_end},
     lane::{Lane, Tally},
-    list,
+    list, read,
     retention::retain,
+    signers,
     state::State,
 };
 use crate::{
     base::clock::Timestamp,
     domain::schedule::planned,
-    ports::documents::Sequence,
+    ports::{documents::Sequence, objects::Objects},
     services::{
-        Result,
+        Error, Result,
         access::{Action, Caller, Resource},
         audit::Event,
     },
@@ -50,6 +51,23 @@ pub struct Watch {
     pub segment: Tally,
 }
 
+/// Names of an instance's full backups whose manifest is nobody's who is believed, or another's.
+fn unsigned(objects: &dyn Objects, listed: &[Listed], instance: &str, trust: Trust<'_>) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for Listed { name, bytes, header } in listed {
+        let Ok((header, _)) = header else { continue };
+        if header.instance != instance || header.kind != Kind::Full {
+            continue;
+        }
+        match manifest_at_end(header, *bytes, |from| read(objects, name, from), trust) {
+            Ok(_) | Err(Error::NotFound(_)) => {}
+            Err(Error::Damaged(_) | Error::Internal(_)) => found.push(name.clone()),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(found)
+}
+
 impl Backups {
     pub async fn plan(&self, caller: &Caller, target: Option<&str>) -> Result<Plan> {
         self.access.decide(caller, Action::View, Resource::Module("backups"))?;
@@ -67,9 +85,15 @@ impl Backups {
     /// What is kept at a target as it is now.
     pub(super) async fn retained(&self, lane: &Lane, state: &State) -> Result<Retained> {
         let (objects, instance, now) = (lane.target.objects.clone(), self.stamp.id.clone(), self.clock.now());
-        let rotten: HashSet<_> = state.damaged.iter().map(|damaged| damaged.name.clone()).collect();
-        let (rules, zone) = (self.settings.rules, self.settings.schedule.zone().clone());
-        blocking(move || Ok(retain(&list(&*objects)?, &instance, &rotten, &rules, &zone, now))).await
+        let mut rotten: HashSet<_> = state.damaged.iter().map(|damaged| damaged.name.clone()).collect();
+        let (rules, zone, keyring) = (self.settings.rules, self.settings.schedule.zone().clone(), self.keyring.clone());
+        blocking(move || {
+            let listed = list(&*objects)?;
+            // Whoever may write there could put a full one for each day, for which the true ones would go.
+            rotten.extend(unsigned(&*objects, &listed, &instance, Trust::Signers(&signers(&keyring)))?);
+            Ok(retain(&listed, &instance, &rotten, &rules, &zone, now))
+        })
+        .await
     }
 
     /// How each target stands, from what is known of it without asking it.

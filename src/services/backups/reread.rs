@@ -5,14 +5,13 @@ use super::{
     Backups, Error, Listed, Trust,
     chain::chains,
     desk::{aside, blocking},
-    lane::Lane,
+    lane::{Lane, SUBJECTS},
     list, signers,
     state::{Rotten, Sent, State},
     verify,
 };
 use crate::{
     base::clock::Timestamp,
-    ports::documents::Sequence,
     services::{Result, access::Caller, audit::Event},
 };
 use sha2::{Digest, Sha256};
@@ -20,8 +19,6 @@ use std::collections::HashSet;
 
 const WEEK: i64 = 7 * 86_400;
 const SHARES: i64 = 13;
-/// Before the names of the subjects' keys' backups.
-const KEYS: &str = "subjects/";
 /// Damaged ones a state names.
 const MOST: usize = 100;
 
@@ -34,14 +31,19 @@ impl Backups {
         if shares.is_empty() {
             return Ok(0);
         }
-        let (mut read, mut there) = (0, HashSet::new());
-        let keys = self.beside.as_ref().map(|_| (KEYS, &lane.keys));
+        let sent = [&state.full, &state.segment, &state.keys_full, &state.keys_segment];
+        let sent: HashSet<_> = sent.into_iter().flatten().map(|sent| sent.name.clone()).collect();
+        let (mut read, mut there, mut unread) = (0, HashSet::new(), Vec::new());
+        let keys = self.beside.as_ref().map(|_| (SUBJECTS, &lane.keys));
         for (place, objects) in [("", &lane.target.objects)].into_iter().chain(keys) {
             let listing = objects.clone();
             let listed = blocking(move || list(&*listing)).await?;
-            there.extend(listed.iter().map(|listed| format!("{place}{}", listed.name)));
-            let own =
-                |listed: &&Listed| listed.header.as_ref().is_ok_and(|(header, _)| header.instance == self.stamp.id);
+            there.extend(listed.iter().map(|listed| within(place, &listed.name)));
+            // One that cannot be opened any more tells its instance by its name alone.
+            let own = |listed: &&Listed| match &listed.header {
+                Ok((header, _)) => header.instance == self.stamp.id,
+                Err(_) => sent.contains(&listed.name),
+            };
             for Listed { name, .. } in listed.iter().filter(own).filter(|listed| shares.contains(&share(&listed.name)))
             {
                 let (objects, keyring, wanted) = (objects.clone(), self.keyring.clone(), name.clone());
@@ -50,8 +52,16 @@ impl Backups {
                     // Deleted meanwhile.
                     Err(Error::NotFound(_)) => {}
                     Err(error @ Error::Damaged(_)) => self.found(lane, (place, &listed), name, &error).await?,
+                    Err(error @ Error::Internal(_)) => unread.push((place, listed.clone(), name.clone(), error)),
                     Err(other) => return Err(other),
                 }
+            }
+        }
+        for (place, listed, name, error) in unread {
+            // A disk that reads others has lost this one; one that reads nothing says nothing of any.
+            match read {
+                0 => return Err(error),
+                _ => self.found(lane, (place, &listed), &name, &error).await?,
             }
         }
         let _turn = lane.enter_surely().await;
@@ -67,18 +77,17 @@ impl Backups {
     async fn found(&self, lane: &Lane, (place, listed): (&str, &[Listed]), name: &str, error: &Error) -> Result<()> {
         let (now, target) = (self.clock.now(), lane.target.name.as_str());
         let known: HashSet<_> = self.state(lane).await?.damaged.into_iter().map(|damaged| damaged.name).collect();
-        let within = |name: &str| format!("{place}{name}");
-        if known.contains(&within(name)) {
+        if known.contains(&within(place, name)) {
             return Ok(());
         }
-        let sound = listed.iter().filter(|listed| listed.name != name && !known.contains(&within(&listed.name)));
+        let sound = listed.iter().filter(|listed| listed.name != name && !known.contains(&within(place, &listed.name)));
         let sound: Vec<_> = sound.cloned().collect();
         let good =
             chains(&sound, &self.stamp.id).into_iter().max_by_key(|chain| (chain.full.header.lineage, chain.upto()));
-        let (good, good_until) = good.map(|chain| (within(&chain.full.name), chain.until())).unzip();
-        let upto = listed.iter().find(|listed| listed.name == name);
-        let upto = upto.and_then(|listed| listed.header.as_ref().ok()).map_or(Sequence(0), |(header, _)| header.upto);
-        let shown = within(name);
+        let (good, good_until) = good.map(|chain| (within(place, &chain.full.name), chain.until())).unzip();
+        let header = listed.iter().find(|listed| listed.name == name).and_then(|listed| listed.header.as_ref().ok());
+        let upto = header.map(|(header, _)| header.upto);
+        let shown = within(place, name);
         tracing::error!(target, name = shown, good, %error, "a backup is damaged");
         let rotten = Rotten { name: shown.clone(), found: now, good: good.clone(), good_until };
         {
@@ -89,13 +98,17 @@ impl Backups {
                 }
                 // What the present chain needs: the next backup is a full one. Of a segment nothing goes on.
                 let (full, segment) = match place {
-                    KEYS => (&mut state.keys_full, &mut state.keys_segment),
+                    SUBJECTS => (&mut state.keys_full, &mut state.keys_segment),
                     _ => (&mut state.full, &mut state.segment),
                 };
                 let itself = full.as_ref().is_some_and(|full: &Sent| full.name == name);
-                if itself && place != KEYS {
+                if itself && place != SUBJECTS {
                     *full = None;
-                } else if itself || full.as_ref().is_some_and(|full| upto > full.upto) {
+                    return;
+                }
+                // One without a header may be any of them.
+                let follows = |full: &Sent| upto.is_none_or(|upto| upto > full.upto);
+                if itself || full.as_ref().is_some_and(follows) {
                     (*full, *segment) = (None, None);
                 }
             };
@@ -106,6 +119,11 @@ impl Backups {
         let event = event.with("good", good.unwrap_or_default()).with("goodUntil", until);
         self.audit.record(&Caller::system(), event).await
     }
+}
+
+/// As a state names it.
+fn within(place: &str, name: &str) -> String {
+    if place.is_empty() { name.to_owned() } else { format!("{place}/{name}") }
 }
 
 fn share(name: &str) -> i64 {

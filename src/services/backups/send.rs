@@ -8,7 +8,7 @@ use super::{
     file::Kind,
     lane::Lane,
     newest,
-    ship::{LEASE, LEASE_MILLIS, Task},
+    ship::{LEASE, LEASE_MILLIS, Task, there},
     signers,
     state::{Claim, Sent, State},
 };
@@ -92,7 +92,7 @@ impl Backups {
             Task::Keys => None,
         };
         // The keys' after the documents' and sent before them: whatever is sealed in it, its key is there already.
-        let last = state.last_keys().filter(|_| state.lineage == self.stamp.lineage).cloned();
+        let last = self.keys_go_on(lane, state).await;
         let keys = pin!(self.send_keys(lane, last, task, hold));
         if let Some(keys) = self.claimed(lane, state, hold, keys, Duration::MAX).await.transpose()?.flatten() {
             state.sent_keys(&keys);
@@ -227,6 +227,17 @@ impl Backups {
         })
     }
 
+    /// Where a segment of the keys goes on from, while all it needs is there.
+    async fn keys_go_on(&self, lane: &Lane, state: &State) -> Option<Sent> {
+        let last = state.last_keys().filter(|_| state.lineage == self.stamp.lineage)?;
+        for needed in state.keys_full.iter().chain(&state.keys_segment) {
+            if !there(&lane.keys, needed).await {
+                return None;
+            }
+        }
+        Some(last.clone())
+    }
+
     /// With a full backup a full one; with a segment what changed since the last, if anything.
     async fn send_keys(&self, lane: &Lane, last: Option<Sent>, task: Task, hold: &Hold) -> Result<Option<Created>> {
         let Some(beside) = &self.beside else { return Ok(None) };
@@ -263,7 +274,10 @@ impl Backups {
         aside(move || {
             let hold = hold;
             // Of an earlier release, or of before a restore: a target that cannot be read shows none.
-            let linked = || Some(newest(&*target, &stamp.id, Trust::Signers(&signers(&keyring)), None).ok()??.1.hash());
+            let linked = || {
+                let found = newest(&*target, &stamp.id, Trust::Signers(&signers(&keyring)), (None, now));
+                Some(found.ok()??.1.hash())
+            };
             let previous = previous.or_else(linked).unwrap_or_default();
             let configuration = configuration.as_ref().filter(|_| span == Span::Full).map(|text| text.expose());
             let request = Request {

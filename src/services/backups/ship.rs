@@ -10,21 +10,31 @@ use super::{
     desk::{Backups, blocking},
     file::Kind,
     lane::Lane,
-    state::{BACKUPS, Claim, State},
+    state::{BACKUPS, Claim, Sent, State},
 };
 use crate::{
     base::{clock::Timestamp, fault::Fault},
     domain::schedule::planned,
-    ports::documents::Sequence,
+    ports::{documents::Sequence, objects::Objects},
     services::{Error, Result, access::Caller},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// A claim counts for so long unless it is renewed: a process that died at it holds nobody up for longer.
 pub(super) const LEASE: Duration = Duration::from_secs(120);
-pub(super) const LEASE_MILLIS: i64 = 120_000;
+pub(super) const LEASE_MILLIS: i64 = LEASE.as_secs().cast_signed() * 1000;
 /// How many records are looked at together for one that is worth a segment.
 const LOOK: usize = 64;
+
+/// Whether what was sent is there still, and as long as it was: not on another disk at the same place, or an emptied one,
+/// or one put back to an hour ago. A target that cannot say is believed to hold it.
+pub(super) async fn there(objects: &Arc<dyn Objects>, sent: &Sent) -> bool {
+    let (objects, name) = (objects.clone(), sent.name.clone());
+    match blocking(move || Ok(objects.size(&name)?)).await {
+        Ok(size) => size.is_some_and(|size| size > sent.bytes),
+        Err(_) => true,
+    }
+}
 
 /// What is wanted of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,16 +140,13 @@ impl Backups {
             // Of two looks the earlier first: what is written between them is no gap.
             let end = self.documents.statistics().await?.sequence;
             let first = self.documents.records(last.upto, 1).await?.first().map(|record| record.sequence);
-            if no_gap(last.upto, first, end).is_ok() {
+            if no_gap(last.upto, first, end).is_ok() && there(&lane.target.objects, last).await {
                 found = Some(last.upto);
                 break;
             }
         }
         let Some(after) = found else { return Ok(None) };
-        // Another disk at the same place, or an emptied one. A target that cannot say is believed to hold it.
-        let (objects, name) = (lane.target.objects.clone(), full.name.clone());
-        let there = blocking(move || Ok(objects.size(&name)?)).await;
-        Ok((!matches!(there, Ok(None))).then_some(after))
+        Ok(there(&lane.target.objects, full).await.then_some(after))
     }
 
     /// Whether the journal has anything after this place beside what backups note of themselves.

@@ -36,9 +36,8 @@ impl Backups {
         }
         for lane in &self.lanes {
             let (target, instance, keyring) = (lane.keys.clone(), self.stamp.id.clone(), self.keyring.clone());
-            match blocking(move || newest(&*target, &instance, Trust::Signers(&signers(&keyring)), Some(Kind::Full)))
-                .await
-            {
+            let fulls = (Some(Kind::Full), self.clock.now());
+            match blocking(move || newest(&*target, &instance, Trust::Signers(&signers(&keyring)), fulls)).await {
                 Ok(None) => {}
                 Ok(Some((newest, _))) if newest.created > since => {}
                 Ok(Some(_)) | Err(_) => return true,
@@ -49,7 +48,9 @@ impl Backups {
 
     async fn renew(&self, lane: &Lane, since: Option<Timestamp>) -> Result<()> {
         let state = self.state(lane).await?;
-        let old = |full: &Sent| since.is_some_and(|since| full.created <= since);
+        // One from a clock that was ahead may be from before it.
+        let now = self.clock.now();
+        let old = |full: &Sent| since.is_some_and(|since| full.created <= since || full.created > now);
         if state.keys_full.as_ref().is_some_and(old) {
             match self.are_configured() {
                 true => drop(self.run(lane, Wanted::Keys, &Caller::system()).await?),
@@ -72,10 +73,11 @@ impl Backups {
     async fn let_go(&self, lane: &Lane) -> Result<()> {
         let Some(beside) = &self.beside else { return Ok(()) };
         let (target, days) = (lane.keys.clone(), beside.days);
-        let until = self.clock.now().plus_seconds(-i64::from(days) * DAY);
+        let now = self.clock.now();
+        let until = now.plus_seconds(-i64::from(days) * DAY);
         let (instance, keyring) = (self.stamp.id.clone(), self.keyring.clone());
         blocking(move || {
-            let old = match outlived(&*target, &instance, Trust::Signers(&signers(&keyring)), until) {
+            let old = match outlived(&*target, &instance, Trust::Signers(&signers(&keyring)), (until, now)) {
                 Err(Error::Invalid(fault)) if fault.key == FORBIDDEN => {
                     let place = target.place();
                     tracing::warn!(
@@ -87,11 +89,15 @@ impl Backups {
                 }
                 old => old?,
             };
+            let mut failed = None;
             for name in old {
-                target.delete(&name)?;
-                tracing::info!(name, "an old backup of the subjects' keys is gone");
+                match target.delete(&name) {
+                    Ok(_) => tracing::info!(name, "an old backup of the subjects' keys is gone"),
+                    // One that is held holds up no other.
+                    Err(error) => failed = failed.or(Some(error)),
+                }
             }
-            Ok(())
+            failed.map_or(Ok(()), |error| Err(error.into()))
         })
         .await
     }
@@ -100,7 +106,7 @@ impl Backups {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Recipient, Target, list},
+        super::{Recipient, SUBJECTS, Target, list},
         *,
     };
     use crate::{
@@ -119,8 +125,6 @@ mod tests {
         path::Path,
         sync::{Arc, atomic::Ordering},
     };
-
-    const SUBJECTS: &str = "subjects";
 
     /// Of an instance of its own; the backups of its subjects' keys are kept for 30 days beneath a folder of many.
     async fn desk(folder: &Path, recipients: Vec<Recipient>) -> (Backups, Arc<FixedClock>) {
@@ -230,6 +234,25 @@ mod tests {
         let left = names(folder.path());
         assert!(!left.contains(&own[0]), "{left:?}");
         assert!(all.iter().filter(|name| **name != own[0]).all(|name| left.contains(name)), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn one_from_a_clock_that_was_ahead_goes_with_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let (backups, clock) = desk(folder.path(), recipients()).await;
+        later(&clock, 5 * 365);
+        create(&backups).await;
+        let ahead = names(folder.path());
+        later(&clock, -5 * 365);
+        backups.renew_subjects(None).await.unwrap();
+        assert_eq!(names(folder.path()), ahead, "the only one");
+        // Nobody knows whether it is from before.
+        backups.renew_subjects(Some(clock.now())).await.unwrap();
+        let left = names(folder.path());
+        assert!(left.len() == 1 && left != ahead, "{left:?}");
+        later(&clock, 1);
+        backups.renew_subjects(Some(Timestamp(clock.now().0 - 1000 * DAY - 1))).await.unwrap();
+        assert_eq!(names(folder.path()), left, "once");
     }
 
     #[tokio::test]

@@ -62,7 +62,7 @@ impl Purpose {
 }
 
 /// One version of one key. Wiped from memory when dropped.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Key {
     pub purpose: Purpose,
     /// From 1; the highest of a purpose is the one in use, older ones still open what they sealed.

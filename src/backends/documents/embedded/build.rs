@@ -22,6 +22,8 @@ use std::{collections::BTreeSet, sync::Arc};
 /// Documents whose entries go into an index in one piece, and their bytes.
 const FILL: usize = 500;
 const FILL_BYTES: usize = 2 << 20;
+/// Bytes of entries that wait to be put in, about: a document may have thousands.
+const HELD: usize = 64 << 20;
 /// Entries looked at, or cleared, in one piece, and bytes of the documents cleared.
 const PIECE: usize = 4000;
 const CLEAR_BYTES: usize = 8 << 20;
@@ -85,7 +87,7 @@ pub fn gather(
         from.push(0);
     }
     let to = tables::document_key(collection + 1, "");
-    let mut bytes = 0;
+    let (mut bytes, mut held) = (0, 0);
     let mut gathered = Gathered { entries: Vec::new(), documents: 0, last: None, multikey: 0, refused: None };
     for row in documents.range(from.as_slice()..to.as_slice())? {
         let (key, document) = row?;
@@ -103,12 +105,14 @@ pub fn gather(
         gathered.multikey |= entries.multikey;
         let length = u16::try_from(id.len()).unwrap_or(u16::MAX);
         for entry in entries.keys {
-            gathered.entries.push(([&tables::entry_prefix(index.number, &entry), id.as_bytes()].concat(), length));
+            let entry = [&tables::entry_prefix(index.number, &entry), id.as_bytes()].concat();
+            held += entry.len();
+            gathered.entries.push((entry, length));
         }
         gathered.documents += 1;
         bytes += document.as_bytes().len();
         gathered.last = Some(id.to_owned());
-        if gathered.documents >= FILL * times || bytes >= FILL_BYTES * times {
+        if gathered.documents >= FILL * times || bytes >= FILL_BYTES * times || held >= HELD {
             break;
         }
     }

@@ -24,11 +24,11 @@ pub fn untouched(state: &State) -> bool {
 
 /// Bytes a part brings.
 pub fn weight(part: &Load) -> usize {
-    let image = |image: &Option<RawDocumentBuf>| image.as_ref().map_or(0, |image| image.as_bytes().len());
     match part {
         Load::Documents { documents, .. } => documents.iter().map(|document| document.as_bytes().len()).sum(),
-        Load::Records(records) => records.iter().map(|record| image(&record.before) + image(&record.after)).sum(),
-        Load::Changes(records) => records.iter().map(|record| image(&record.before) + 2 * image(&record.after)).sum(),
+        Load::Records(records) => records.iter().map(Record::weight).sum(),
+        // The documents too.
+        Load::Changes(records) => 2 * records.iter().map(Record::weight).sum::<usize>(),
         Load::End(_) => 0,
     }
 }

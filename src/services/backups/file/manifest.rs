@@ -124,6 +124,12 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Fails unless it speaks of this header.
+    pub(super) fn is_of(&self, header: &Header) -> Result<()> {
+        let same = self.backup == header.id() && self.header_sha256 == hex::encode(Sha256::digest(header.bytes()));
+        if same { Ok(()) } else { Err(Error::Damaged(Fault::new("backups.mismatch"))) }
+    }
+
     /// Fails unless it speaks of this header and body.
     pub(super) fn check(&self, header: &Header, hash: &[u8; 32], body: &Sum) -> Result<()> {
         let same = self.backup == header.id()

@@ -157,14 +157,21 @@ impl<R: Read> Content<R> {
     }
 }
 
-/// The manifest of a file of `size` bytes by its end alone; `read` gives the bytes from a place on.
-/// Its signature is checked, the body is not.
-pub fn manifest_at_end<R: Read>(size: u64, read: impl FnOnce(u64) -> Result<R>, trust: Trust<'_>) -> Result<Manifest> {
+/// The manifest of a file of `size` bytes with this header, by its end alone; `read` gives the bytes from a place on.
+/// Its signature is checked and that it is of this header, the body is not.
+pub fn manifest_at_end<R: Read>(
+    header: &Header,
+    size: u64,
+    read: impl FnOnce(u64) -> Result<R>,
+    trust: Trust<'_>,
+) -> Result<Manifest> {
     let mut tail = Vec::new();
     let from = size.saturating_sub(manifest::LARGEST as u64);
     read(from)?.take(manifest::LARGEST as u64).read_to_end(&mut tail).map_err(failed)?;
     let length = tail.last_chunk().map(|length| u32::from_be_bytes(*length) as usize);
     let start = length.and_then(|length| tail.len().checked_sub(length.checked_add(68)?));
     let own = start.and_then(|start| tail.get(start..)).ok_or_else(|| damaged("manifest"))?;
-    Manifest::parse(own, trust)
+    let manifest = Manifest::parse(own, trust)?;
+    manifest.is_of(header)?;
+    Ok(manifest)
 }

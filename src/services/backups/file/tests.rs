@@ -110,12 +110,15 @@ fn comes_back_as_it_was_whatever_its_size() {
         let manifest = check(&made.bytes, &made.signer).unwrap();
         assert_eq!((manifest.lines, manifest.documents, manifest.records), (made.lines.len() as u64, 7, 8));
         let size = made.bytes.len() as u64;
-        let from_end = manifest_at_end(
-            size,
-            |from| Ok(&made.bytes[from as usize..]),
-            Trust::Signers(std::slice::from_ref(&made.signer)),
-        );
-        assert_eq!(from_end.unwrap(), manifest);
+        let from_end = |header: &Header| {
+            let trust = Trust::Signers(std::slice::from_ref(&made.signer));
+            manifest_at_end(header, size, |from| Ok(&made.bytes[from as usize..]), trust)
+        };
+        let header = Backup::open(&*made.bytes).unwrap().header().clone();
+        assert_eq!(from_end(&header).unwrap(), manifest);
+        // Under a header that says otherwise it proves nothing.
+        let other = Header { lineage: header.lineage + 1, ..header };
+        assert!(matches!(from_end(&other), Err(Error::Damaged(fault)) if fault.key == "backups.mismatch"));
     }
     assert_eq!(FILE.frames.len(), 5, "the shape the other tests rely on");
 }
@@ -329,7 +332,8 @@ proptest! {
         // Random bytes after a sound beginning reach every parser.
         let bytes = [&FILE.bytes[..from], &bytes].concat();
         assert_refused(&FILE, &bytes, "random");
-        let _ = manifest_at_end(bytes.len() as u64, |from| Ok(&bytes[from as usize..]), Trust::Anyone);
+        let header = Backup::open(&*FILE.bytes).unwrap().header().clone();
+        let _ = manifest_at_end(&header, bytes.len() as u64, |from| Ok(&bytes[from as usize..]), Trust::Anyone);
     }
 
     #[test]

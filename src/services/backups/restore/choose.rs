@@ -25,6 +25,9 @@ use std::{
     io::{self, BufReader, Read},
 };
 
+/// The note that a file was no good, and others were taken.
+pub const SET_ASIDE: &str = "backups.set_aside";
+
 /// What comes back, from which files.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -129,8 +132,8 @@ fn instance(source: &dyn Objects, listed: &[Listed], asked: Asked<'_>) -> Result
     if all.len() > 1 {
         // What nobody believed has signed stands for no instance.
         let believed = |instance: &str| {
-            headers().filter(|(_, header)| header.instance == instance).any(|(listed, _)| {
-                manifest_at_end(listed.bytes, |from| read(source, &listed.name, from), asked.trust).is_ok()
+            headers().filter(|(_, header)| header.instance == instance).any(|(listed, header)| {
+                manifest_at_end(header, listed.bytes, |from| read(source, &listed.name, from), asked.trust).is_ok()
             })
         };
         all.retain(|instance| believed(instance));
@@ -350,8 +353,11 @@ impl Choosing<'_, '_> {
     fn predecessors(&self, chain: &Chain, own: &[Link]) -> Vec<Fault> {
         let hash = |link: &Link| match self.proven.get(&link.name) {
             Some(manifest) => Ok(manifest.hash()),
-            None => manifest_at_end(link.bytes, |from| read(self.source, &link.name, from), self.asked.trust)
-                .map(|manifest| manifest.hash()),
+            None => {
+                let end = |from| read(self.source, &link.name, from);
+                let manifest = manifest_at_end(&link.header, link.bytes, end, self.asked.trust);
+                manifest.map(|manifest| manifest.hash())
+            }
         };
         let mut notes = Vec::new();
         for link in &chain.segments {
@@ -382,7 +388,7 @@ fn unusable(link: &Link, error: Error) -> Unusable {
 }
 
 fn set_aside(name: &str, error: &Error) -> Fault {
-    Fault::new("backups.set_aside").with("name", name).with("why", error)
+    Fault::new(SET_ASIDE).with("name", name).with("why", error)
 }
 
 /// A copy under another name says nothing wrong: what counts is its header.

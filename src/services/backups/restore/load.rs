@@ -1,6 +1,6 @@
 //! What was chosen, handed to the new store part by part.
 
-use super::{Restore, unsealed, walk::Order};
+use super::{Opening, Restore, unsealed, walk::Order};
 use crate::{
     base::fault::Fault,
     ports::{
@@ -8,7 +8,7 @@ use crate::{
         documents::{Action, Load, Record, Sequence, Snapshot},
     },
     services::{
-        Result,
+        Error, Result,
         backups::{
             chain::Link,
             create::{Progress, Stage},
@@ -53,29 +53,30 @@ impl Restore<'_> {
     }
 
     fn full(&self, loading: &mut Loading<'_, '_>) -> Result<()> {
-        let mut contents = unsealed(self.source, &self.plan.full.name, self.asked.identity)?;
+        let link = &self.plan.full;
+        let (mut contents, mut opening) = (unsealed(self.source, &link.name, self.asked.identity)?, Opening::default());
         while let Some(line) = contents.next()? {
-            match line {
-                Line::Collection { name, .. } => {
+            match opening.take(line) {
+                Some(Line::Collection { name, .. }) => {
                     loading.flush()?;
                     loading.held.collection = name;
                 }
-                Line::Document(document) => loading.document(document)?,
-                Line::Record(record) => loading.record(record)?,
-                Line::Meta(_) | Line::Key(_) | Line::Configuration(_) => {}
+                Some(Line::Document(document)) => loading.document(document)?,
+                Some(Line::Record(record)) => loading.record(record)?,
+                _ => {}
             }
         }
         loading.flush()?;
         contents.finish(self.asked.trust)?;
-        Ok(())
+        self.opened(link, &opening)
     }
 
     /// What of a segment is past `at`, up to the point. Answers how far it came.
     fn segment(&self, link: &Link, mut at: Sequence, loading: &mut Loading<'_, '_>) -> Result<Sequence> {
         let mut contents = unsealed(self.source, &link.name, self.asked.identity)?;
-        let mut order = Order::new(link);
+        let (mut order, mut opening) = (Order::new(link), Opening::default());
         while let Some(line) = contents.next()? {
-            let Line::Record(record) = line else { continue };
+            let Some(Line::Record(record)) = opening.take(line) else { continue };
             order.next(&record)?;
             if record.sequence > at && record.sequence <= self.plan.point.sequence {
                 at = record.sequence;
@@ -84,22 +85,53 @@ impl Restore<'_> {
         }
         order.end()?;
         contents.finish(self.asked.trust)?;
+        self.opened(link, &opening)?;
         Ok(at)
+    }
+
+    /// What was opened before is what is proven now: keys swapped in between would serve whoever swapped them.
+    fn opened(&self, link: &Link, proven: &Opening) -> Result<()> {
+        let of = |other: &Link| other.name == link.name;
+        let keys = !of(self.plan.last()) || proven.meta.as_ref() == Some(&self.meta) && proven.keys == self.keys;
+        let configuration = !of(&self.plan.full) || proven.configuration == self.configuration;
+        if keys && configuration {
+            return Ok(());
+        }
+        Err(Error::Damaged(Fault::new("backups.mismatch")))
     }
 }
 
-/// Gives records the images they leave to the documents they are of, which stand in the store by then.
-pub fn with_images(records: &mut [Record], stands: &dyn Snapshot) -> ports::Result<()> {
-    for record in records.iter_mut().filter(|record| record.after.is_none() && record.action != Action::Delete) {
-        let own = stands.get(&record.collection, &record.id)?;
-        record.after = own.filter(|own| own.get_i64("_rev").ok() == Some(record.revision));
-        if record.after.is_none() {
-            let fault = Fault::new("backups.image").with("sequence", record.sequence.0);
-            let fault = fault.with("collection", &record.collection).with("id", &record.id);
-            return Err(ports::Error::Rejected(fault));
+/// Hands records on with the images they leave to the documents they are of, which stand in the store by then: in parts
+/// no larger than others, for what is left out weighs nothing before.
+pub fn with_images(
+    records: Vec<Record>,
+    stands: &dyn Snapshot,
+    put: &mut dyn FnMut(Vec<Record>) -> ports::Result<()>,
+) -> ports::Result<()> {
+    let (mut part, mut bytes) = (Vec::with_capacity(records.len()), 0);
+    for mut record in records {
+        if record.after.is_none() && record.action != Action::Delete {
+            image(&mut record, stands)?;
+        }
+        bytes += record.weight();
+        part.push(record);
+        if bytes > CHUNK {
+            bytes = 0;
+            put(std::mem::take(&mut part))?;
         }
     }
-    Ok(())
+    if part.is_empty() { Ok(()) } else { put(part) }
+}
+
+fn image(record: &mut Record, stands: &dyn Snapshot) -> ports::Result<()> {
+    let own = stands.get(&record.collection, &record.id)?;
+    record.after = own.filter(|own| own.get_i64("_rev").ok() == Some(record.revision));
+    if record.after.is_some() {
+        return Ok(());
+    }
+    let fault = Fault::new("backups.image").with("sequence", record.sequence.0);
+    let fault = fault.with("collection", &record.collection).with("id", &record.id);
+    Err(ports::Error::Rejected(fault))
 }
 
 struct Loading<'l, 'p> {
@@ -140,8 +172,7 @@ impl Loading<'_, '_> {
             self.flush()?;
         }
         if self.wants(&record.collection) {
-            let image = |image: &Option<RawDocumentBuf>| image.as_ref().map_or(0, |raw| raw.as_bytes().len());
-            self.held.bytes += image(&record.before) + image(&record.after);
+            self.held.bytes += record.weight();
             self.held.records.push(record);
         }
         self.counted()

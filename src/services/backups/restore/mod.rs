@@ -8,7 +8,7 @@ mod tally;
 mod walk;
 
 pub use anchor::Anchor;
-pub use choose::Plan;
+pub use choose::{Plan, SET_ASIDE};
 pub use load::with_images;
 pub use tally::Tally;
 pub use walk::Point;
@@ -66,16 +66,30 @@ pub struct Restore<'a> {
     configuration: Option<String>,
 }
 
+/// What a backup opens with.
+#[derive(Default)]
+struct Opening {
+    meta: Option<Meta>,
+    keys: Vec<Key>,
+    configuration: Option<String>,
+}
+
 impl<'a> Restore<'a> {
-    /// Chooses the backups, reads each whole and checks it against its signed manifest, then opens the newest of them.
-    /// Blocking.
+    /// Chooses the backups, reads each whole and checks it against its signed manifest, then opens the newest of them,
+    /// and the full one for the configuration, which segments lack. Blocking.
     pub fn begin(
         source: &'a dyn Objects,
         asked: Asked<'a>,
         progress: &mut dyn FnMut(Progress) -> Result<()>,
     ) -> Result<Self> {
         let plan = choose::choose(source, asked, progress)?;
-        let (meta, keys, configuration) = opening(source, plan.last(), asked.identity)?;
+        let Opening { meta, keys, configuration } = Opening::of(source, plan.last(), asked.identity)?;
+        let configuration = match plan.segments.is_empty() {
+            true => configuration,
+            false => Opening::of(source, &plan.full, asked.identity)?.configuration,
+        };
+        let no_meta = || Error::Damaged(Fault::new("backups.line_kind").with("line", 1).with("kind", ""));
+        let meta = meta.ok_or_else(no_meta)?;
         Ok(Self { source, asked, plan, meta, keys, configuration })
     }
 
@@ -99,19 +113,26 @@ impl<'a> Restore<'a> {
     }
 }
 
-/// What a backup opens with.
-fn opening(source: &dyn Objects, link: &Link, identity: &Identity) -> Result<(Meta, Vec<Key>, Option<String>)> {
-    let mut contents = unsealed(source, &link.name, identity)?;
-    let Some(Line::Meta(meta)) = contents.next()? else {
-        return Err(Error::Damaged(Fault::new("backups.line_kind").with("line", 1).with("kind", "")));
-    };
-    let (mut keys, mut configuration) = (Vec::new(), None);
-    loop {
-        match contents.next()? {
-            Some(Line::Key(key)) => keys.push(key),
-            Some(Line::Configuration(text)) => configuration = Some(text),
-            _ => return Ok((meta, keys, configuration)),
+impl Opening {
+    fn of(source: &dyn Objects, link: &Link, identity: &Identity) -> Result<Self> {
+        let (mut contents, mut opening) = (unsealed(source, &link.name, identity)?, Self::default());
+        while let Some(line) = contents.next()? {
+            if opening.take(line).is_some() {
+                break;
+            }
         }
+        Ok(opening)
+    }
+
+    /// Gives back what is none of it.
+    fn take(&mut self, line: Line) -> Option<Line> {
+        match line {
+            Line::Meta(meta) => self.meta = Some(meta),
+            Line::Key(key) => self.keys.push(key),
+            Line::Configuration(text) => self.configuration = Some(text),
+            other => return Some(other),
+        }
+        None
     }
 }
 

@@ -82,7 +82,7 @@ async fn five(instance: &Instance) -> [String; 5] {
             recipients: &instance.recipients,
             now: Timestamp(1_764_000_000_000 + changes as i64 * 1000 + i64::from(span != Span::Full)),
             span,
-            previous: newest(&instance.folder, &instance.stamp.id, Trust::Anyone, None)
+            previous: newest(&instance.folder, &instance.stamp.id, Trust::Anyone, (None, Timestamp(i64::MAX)))
                 .unwrap()
                 .map_or([0; 32], |(_, manifest)| manifest.hash()),
             configuration: None,
@@ -259,10 +259,11 @@ async fn segments_of_others_are_not_taken() {
     };
     restore.load(&[], &mut put, &mut |_| Ok(())).unwrap();
     let mut refused = None;
-    for mut part in parts {
-        if let Load::Records(records) = &mut part {
-            with_images(records, &*store.snapshot().await.unwrap()).unwrap();
-        }
+    for part in parts {
+        let part = match part {
+            Load::Records(records) => Load::Records(whole(records, &*store.snapshot().await.unwrap()).unwrap()),
+            part => part,
+        };
         if let Err(error) = store.load(part).await {
             refused = Some(error);
             break;
@@ -416,13 +417,23 @@ fn an_image_left_to_a_document_that_is_not_there_is_noticed() {
     let instance = instance(Environment::Staging);
     let stands = memory(2);
     let told = Record { after: None, ..stands.records[0].clone() };
-    let mut left = [told.clone(), stands.records[1].clone()];
-    with_images(&mut left, &stands).unwrap();
-    assert_eq!(left[..], stands.records[..]);
+    let left = vec![told.clone(), stands.records[1].clone()];
+    assert_eq!(whole(left, &stands).unwrap(), stands.records);
     for wrong in [Record { revision: 6, ..told.clone() }, Record { id: "00000009".to_owned(), ..told.clone() }] {
-        let refused = with_images(&mut [wrong], &stands).unwrap_err();
+        let refused = whole(vec![wrong], &stands).unwrap_err();
         assert!(matches!(&refused, ports::Error::Rejected(fault) if fault.key == "backups.image"), "{refused}");
     }
+
+    // What was left out weighs: no part is much larger than others are.
+    let large = raw(doc! {"_id": "large", "_rev": 7_i64, "text": "a".repeat(6_000_000)});
+    let large = Memory { collections: BTreeMap::from([("places".to_owned(), vec![large])]), ..Memory::default() };
+    let (left, mut sizes) = (Record { id: "large".to_owned(), ..told.clone() }, Vec::new());
+    let mut put = |part: Vec<Record>| {
+        sizes.push(part.len());
+        Ok(())
+    };
+    with_images(vec![left; 7], &large, &mut put).unwrap();
+    assert_eq!(sizes, [3, 3, 1]);
 
     let sound = instance.back_up(&stands, 0).unwrap();
     let header = Header { kind: Kind::Segment, after: Sequence(1), ..sound.header };

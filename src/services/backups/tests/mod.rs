@@ -3,6 +3,7 @@
 mod beside;
 mod faults;
 mod format;
+mod gone;
 mod making;
 mod restore;
 mod rewrap;
@@ -83,17 +84,26 @@ impl Memory {
     /// With the images that are the documents' own, as a store puts them in.
     fn whole(mut self) -> Self {
         let stands = self.clone();
-        with_images(&mut self.records, &stands).unwrap();
+        self.records = whole(self.records, &stands).unwrap();
         self
     }
 }
 
+fn whole(records: Vec<Record>, stands: &dyn Snapshot) -> ports::Result<Vec<Record>> {
+    let mut whole = Vec::new();
+    with_images(records, stands, &mut |part| {
+        whole.extend(part);
+        Ok(())
+    })?;
+    Ok(whole)
+}
+
 /// As a restore does it.
-fn put_in(store: &Embedded, handle: &tokio::runtime::Handle, mut part: Load) -> ports::Result<()> {
-    if let Load::Records(records) = &mut part {
-        with_images(records, &*handle.block_on(store.snapshot())?)?;
-    }
-    handle.block_on(store.load(part))
+fn put_in(store: &Embedded, handle: &tokio::runtime::Handle, part: Load) -> ports::Result<()> {
+    let load = |part| handle.block_on(store.load(part));
+    let Load::Records(records) = part else { return load(part) };
+    let stands = handle.block_on(store.snapshot())?;
+    with_images(records, &*stands, &mut |records| load(Load::Records(records)))
 }
 
 fn raw(document: bson::Document) -> RawDocumentBuf {
@@ -178,7 +188,7 @@ impl Instance {
     fn back_up(&self, snapshot: &dyn Snapshot, now: i64) -> Result<Created> {
         let request = Request {
             now: Timestamp(1_764_000_000_000 + now),
-            previous: newest(&self.folder, &self.stamp.id, Trust::Anyone, None)?
+            previous: newest(&self.folder, &self.stamp.id, Trust::Anyone, (None, Timestamp(i64::MAX)))?
                 .map_or([0; 32], |(_, before)| before.hash()),
             configuration: Some("[instance]\nenvironment = \"staging\"\n"),
             ..self.request()

@@ -1,0 +1,162 @@
+//! What is gone at a target, cut short, or put there by another: what follows does not count on it.
+
+use super::{
+    super::{Kind, Recipient, Request, Span, State, create, list},
+    ships::*,
+};
+use crate::{
+    backends::objects::folder::Folder,
+    base::{clock::Clock, fault::Fault},
+    ports::{
+        self,
+        objects::{FORBIDDEN, Object, Objects, Upload},
+    },
+    services::{Error, access::Caller, instance::Stamp, keyring::Keyring},
+};
+use std::{fs, io::Read, path::PathBuf, sync::Arc};
+use zeroize::Zeroizing;
+
+async fn state(ships: &Ships) -> State {
+    ships.backups.states.read("near").await.unwrap()
+}
+
+fn path(ships: &Ships, name: &str) -> PathBuf {
+    ships.folders[0].path().join(name)
+}
+
+/// An hour's segments lost with the disk they were on, or the end of one.
+#[tokio::test]
+async fn a_segment_goes_on_from_what_is_still_there() {
+    let ships = Ships::new().await;
+    for lose in [
+        |path: PathBuf| fs::remove_file(path).unwrap(),
+        |path: PathBuf| {
+            let whole = fs::read(&path).unwrap();
+            fs::write(path, &whole[..whole.len() / 2]).unwrap();
+        },
+    ] {
+        ships.settle("near").await;
+        ships.commit("a").await;
+        assert_eq!(ships.ship("near").await, Some(Kind::Segment));
+        lose(path(&ships, &state(&ships).await.segment.unwrap().name));
+        ships.commit("b").await;
+        assert_eq!(ships.ship("near").await, Some(Kind::Segment));
+        let chain = ships.chains(0).pop().unwrap();
+        let (last, full) = (chain.segments.last().unwrap(), &chain.full);
+        assert_eq!(
+            (last.header.after, last.header.upto),
+            (full.header.upto, state(&ships).await.segment.unwrap().upto)
+        );
+    }
+}
+
+#[tokio::test]
+async fn people_s_keys_that_are_gone_are_sent_anew() {
+    let ships = Ships::new().await;
+    ships.settle("near").await;
+    fs::remove_dir_all(path(&ships, "subjects")).unwrap();
+    ships.commit("a").await;
+    assert_eq!(ships.ship("near").await, Some(Kind::Segment));
+    assert_eq!(ships.keys(0), [Kind::Full]);
+    ships.commit("b").await;
+    assert_eq!(ships.ship("near").await, Some(Kind::Segment));
+    assert_eq!(ships.keys(0), [Kind::Full], "once");
+}
+
+/// The place is open to whoever may put there, and headers are in the clear.
+#[tokio::test]
+async fn forged_full_backups_take_the_place_of_no_true_one() {
+    let ships = Ships::new().await;
+    for day in 0..10 {
+        ships.commit(&format!("a{day}")).await;
+        ships.settle("near").await;
+        ships.bench.wait(DAY);
+    }
+    let retained =
+        async || ships.backups.plan(&Caller::system(), None).await.unwrap().targets.remove(0).retained.unwrap();
+    let before = retained().await;
+    assert!(before.kept.len() > 9 && before.damaged.is_empty(), "{before:?}");
+    let keyring = Keyring::generate((Zeroizing::new(b"theirs".to_vec()), b"der".to_vec()), ships.bench.clock.now());
+    let stamp = Stamp { lineage: 9, ..ships.bench.stamp.clone() };
+    let recipients: [Recipient; 1] = [ships.identity.recipient().clone()];
+    let snapshot = ships.bench.documents.snapshot().await.unwrap();
+    for _ in 0..40 {
+        ships.bench.wait(DAY / 4);
+        let request = Request {
+            stamp: &stamp,
+            keyring: &keyring,
+            recipients: &recipients,
+            now: ships.bench.clock.now(),
+            span: Span::Full,
+            previous: [0; 32],
+            configuration: None,
+        };
+        create(&request, &*snapshot, &Folder::at(ships.folders[0].path()), &mut |_| Ok(())).unwrap();
+    }
+    let after = retained().await;
+    assert_eq!((after.kept, after.dropped), (before.kept, before.dropped));
+    assert_eq!(after.damaged.len(), 40);
+}
+
+#[tokio::test]
+async fn a_full_backup_nobody_can_open_any_more_is_found_by_its_name() {
+    let ships = Ships::new().await;
+    ships.settle("near").await;
+    let full = state(&ships).await.full.unwrap();
+    let length = fs::metadata(path(&ships, &full.name)).unwrap().len();
+    fs::write(path(&ships, &full.name), vec![0; usize::try_from(length).unwrap()]).unwrap();
+    ships.commit("a").await;
+    assert_eq!(ships.ship("near").await, Some(Kind::Segment), "it is there, and as long as it was");
+    for _ in 0..13 {
+        ships.backups.reread("near").await.unwrap();
+        ships.bench.wait(7 * DAY);
+    }
+    assert_eq!(state(&ships).await.damaged.remove(0).name, full.name);
+    ships.commit("b").await;
+    assert_eq!(ships.ship("near").await, Some(Kind::Full));
+}
+
+/// Some, or all, may not be read.
+struct Cold(Folder, fn(&str) -> bool);
+
+impl Objects for Cold {
+    fn place(&self) -> String {
+        self.0.place()
+    }
+    fn beneath(&self, name: &str) -> Arc<dyn Objects> {
+        self.0.beneath(name)
+    }
+    fn put_new(&self, name: &str) -> ports::Result<Box<dyn Upload>> {
+        self.0.put_new(name)
+    }
+    fn get(&self, name: &str, from: u64) -> ports::Result<Option<Box<dyn Read + Send>>> {
+        if (self.1)(name) {
+            return Err(ports::Error::Rejected(Fault::new(FORBIDDEN).with("right", "s3:GetObject")));
+        }
+        self.0.get(name, from)
+    }
+    fn list(&self) -> ports::Result<Vec<Object>> {
+        self.0.list()
+    }
+    fn size(&self, name: &str) -> ports::Result<Option<u64>> {
+        self.0.size(name)
+    }
+    fn delete(&self, name: &str) -> ports::Result<bool> {
+        self.0.delete(name)
+    }
+}
+
+#[tokio::test]
+async fn one_that_may_not_be_read_hides_no_other() {
+    let ships = Ships::new().await;
+    ships.settle("near").await;
+    ships.commit("a").await;
+    ships.settle("near").await;
+    let folder = || Folder::at(ships.folders[0].path());
+    let listed = list(&Cold(folder(), |name| name.contains("-full-"))).unwrap();
+    let readable: Vec<_> = listed.iter().map(|listed| listed.header.is_ok()).collect();
+    assert_eq!(readable.iter().filter(|readable| !**readable).count(), 1, "{listed:?}");
+    assert!(readable.len() > 1);
+    let nothing = list(&Cold(folder(), |_| true));
+    assert!(matches!(&nothing, Err(Error::Invalid(fault)) if fault.key == FORBIDDEN), "{nothing:?}");
+}
