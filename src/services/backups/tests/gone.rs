@@ -1,19 +1,32 @@
 //! What is gone at a target, cut short, or put there by another: what follows does not count on it.
 
 use super::{
-    super::{Kind, Recipient, Request, Span, State, create, list},
+    super::{
+        Kind, Recipient, Request, Restore, Span, State, Trust, create, list,
+        restore::{Asked, Wanted},
+        signers,
+    },
+    instance, memory,
     ships::*,
 };
 use crate::{
     backends::objects::folder::Folder,
-    base::{clock::Clock, fault::Fault},
+    base::{clock::Clock, environment::Environment, fault::Fault},
     ports::{
         self,
         objects::{FORBIDDEN, Object, Objects, Upload},
     },
     services::{Error, access::Caller, instance::Stamp, keyring::Keyring},
 };
-use std::{fs, io::Read, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    io::{Cursor, Read},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 use zeroize::Zeroizing;
 
 async fn state(ships: &Ships) -> State {
@@ -159,4 +172,73 @@ async fn one_that_may_not_be_read_hides_no_other() {
     assert!(readable.len() > 1);
     let nothing = list(&Cold(folder(), |_| true));
     assert!(matches!(&nothing, Err(Error::Invalid(fault)) if fault.key == FORBIDDEN), "{nothing:?}");
+}
+
+/// Answers one reading with other bytes than all others.
+struct Fickle {
+    place: Folder,
+    other: Vec<u8>,
+    /// Readings until then.
+    left: AtomicUsize,
+}
+
+impl Objects for Fickle {
+    fn place(&self) -> String {
+        self.place.place()
+    }
+    fn beneath(&self, name: &str) -> Arc<dyn Objects> {
+        self.place.beneath(name)
+    }
+    fn put_new(&self, name: &str) -> ports::Result<Box<dyn Upload>> {
+        self.place.put_new(name)
+    }
+    fn get(&self, name: &str, from: u64) -> ports::Result<Option<Box<dyn Read + Send>>> {
+        match self.left.fetch_sub(1, Ordering::Relaxed) {
+            0 => Ok(Some(Box::new(Cursor::new(self.other.clone())))),
+            _ => self.place.get(name, from),
+        }
+    }
+    fn list(&self) -> ports::Result<Vec<Object>> {
+        self.place.list()
+    }
+    fn size(&self, name: &str) -> ports::Result<Option<u64>> {
+        self.place.size(name)
+    }
+    fn delete(&self, name: &str) -> ports::Result<bool> {
+        self.place.delete(name)
+    }
+}
+
+/// Whoever holds the place may show one file while it is proven and another while it is opened.
+#[test]
+fn keys_of_a_file_that_was_not_proven_never_come_back() {
+    let (ours, theirs) = (instance(Environment::Staging), instance(Environment::Staging));
+    let made = ours.back_up(&memory(2), 0).unwrap();
+    let request = Request { keyring: &theirs.keyring, now: made.header.created, ..ours.request() };
+    let forged = create(&request, &memory(2), &theirs.folder, &mut |_| Ok(())).unwrap();
+    let other = fs::read(theirs.place.path().join(&forged.name)).unwrap();
+    let signers = signers(&ours.keyring);
+    let asked = Asked {
+        wanted: &Wanted::Latest,
+        identity: &ours.identity,
+        trust: Trust::Signers(&signers),
+        environment: Environment::Staging,
+        instance: None,
+        anchor: None,
+    };
+    let mut outcomes = Vec::new();
+    for left in 0..8 {
+        let (place, other, left) = (Folder::at(ours.place.path()), other.clone(), AtomicUsize::new(left));
+        let source = Fickle { place, other, left };
+        let back = Restore::begin(&source, asked, &mut |_| Ok(())).and_then(|restore| {
+            restore.load(&[], &mut |_| Ok(()), &mut |_| Ok(()))?;
+            Ok(restore.keys().to_vec())
+        });
+        outcomes.push(back.is_ok());
+        if let Ok(keys) = back {
+            assert!(keys == ours.keyring.keys(), "{outcomes:?}");
+        }
+    }
+    // Each reading was the forged one once; then none was.
+    assert!(outcomes.contains(&false) && outcomes.ends_with(&[true, true]), "{outcomes:?}");
 }
