@@ -1,7 +1,8 @@
 """Backups beside restic: the same documents, one run, turns taken. What a backup and a restore take, in time, bytes and
 memory; what requests notice meanwhile; what is lost when the machine dies. Run by scripts/bench-backups; prints Markdown.
 
-restic is given a file of the documents, as `export` writes it. Its own time alone counts, not the export's.
+restic is given a file of the documents, as `export` writes it, and in turns the instance's own files while nothing serves
+them: all that a backup holds, as who has no backups of the appliance's would save it. Its own time alone counts.
 """
 
 import argparse, json, os, pathlib, random, shutil, signal, statistics, subprocess, threading, time, uuid
@@ -57,9 +58,17 @@ class Restic:
         return measured(["restic", "--quiet", *map(str, arguments)], env=self.environment, stderr=subprocess.DEVNULL)
 
     def backup(self, path):
+        self.begin()
+        return self.run("backup", path)
+
+    def begin(self):
         shutil.rmtree(self.repository, ignore_errors=True)
         self.run("init")
-        return self.run("backup", path)
+
+    def backup_beside(self, path):
+        """As the appliance's own do, it lets others come first."""
+        self.begin()
+        measured(["nice", "-n", "10", "restic", "--quiet", "backup", path], env=self.environment, stderr=subprocess.DEVNULL)
 
     def check(self):
         return self.run("check", "--read-data")
@@ -139,47 +148,63 @@ def beside_restic(backups, restic, rounds):
     with open(ndjson, "wb") as out:
         subprocess.run(backups.command("export", "places"), check=True, stdin=subprocess.DEVNULL, stdout=out,
                        stderr=subprocess.DEVNULL)
-    found = {}
+    found, sizes = {}, {}
+
+    def turn(round, what, run):
+        taken, memory = run()[:2]
+        say(f"round {round + 1}: {what}: {taken:.1f} s, {memory:.0f} MiB")
+        found.setdefault(what, []).append((taken, memory))
+
     for round in range(rounds):
         ours = [("backup, read back and checked", lambda: backups.backup()),
                 ("restore, ready to serve", lambda: backups.restore("--latest")[:2])]
         theirs = [("restic backup", lambda: restic.backup(ndjson)), ("restic check --read-data", restic.check),
                   ("restic restore", restic.restore)]
+        files = backups.appliance.data
+        at_rest = [("restic backup of the instance's files", lambda: restic.backup(files)),
+                   ("restic check --read-data of them", restic.check), ("restic restore of them", restic.restore)]
         for what, run in ours + theirs if round % 2 == 0 else theirs + ours:
-            taken, memory = run()[:2]
-            say(f"round {round + 1}: {what}: {taken:.1f} s, {memory:.0f} MiB")
-            found.setdefault(what, []).append((taken, memory))
+            turn(round, what, run)
+            if what == "restic backup":
+                sizes[what] = size(restic.repository)
+        backups.appliance.stop()
+        for what, run in at_rest:
+            turn(round, what, run)
+        sizes[at_rest[0][0]] = size(restic.repository)
+        backups.appliance.start()
     data = ndjson.stat().st_size / MIB
-    sizes = {"backup, read back and checked": backups.newest("full"), "restic backup": size(restic.repository)}
+    sizes["backup, read back and checked"] = backups.newest("full")
     rows = [(what, *(statistics.median(values) for values in zip(*all)), sizes.get(what)) for what, all in found.items()]
     shutil.rmtree(backups.into, ignore_errors=True)
     return data, rows
 
 
-def noticed(backups, rounds, seconds):
-    """Requests with no backup and during one, at a pace and as fast as they come: requests a second, p99 in ms."""
+def noticed(backups, restic, rounds, seconds):
+    """Requests with nothing beside, during a backup, and while restic reads the instance's files, at a pace and as fast as
+    they come: requests a second, p99 in ms."""
     found = {}
     over = threading.Event()
 
-    def keep_backing_up():
+    def until_over(run):
         while not over.is_set():
-            backups.backup()
+            run()
 
+    beside = {"quiet": None, "backup": backups.backup, "restic": lambda: restic.backup_beside(backups.appliance.data)}
     for round in range(rounds):
-        for during in (False, True):
+        for what, run in beside.items():
             over.clear()
-            thread = threading.Thread(target=keep_backing_up)
-            if during:
+            thread = threading.Thread(target=until_over, args=(run,))
+            if run:
                 thread.start()
-                time.sleep(1)
+                time.sleep(2)
             for operation in ("read", "page", "create"):
                 for pace in ("40", ""):
                     os.environ["PACE"] = pace
                     rate, p99, _ = load(backups.appliance, operation, 16, seconds, backups.ids)
-                    say(f"round {round + 1}: {operation} {pace or 'full speed'} {during}: {rate:.0f}/s, {p99:.1f} ms")
-                    found.setdefault((operation, pace), {}).setdefault(during, []).append((rate, p99))
+                    say(f"round {round + 1}: {operation} {pace or 'full speed'} {what}: {rate:.0f}/s, {p99:.1f} ms")
+                    found.setdefault((operation, pace), {}).setdefault(what, []).append((rate, p99))
             over.set()
-            if during:
+            if run:
                 thread.join()
     return found
 
@@ -243,17 +268,21 @@ def main():
     backups.appliance.start()
     try:
         backups.wait_for_first()
-        data, rows = beside_restic(backups, Restic(work), options.rounds)
+        restic = Restic(work)
+        data, rows = beside_restic(backups, restic, options.rounds)
         print(f"{options.documents:,} documents, {data:,.0f} MiB as NDJSON; medians of {options.rounds} rounds\n")
         print("| | takes | of the NDJSON | memory | size |\n|---|---|---|---|---|")
         for what, taken, memory, bytes in rows:
             print(f"| {what} | {taken:.1f} s | {data / taken:,.0f} MiB/s | {memory:,.0f} MiB | "
                   f"{f'{bytes:,.0f} MiB' if bytes else ''} |", flush=True)
-        print("\n| 16 connections | quiet | during a backup | p99 quiet | p99 during | ratio |\n|---|---|---|---|---|---|")
-        for (operation, pace), sides in noticed(backups, options.rounds, options.seconds).items():
-            quiet, during = ([statistics.median(values) for values in zip(*sides[side])] for side in (False, True))
+        print("\n| 16 connections | quiet | during a backup | p99 quiet | during a backup | beside restic | ratios |")
+        print("|---|---|---|---|---|---|---|")
+        for (operation, pace), sides in noticed(backups, restic, options.rounds, options.seconds).items():
+            quiet, during, other = ([statistics.median(values) for values in zip(*sides[side])]
+                                    for side in ("quiet", "backup", "restic"))
             print(f"| {operation}, {'every 40 ms' if pace else 'as fast as they come'} | {quiet[0]:,.0f}/s | "
-                  f"{during[0]:,.0f}/s | {quiet[1]:.1f} ms | {during[1]:.1f} ms | {during[1] / quiet[1]:.2f} |", flush=True)
+                  f"{during[0]:,.0f}/s | {quiet[1]:.1f} ms | {during[1]:.1f} ms | {other[1]:.1f} ms | "
+                  f"{during[1] / quiet[1]:.2f}, {other[1] / quiet[1]:.2f} |", flush=True)
         print("\n| writes, 4 connections | rate | longest time without one | slowest |\n|---|---|---|---|")
         for sides in paused(backups, options.rounds):
             for label, (rate, gap, slowest) in zip(("quiet", "during a backup"), sides):

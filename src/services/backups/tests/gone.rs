@@ -214,7 +214,9 @@ impl Objects for Fickle {
 fn keys_of_a_file_that_was_not_proven_never_come_back() {
     let (ours, theirs) = (instance(Environment::Staging), instance(Environment::Staging));
     let made = ours.back_up(&memory(2), 0).unwrap();
-    let request = Request { keyring: &theirs.keyring, now: made.header.created, ..ours.request() };
+    // Alike but for the keys.
+    let configuration = Some("[instance]\nenvironment = \"staging\"\n");
+    let request = Request { keyring: &theirs.keyring, now: made.header.created, configuration, ..ours.request() };
     let forged = create(&request, &memory(2), &theirs.folder, &mut |_| Ok(())).unwrap();
     let other = fs::read(theirs.place.path().join(&forged.name)).unwrap();
     let signers = signers(&ours.keyring);
