@@ -11,10 +11,104 @@ fn vouched() -> Instance {
     instance
 }
 
+fn restore(instance: &Instance, more: &[&str]) -> std::process::Output {
+    instance.run(&[&RESTORE[..], more].concat())
+}
+
 /// The line of the private key in a file of one.
 fn private(instance: &Instance, name: &str) -> String {
     let text = instance.read(name);
     text.lines().find(|line| line.starts_with("debrouille-identity-1-")).unwrap().to_owned()
+}
+
+#[test]
+fn a_restore_says_who_signed_and_whether_the_configuration_came_along() {
+    let instance = vouched();
+    let shown = restore(&instance, &["--into", "new", "--dry-run"]);
+    let words = stderr(&shown);
+    assert!(words.contains("Signed by debrouille-signer-1-") && words.contains("came along"), "{words}");
+    assert!(!words.contains("witness"), "{words}");
+    std::fs::rename(instance.data(), instance.path("away")).unwrap();
+    let done = restore(&instance, &["--into", "new"]);
+    let words = stderr(&done);
+    assert_eq!(done.status.code(), Some(0), "{words}");
+    for said in ["Signed by debrouille-signer-1-", "new/appliance.toml.restored", "witness"] {
+        assert!(words.contains(said), "{said}: {words}");
+    }
+}
+
+#[test]
+fn a_dry_run_tells_what_the_restore_would_refuse() {
+    let instance = vouched();
+    // As a newer backup whose beginning is gone.
+    instance.write("backups/29991231T000000Z-full-0.backup", "gone");
+    let dry = restore(&instance, &["--into", "new", "--dry-run"]);
+    assert_eq!(dry.status.code(), Some(0), "{}", stderr(&dry));
+    assert!(stdout(&dry).contains("refused without --allow-older"), "{}", stdout(&dry));
+    let accepted = restore(&instance, &["--into", "new", "--dry-run", "--allow-older"]);
+    assert!(stdout(&accepted).contains("can be restored"), "{}", stdout(&accepted));
+    assert_eq!(restore(&instance, &["--into", "new"]).status.code(), Some(3));
+}
+
+#[test]
+fn a_disk_that_is_full_is_named_with_its_room() {
+    let instance = vouched();
+    let restore = instance.command(&[&RESTORE[..], &["--into", "new"]].concat());
+    let mut command = std::process::Command::new("strace");
+    command.current_dir(instance.folder.path()).env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+    command.args([
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=pwrite64",
+        "-e",
+        "inject=pwrite64:error=ENOSPC:when=9+",
+    ]);
+    let output = crate::run(command.arg(restore.get_program()).args(restore.get_args()));
+    assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
+    assert!(stderr(&output).contains("disk of new is full") && stderr(&output).contains("iB free of"));
+}
+
+#[test]
+fn nothing_is_restored_into_backups_or_within_an_instance() {
+    let instance = vouched();
+    for into in ["backups", "backups/new", "backups/../backups/new", "data/new"] {
+        for more in [&["--into", into][..], &["--into", into, "--dry-run"]] {
+            let refused = restore(&instance, more);
+            assert_eq!(refused.status.code(), Some(3), "{into}: {}", stderr(&refused));
+            assert!(stderr(&refused).contains("restore elsewhere"), "{into}: {}", stderr(&refused));
+        }
+        assert!(!instance.path(into).join("instance.json").exists());
+    }
+    std::os::unix::fs::symlink(instance.path("backups"), instance.path("link")).unwrap();
+    assert_eq!(restore(&instance, &["--into", "link/new"]).status.code(), Some(3));
+    assert_eq!(restore(&instance, &["--into", "backups-new"]).status.code(), Some(0));
+}
+
+#[test]
+fn what_was_mistaken_for_the_key_is_named() {
+    let instance = vouched();
+    instance.answer(&["backup", "keys", "split", "key", "--shares", "2", "--threshold", "2", "-o", "new/sheets"]);
+    let sheet = std::fs::read_dir(instance.path("new/sheets")).unwrap().next().unwrap().unwrap().path();
+    let failure =
+        |file: &str| instance.failure(&["restore", "--from", "backups", "--into", "new/data", "--identity", file], 3);
+    let share = failure(sheet.to_str().unwrap());
+    assert!(share.contains("backup keys combine") && share.contains("new/sheets"), "{share}");
+    let wrong = failure("appliance.toml");
+    assert!(wrong.contains("appliance.toml is not") && wrong.contains("Line 1"), "{wrong}");
+
+    let other = prepared().answer(&["backup", "keys", "list"])["signers"][0].as_str().unwrap().to_owned();
+    instance.write("doubting", &format!("{}\n{other}\n", private(&instance, "key")));
+    let own = instance.answer(&["backup", "keys", "list"])["signers"][0].as_str().unwrap().to_owned();
+    let foreign = ["restore", "--from", "backups", "--into", "new/data", "--identity", "doubting"];
+    for command in [&foreign[..], &["backup", "verify", "--identity", "doubting"]] {
+        let foreign = instance.failure(command, 5);
+        assert!(foreign.contains(&own) && foreign.contains(&other), "{foreign}");
+    }
+    let bucket = instance.failure(&["restore", "--from", "s3://b", "--into", "new/data", "--identity", "key"], 3);
+    assert!(bucket.contains("s3://b") && !bucket.contains("backup.targets"), "{bucket}");
 }
 
 #[test]
@@ -88,6 +182,29 @@ fn a_missing_place_has_one_code_and_is_said_once() {
     let plan = instance.run(&["backup", "plan"]);
     assert_eq!(plan.status.code(), Some(6), "{}", stderr(&plan));
     assert_eq!(stdout(&plan).matches("does not exist").count(), 1, "{}", stdout(&plan));
+    let drill = instance.run(&["restore", "drill", "--identity", "key", "-o", "reports/here"]);
+    assert_eq!(drill.status.code(), Some(6), "{}", stderr(&drill));
+    assert!(!stderr(&drill).contains("--report"), "{}", stderr(&drill));
+    assert_eq!(std::fs::read_dir(instance.path("reports/here")).unwrap().count(), 2);
+}
+
+#[test]
+fn what_cannot_be_written_is_said_before_the_work_and_nothing_is_overwritten() {
+    use std::os::unix::fs::PermissionsExt;
+    let instance = vouched();
+    instance.write("file", "kept");
+    let refused = instance.failure(&["restore", "drill", "--identity", "key", "-o", "file"], 1);
+    assert!(refused.contains("file") && !instance.path("data.drill").exists(), "{refused}");
+    let split = ["backup", "keys", "split", "key", "--shares", "3", "--threshold", "2", "-o"];
+    instance.failure(&[&split[..], &["file/sheets"]].concat(), 1);
+    instance.answer(&[&split[..], &["made/sheets"]].concat());
+    for folder in ["made", "made/sheets"] {
+        let mode = std::fs::metadata(instance.path(folder)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o700, "{folder}");
+    }
+    let there = instance.failure(&["backup", "keys", "generate", "-o", "file"], 1);
+    assert!(there.contains("already there"), "{there}");
+    assert_eq!(instance.read("file"), "kept");
 }
 
 #[test]
