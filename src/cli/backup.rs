@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     base::{fault::Fault, messages::text},
-    server,
-    services::backups::{Identity, Verified},
+    server::{self, problem::Problem},
+    services::backups::{Identity, Paper, Signer, Verified},
 };
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub enum Command {
     Verify {
         #[arg(value_name = "ID")]
         backup: Option<String>,
-        #[arg(long, value_name = "NAME", conflicts_with = "identity")]
+        #[arg(long, value_name = "NAME")]
         target: Option<String>,
         #[arg(long, value_name = "FILE")]
         identity: Option<PathBuf>,
@@ -143,8 +143,9 @@ async fn verify(
         Some(path) => {
             let identity = identity_file(path, signers)?;
             let vouched = !identity.signers().is_empty();
-            let verified = server::verify(&config, backup.map(str::to_owned), identity).await;
-            let Verified { header, manifest } = verified.map_err(super::serve::failure)?;
+            let known = identity.signers().to_vec();
+            let verified = server::verify(&config, (backup.map(str::to_owned), target), identity).await;
+            let Verified { header, manifest } = verified.map_err(|problem| untrusted(problem, &known))?;
             if !vouched {
                 context.say(&Fault::new("cli.restore.unvouched").with("signer", manifest.signer()));
             }
@@ -174,5 +175,26 @@ pub fn identity_file(path: &Path, signers: &[String]) -> Result<Identity, Failur
     let text = text.map_err(|error| unreadable(path.display(), error))?;
     let failed = |error: crate::services::Error| super::serve::failure(error.into());
     let signers = signers.iter().map(|signer| signer.parse()).collect::<Result<_, _>>().map_err(failed)?;
-    Ok(Identity::from_file(&text).map_err(failed)?.believing(signers))
+    let wrong = |error: crate::services::Error| {
+        let problem = Problem::from(error);
+        let at = |key| Fault::new(key).at(path.display().to_string());
+        let faults = match Paper::read(&text) {
+            Ok(paper) if !paper.shares.is_empty() => vec![at("cli.backup.key_is_share")],
+            _ => vec![at("cli.backup.key_wrong"), problem.fault],
+        };
+        super::serve::failure(Problem::all(problem.kind, faults))
+    };
+    Ok(Identity::from_file(&text).map_err(wrong)?.believing(signers))
+}
+
+/// A signature nobody believed, as signers are written, beside those that were to be believed.
+pub fn untrusted(problem: Problem, known: &[Signer]) -> Failure {
+    let signer = problem.fault.params.iter().find(|(name, _)| *name == "signer");
+    let signer = signer.and_then(|(_, hex)| Signer::from_hex(hex));
+    let Some(signer) = signer.filter(|_| problem.fault.key == "backups.signer") else {
+        return super::serve::failure(problem);
+    };
+    let known = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let fault = Fault::new("cli.backup.foreign_signer").with("signer", signer).with("known", known);
+    super::serve::failure(Problem { fault, ..problem })
 }

@@ -3,7 +3,7 @@
 
 use super::{
     context::Context,
-    failure::{Code, Failure},
+    failure::{Code, Failure, is_absent},
 };
 use crate::base::{config::Config, fault::Fault};
 use bytes::Bytes;
@@ -178,6 +178,7 @@ fn refused(status: u16, body: &[u8]) -> Failure {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     let error = &answer["error"];
     let code = match (status, error["details"]["kind"].as_str()) {
+        _ if error["details"]["rule"].as_str().is_some_and(is_absent) => Code::Unavailable,
         (_, Some("integrity")) => Code::Integrity,
         (_, Some("safety")) | (401 | 403, _) => Code::Refused,
         (404, _) => Code::NotFound,
@@ -241,6 +242,8 @@ mod tests {
         assert_eq!(of(409, "integrity"), Code::Integrity);
         assert_eq!((of(500, "integrity"), of(500, "")), (Code::Integrity, Code::Failed));
         assert_eq!(of(503, ""), Code::Unavailable);
+        let absent = json!({ "error": { "message": "x", "details": { "rule": "objects.no_folder" } } });
+        assert_eq!(refused(422, absent.to_string().as_bytes()).code, Code::Unavailable);
         assert_eq!(refused(500, b"<html>").code, Code::Failed);
     }
 }

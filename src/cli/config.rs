@@ -2,7 +2,7 @@
 
 use super::{
     context::Context,
-    failure::{Code, Failure},
+    failure::{Code, Failure, without_secrets},
     output,
 };
 use crate::base::{
@@ -34,7 +34,7 @@ fn show(context: &Context) -> Result<(), Failure> {
     let document: Vec<Value> = config
         .entries
         .iter()
-        .map(|entry| json!({ "key": entry.setting.key, "value": entry.value, "origin": entry.origin.to_string() }))
+        .map(|entry| json!({ "key": entry.setting.key, "value": harmless(&entry.value), "origin": entry.origin.to_string() }))
         .collect();
     let rows: Vec<[String; 3]> = config
         .entries
@@ -46,11 +46,20 @@ fn show(context: &Context) -> Result<(), Failure> {
 }
 
 fn shown(entry: &Entry) -> String {
-    match &entry.value {
+    match harmless(&entry.value) {
         Value::Null => "–".to_owned(),
-        Value::String(word) => word.clone(),
+        Value::String(word) => word,
         Value::Array(words) => words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
+    }
+}
+
+/// A private key that was set for a public one is not shown.
+fn harmless(value: &Value) -> Value {
+    match value {
+        Value::String(word) => without_secrets(word).into(),
+        Value::Array(words) => words.iter().map(harmless).collect(),
+        other => other.clone(),
     }
 }
 
@@ -70,7 +79,7 @@ fn check(context: &Context) -> Result<(), Failure> {
         Err(faults) if context.json => {
             let faults: Vec<Value> = faults
                 .iter()
-                .map(|fault| json!({ "place": fault.path, "rule": fault.key, "message": context.words(fault) }))
+                .map(|fault| json!({ "place": fault.path, "rule": fault.key, "message": without_secrets(&context.words(fault)) }))
                 .collect();
             context.answer(&json!({ "ok": false, "faults": faults }), String::new)?;
             Err(Failure::silent(Code::Usage))

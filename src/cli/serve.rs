@@ -2,7 +2,7 @@
 
 use super::{
     context::Context,
-    failure::{Code, Failure},
+    failure::{Code, Failure, is_absent},
 };
 use crate::server::{
     self,
@@ -33,6 +33,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
 /// Why the instance could not be opened, made or restored, as an exit code.
 pub fn failure(problem: Problem) -> Failure {
     let code = match problem.kind {
+        _ if is_absent(problem.fault.key) => Code::Unavailable,
         Kind::Failed => Code::Failed,
         Kind::Refused => Code::Refused,
         Kind::NotFound => Code::NotFound,

@@ -1,6 +1,9 @@
 //! Wrong usage, said in the reader's language from what clap found.
 
-use super::{failure::Code, output};
+use super::{
+    failure::{Code, without_secrets},
+    output,
+};
 use crate::base::{
     fault::Fault,
     messages::{Language, render, text},
@@ -21,6 +24,7 @@ pub fn report(language: Language, json: bool, error: &clap::Error) -> ExitCode {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.render().to_string(),
         _ => words(language, error),
     };
+    let words = without_secrets(&words);
     eprintln!("{}", words.trim_end());
     if json {
         output::failure(Code::Usage, &[words]);

@@ -115,6 +115,10 @@ impl From<KeyringError> for Problem {
     }
 }
 
+fn full() -> Problem {
+    Problem::new(Kind::Unavailable, Fault::new("instance.full"))
+}
+
 impl From<ports::Error> for Problem {
     fn from(error: ports::Error) -> Self {
         let kind = match &error {
@@ -122,7 +126,8 @@ impl From<ports::Error> for Problem {
                 let what = what.trim_end_matches('.');
                 return Self::new(Kind::Integrity, Fault::new("instance.damaged").with("why", what));
             }
-            ports::Error::Unavailable(_) | ports::Error::Full(_) => Kind::Unavailable,
+            ports::Error::Full(_) => return full(),
+            ports::Error::Unavailable(_) => Kind::Unavailable,
             // Somebody else has it open: not for ever.
             ports::Error::Rejected(fault) if fault.key == "sealed.locked" => {
                 return Self::new(Kind::Unavailable, fault.clone());
@@ -150,7 +155,8 @@ impl From<services::Error> for Problem {
             Error::OutOfReach(fault) => return Self::new(Kind::Unavailable, fault.clone()),
             Error::Damaged(fault) => return Self::new(Kind::Integrity, fault.clone()),
             Error::NotFound(fault) => return Self::new(Kind::NotFound, fault.clone()),
-            Error::Unavailable(_) | Error::Full | Error::RateLimit { .. } => Kind::Unavailable,
+            Error::Full => return full(),
+            Error::Unavailable(_) | Error::RateLimit { .. } => Kind::Unavailable,
             Error::Corrupt(_) => Kind::Integrity,
             _ => Kind::Failed,
         };

@@ -7,14 +7,17 @@ use super::{
 use crate::{
     backends::objects::folder::Folder,
     base::{config::Config, fault::Fault},
-    ports::objects::Objects,
+    ports::{self, objects::Objects},
     services::backups::{self, Identity, Recipient, SUBJECTS},
 };
 use std::path::PathBuf;
 
-/// The folder that is meant when none is named: the first that is configured.
-pub fn folder(config: &Config) -> PathBuf {
-    targets::folders(config).into_iter().next().unwrap_or_else(|| targets::local(config))
+/// The folder that is meant when none is named: the first that is configured; `None`: backups go to buckets alone.
+pub fn folder(config: &Config) -> Option<PathBuf> {
+    match config.backup.targets.is_empty() {
+        true => Some(targets::local(config)),
+        false => targets::folders(config).into_iter().next(),
+    }
 }
 
 /// What became of one backup.
@@ -35,8 +38,11 @@ pub async fn rewrap(
 ) -> Result<Vec<Rewrapped>, Problem> {
     let rewrapped = tokio::task::spawn_blocking(move || {
         let mut targets = vec![(String::new(), Folder::open(&folder)?)];
-        if let Ok(beside) = Folder::open(folder.join(SUBJECTS)) {
-            targets.push((format!("{SUBJECTS}/"), beside));
+        match Folder::open(folder.join(SUBJECTS)) {
+            Ok(beside) => targets.push((format!("{SUBJECTS}/"), beside)),
+            // Where no key of a person was ever made. One that is there and cannot be opened is a failure.
+            Err(ports::Error::Rejected(fault)) if fault.key == "objects.no_folder" => {}
+            Err(error) => return Err(error.into()),
         }
         let mut total = 0;
         for (_, target) in &targets {

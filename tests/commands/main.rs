@@ -7,6 +7,7 @@ mod configuration;
 mod flows;
 mod instance;
 mod recipients;
+mod recovery;
 mod restore;
 mod subjects;
 mod usage;

@@ -15,7 +15,7 @@ use crate::{
         client::Client,
         collection::word,
         context::Context,
-        failure::{Code, Failure, unwritable},
+        failure::{Code, Failure, uncreated},
         output::{self, Progress},
         serve::failure,
     },
@@ -81,7 +81,7 @@ pub fn keep(context: &Context, identity: &Identity, path: Option<&Path>, said: &
     let text = identity.to_file();
     match path {
         Some(path) => {
-            files::create(path, text.as_bytes(), 0o600).map_err(|error| unwritable(path.display(), error))?;
+            files::create(path, text.as_bytes(), 0o600).map_err(|error| uncreated(path.display(), &error))?;
             let shown = path.display().to_string();
             let document = json!({ "recipient": recipient, "file": shown });
             context.say(&Fault::new(said).at(&shown));
@@ -115,12 +115,17 @@ async fn rewrap(context: &Context, arguments: Rewrap) -> Result<(), Failure> {
     if identity.signers().is_empty() {
         context.say(&Fault::new("cli.backup.rewrap_unvouched"));
     }
-    let folder = arguments.from.unwrap_or_else(|| server::rewrap::folder(&config));
+    let folder = arguments.from.or_else(|| server::rewrap::folder(&config));
+    let folder = folder.filter(|folder| !folder.to_string_lossy().contains("://"));
+    let folder = folder.ok_or_else(|| Failure::new(Code::Refused, Fault::new("cli.backup.rewrap_bucket")))?;
+    let shown = folder.display().to_string();
     let dry = arguments.dry_run;
     let mut bar = Progress::of_bytes(context, Some(0));
     let told = move |gone, total| bar.of(gone, total);
     let all = server::rewrap(folder, identity, recipients.0, dry, told).await.map_err(failure)?;
-
+    if all.is_empty() {
+        return Err(Failure::new(Code::NotFound, Fault::new("cli.backup.none").at(shown)));
+    }
     let outcome = |done: &Result<bool, server::problem::Problem>| match done {
         Ok(true) if dry => ("due", String::new()),
         Ok(true) => ("done", String::new()),

@@ -22,8 +22,16 @@ const WORD: &str = "prune";
 pub async fn plan(context: &Context, target: Option<&str>) -> Result<(), Failure> {
     let mut client = Client::open(context, context.config(Vec::new())?).await?;
     let answer = client.get(&path("/plan", target)).await?;
+    let mut targets = answer.data["targets"].as_array().into_iter().flatten();
+    let reached = targets.any(|at| at["fault"].is_null());
+    // The listing fails by its own code where there is one target alone.
+    let listed = if reached { Ok(()) } else { client.get(&path("", target)).await.map(drop) };
     client.close().await?;
-    context.answer(&answer.data, || shown(context, &answer.data))
+    context.answer(&answer.data, || shown(context, &answer.data))?;
+    match listed {
+        Err(failure) if failure.code == Code::Unavailable => Err(Failure::silent(failure.code)),
+        _ => Ok(()),
+    }
 }
 
 /// How each target stands, then what stays and what goes there.
@@ -51,7 +59,9 @@ fn shown(context: &Context, plan: &Value) -> String {
     let mut shown = output::table(header.map(words), &rows);
     for at in targets() {
         shown.push_str(&format!("\n{} ({})\n", word(&at["target"]), word(&at["place"])));
-        let faults = [&at["failure"]["text"], &at["fault"]].into_iter().filter_map(Value::as_str);
+        // What fails is often what cannot be listed now: it is said once.
+        let listing = at["fault"].as_str().filter(|fault| at["failure"]["text"] != *fault);
+        let faults = at["failure"]["text"].as_str().into_iter().chain(listing);
         shown.extend(faults.map(|fault| format!("  {fault}\n")));
         let kept = at["kept"].as_array().into_iter().flatten();
         let rows: Vec<[String; 3]> = kept

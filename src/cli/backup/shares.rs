@@ -5,7 +5,7 @@ use crate::{
     base::{fault::Fault, files},
     cli::{
         context::Context,
-        failure::{Failure, unreadable, unwritable},
+        failure::{Failure, uncreated, unreadable, unwritable},
         serve::failure,
     },
     services::{
@@ -48,6 +48,9 @@ pub struct Combine {
 
 pub fn split(context: &Context, arguments: &Split) -> Result<(), Failure> {
     let identity = identity_file(&arguments.identity, &[])?;
+    if let Some(folder) = &arguments.output {
+        files::private_folder(folder).map_err(|error| unwritable(folder.display(), error))?;
+    }
     let shares = backups::split(&identity, arguments.shares, arguments.threshold).map_err(refused)?;
     let count = shares.len();
     let mut sheets = Vec::new();
@@ -58,7 +61,7 @@ pub fn split(context: &Context, arguments: &Split) -> Result<(), Failure> {
     }
     for (path, _, sheet) in &sheets {
         if let Some(path) = path {
-            files::create(path, sheet.as_bytes(), 0o600).map_err(|error| unwritable(path.display(), error))?;
+            files::create(path, sheet.as_bytes(), 0o600).map_err(|error| uncreated(path.display(), &error))?;
         }
     }
     let described = sheets.iter().map(|(path, share, _)| match path {
@@ -165,7 +168,7 @@ fn coloured(context: &Context, sheet: &str) -> String {
 }
 
 pub fn combine(context: &Context, arguments: &Combine) -> Result<(), Failure> {
-    let papers = match arguments.shares.as_slice() {
+    let mut papers = match arguments.shares.as_slice() {
         [] if std::io::stdin().is_terminal() => typed(context)?,
         [] => {
             let mut text = Zeroizing::new(String::new());
@@ -183,6 +186,9 @@ pub fn combine(context: &Context, arguments: &Combine) -> Result<(), Failure> {
     };
     let shares: Vec<Share> = papers.iter().flat_map(|paper| paper.shares.clone()).collect();
     let identity = backups::combine(&shares).map_err(refused)?;
+    for signer in unplaced(&mut papers) {
+        context.say(&Fault::new("cli.backup.signer_unplaced").with("signer", signer));
+    }
     let (signers, doubtful) = backups::agreed(&papers);
     for signer in doubtful {
         context.say(&Fault::new("cli.backup.signer_doubtful").with("signer", signer));
@@ -191,6 +197,21 @@ pub fn combine(context: &Context, arguments: &Combine) -> Result<(), Failure> {
         context.say(&Fault::new("cli.backup.no_signers"));
     }
     keep(context, &identity.believing(signers), arguments.output.as_deref(), "cli.backup.combined")
+}
+
+/// Taken out: signers of a text with several shares. Nobody can tell on which sheets they stand, and one holder, who may
+/// repeat a line, would speak for all.
+fn unplaced(papers: &mut [Paper]) -> Vec<Signer> {
+    let mut all: Vec<Signer> = Vec::new();
+    for paper in papers {
+        let several = paper.shares.iter().any(|share| Some(share) != paper.shares.first());
+        for signer in paper.signers.extract_if(.., |_| several) {
+            if !all.contains(&signer) {
+                all.push(signer);
+            }
+        }
+    }
+    all
 }
 
 /// Asks for one share after the other until there are enough; a wrong one is asked for again.

@@ -13,14 +13,14 @@ use crate::{
     cli::{
         client::Client,
         context::Context,
-        failure::{Code, Failure, unreadable, unwritable},
+        failure::{Code, Failure, uncreated, unreadable, unwritable},
         serve::failure,
     },
     ports::documents::Sequence,
     server::drill::{self, Drilled, Drilling},
     services::{
         backups::{Signer, restore::Anchor},
-        drills::{Compared, Held, Kept, Outcome, Report, Signed, page},
+        drills::{Compared, Held, Kept, Outcome, Signed, page},
         instance::Stamp,
     },
 };
@@ -69,6 +69,8 @@ async fn tried(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let flags = environment.map(|environment| ("instance.environment", "--environment", environment));
     let config = context.config(flags.into_iter().collect())?;
     let identity = identity_file(&identity.unwrap_or_default(), &signer)?;
+    let output = output.unwrap_or_else(|| ".".into());
+    writable(&output)?;
     let known = live(context, &config).await;
     let environment = known.as_ref().map(|live| live.stamp.environment).or(config.instance.environment);
     let before = asked(context, &config, None).await;
@@ -90,6 +92,15 @@ async fn tried(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     done
 }
 
+/// A drill may take hours: whether its report can be written is found out before.
+fn writable(folder: &Path) -> Result<(), Failure> {
+    let probe = folder.join(format!(".drill-{}", std::process::id()));
+    let tried = files::private_folder(folder)
+        .and_then(|()| files::create(&probe, b"", 0o600))
+        .and_then(|()| std::fs::remove_file(&probe));
+    tried.map_err(|error| unwritable(folder.display(), error))
+}
+
 /// Beside the data, so that it is as well kept.
 fn beside(data: &Path) -> PathBuf {
     let mut path = data.as_os_str().to_owned();
@@ -102,27 +113,40 @@ async fn told(
     context: &Context,
     config: &Config,
     mut drilled: Drilled,
-    (before, output): (Option<Compared>, Option<PathBuf>),
+    (before, output): (Option<Compared>, PathBuf),
 ) -> Result<(), Failure> {
     let own = drilled.stamp().is_some_and(|stamp| is_of(config, &stamp.id));
     let compared = if own { asked(context, config, Some(&drilled)).await } else { None };
     drilled.compare(compared.as_ref());
     let before = before.filter(|_| own);
     let (report, signed, signer) = drilled.report(SystemClock.now(), before.as_ref()).map_err(failure)?;
-    let json = write(context, &report, &signed, &signer, output)?;
-    let shown = json.display().to_string();
+    let handed = if is_of(config, &report.instance) { Some(record(context, config, &signed).await) } else { None };
+    let text = signed.text().map_err(|error| failure(error.into()))?;
+    let pages = [("json", text.as_str()), ("html", &page(&report, &signer, context.language))];
+    let shown = match write(&report.ended, pages, &output) {
+        Ok(json) => json.display().to_string(),
+        Err(failure) => {
+            // Not lost: whoever ran it has it on the screen, or in a log.
+            eprintln!("{text}");
+            return Err(failure);
+        }
+    };
     let mut document = serde_json::to_value(&report).unwrap_or_default();
     document["file"] = shown.clone().into();
-    let recorded = own || drilled.stamp().is_none();
-    let recorded = recorded && record(context, config, &signed).await.is_ok();
-    document["recorded"] = recorded.into();
+    document["recorded"] = matches!(handed, Some(Ok(_))).into();
     for check in report.checks.iter().filter(|check| check.outcome != Outcome::Passed) {
         check.words.iter().for_each(|words| context.note(words.text(context.language)));
     }
-    context.say(&match recorded {
-        true => Fault::new("cli.drill.recorded").with("id", &report.id),
-        false => Fault::new("cli.drill.unrecorded").at(&shown),
-    });
+    match handed {
+        Some(Ok(_)) => context.say(&Fault::new("cli.drill.recorded").with("id", &report.id)),
+        Some(Err(failure)) => {
+            context.complain(&failure);
+            context.say(&Fault::new("cli.drill.not_taken").at(&shown));
+        }
+        None if !report.instance.is_empty() => context.say(&Fault::new("cli.drill.unrecorded").at(&shown)),
+        // Nothing came back: nobody knows whose report it is, and no instance would take it.
+        None => {}
+    }
     if report.outcome == Outcome::Passed {
         let rto = report.rto.as_ref().map_or(0, |rto| rto.millis.div_ceil(1000));
         let rpo = report.rpo.as_ref().map_or(0, |rpo| rpo.seconds);
@@ -138,20 +162,16 @@ fn is_of(config: &Config, instance: &str) -> bool {
     Stamp::read(&config.instance.data_dir, None).is_ok_and(|stamp| stamp.id == instance)
 }
 
-fn write(
-    context: &Context,
-    report: &Report,
-    signed: &Signed,
-    signer: &str,
-    output: Option<PathBuf>,
-) -> Result<PathBuf, Failure> {
-    let time: String = report.ended.chars().take(19).filter(char::is_ascii_alphanumeric).collect();
-    let base = output.unwrap_or_else(|| ".".into()).join(format!("drill-{time}Z"));
-    let text = signed.text().map_err(|error| failure(error.into()))?;
-    let page = page(report, signer, context.language);
-    for (end, text) in [("json", &text), ("html", &page)] {
+fn write(ended: &str, pages: [(&str, &str); 2], folder: &Path) -> Result<PathBuf, Failure> {
+    let time: String = ended.chars().take(19).filter(char::is_ascii_alphanumeric).collect();
+    // Two within a second have two names.
+    let names =
+        (1..).map(|n| folder.join(if n == 1 { format!("drill-{time}Z") } else { format!("drill-{time}Z-{n}") }));
+    let free = |base: &PathBuf| pages.iter().all(|(end, _)| !base.with_extension(end).exists());
+    let base = names.into_iter().find(free).unwrap_or_default();
+    for (end, text) in pages {
         let path = base.with_extension(end);
-        files::create(&path, text.as_bytes(), 0o600).map_err(|error| unwritable(path.display(), error))?;
+        files::create(&path, text.as_bytes(), 0o600).map_err(|error| uncreated(path.display(), &error))?;
     }
     Ok(base.with_extension("json"))
 }
@@ -202,9 +222,10 @@ fn held(answer: &Value) -> Option<Held> {
 async fn record(context: &Context, config: &Config, signed: &Signed) -> Result<Value, Failure> {
     let body = serde_json::to_value(signed).unwrap_or_default();
     let mut client = Client::open(context, config.clone()).await?;
-    let answer = client.post("/admin/backups/drills", body).await?;
+    let answer = client.post("/admin/backups/drills", body).await;
+    // Closed whatever came of it: it is asked again what it holds.
     client.close().await?;
-    Ok(answer.data)
+    Ok(answer?.data)
 }
 
 fn read(path: &Path) -> Result<Signed, Failure> {
@@ -212,11 +233,22 @@ fn read(path: &Path) -> Result<Signed, Failure> {
     Signed::parse(&text).map_err(|error| failure(error.into()))
 }
 
-/// One made on another machine.
+/// One made on another machine. Handed over again it is there already.
 async fn hand_over(context: &Context, path: &Path) -> Result<(), Failure> {
-    let answer = record(context, &context.config(Vec::new())?, &read(path)?).await?;
-    let id = answer["id"].as_str().unwrap_or_default().to_owned();
-    context.done(&answer, &Fault::new("cli.drill.recorded").with("id", id))
+    let (config, signed) = (context.config(Vec::new())?, read(path)?);
+    let id = |drill: &Value| drill["id"].as_str().unwrap_or_default().to_owned();
+    let failure = match record(context, &config, &signed).await {
+        Ok(drill) => return context.done(&drill, &Fault::new("cli.drill.recorded").with("id", id(&drill))),
+        Err(failure) => failure,
+    };
+    let mut client = Client::open(context, config).await?;
+    let all = client.get("/admin/backups/drills").await?.data;
+    client.close().await?;
+    let same = serde_json::to_value(&signed).unwrap_or_default();
+    match all.as_array().into_iter().flatten().find(|drill| drill["report"] == same) {
+        Some(drill) => context.done(drill, &Fault::new("cli.drill.already").with("id", id(drill))),
+        None => Err(failure),
+    }
 }
 
 /// Without any instance: against a signer that is known.
@@ -257,4 +289,20 @@ pub fn kept(listed: &Value) -> Option<Kept> {
         rto_millis: listed["rtoMillis"].as_u64(),
         rpo_seconds: listed["rpoSeconds"].as_u64(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_reports_within_a_second_have_two_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = || write("2026-11-22T10:15:00.123Z", [("json", "{}"), ("html", "")], folder.path()).unwrap();
+        let names = [write(), write(), write()].map(|path| path.file_name().unwrap().to_owned());
+        assert_eq!(
+            names,
+            ["drill-20261122T101500Z.json", "drill-20261122T101500Z-2.json", "drill-20261122T101500Z-3.json"]
+        );
+    }
 }

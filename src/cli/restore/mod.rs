@@ -4,10 +4,10 @@ pub mod drill;
 mod told;
 
 use super::{
-    backup::identity_file,
+    backup::{identity_file, untrusted},
     context::Context,
     failure::{Code, Failure},
-    output::Progress,
+    output::{Progress, bytes},
 };
 use crate::{
     base::{
@@ -15,9 +15,14 @@ use crate::{
         config::Config,
         environment::Environment,
         fault::Fault,
+        files,
     },
     ports::documents::Sequence,
-    server::restore::{self, Live, Restoring, Swapped},
+    server::{
+        self,
+        problem::Problem,
+        restore::{self, Live, Restoring, Swapped},
+    },
     services::{
         backups::{
             self, Stage,
@@ -26,7 +31,11 @@ use crate::{
         instance::Stamp,
     },
 };
-use std::{os::unix::net::UnixStream, path::PathBuf, sync::Arc};
+use std::{
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -109,9 +118,11 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     flags.extend(environment.map(|environment| ("instance.environment", "--environment", environment)));
     let config = context.config(flags)?;
     let known = live.as_ref().map(|live| live.stamp.environment);
+    // Both are there: only the drill does without.
+    let from = from.unwrap_or_default();
+    apart(&into, &from, &own)?;
     let restoring = Restoring {
-        // Both are there: only the drill does without.
-        from: from.unwrap_or_default(),
+        from,
         wanted: point.wanted()?,
         identity: identity_file(&identity.unwrap_or_default(), &signer)?,
         environment: config.instance.environment.or(known.filter(|_| swap)).unwrap_or(Environment::Production),
@@ -121,26 +132,71 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
         live,
         likeness: None,
     };
-    let anchor = restoring.live.as_ref().and_then(|live| live.anchor.clone());
+    let said = told::Said {
+        into: &into,
+        anchor: restoring.live.as_ref().and_then(|live| live.anchor.clone()),
+        consented: allow_older,
+        dry: dry_run,
+    };
+    let believed = restoring.identity.signers().to_vec();
+    let failed = |problem: Problem| untrusted(measured(problem, &into), &believed);
     let progress = progress(context);
     let clock = Arc::new(SystemClock);
-    let failed = super::serve::failure;
     if dry_run {
         let restored = restore::dry_run(&config, Arc::new(SystemClock), restoring, progress).await.map_err(failed)?;
-        return told::dry_run(context, &into, &restored, anchor.as_ref());
+        return told::dry_run(context, &said, &restored);
     }
     if !swap {
         let restored = restore::restore(&config, clock, restoring, progress).await.map_err(failed)?;
-        return told::done(context, &into, &restored, None);
+        return told::done(context, &said, &restored, None);
     }
     let name = into.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let question = Fault::new("cli.restore.confirm_swap").at(into.display().to_string()).with("name", &name);
     context.confirm(&question, &name, yes)?;
     let Swapped { restored, before } = restore::swap(&config, clock, restoring, progress).await.map_err(failed)?;
     match &restored {
-        Some((restored, _)) => told::done(context, &into, restored, Some(before.as_deref())),
+        Some((restored, _)) => told::done(context, &said, restored, Some(before.as_deref())),
         None => told::settled(context, &into, before.as_deref()),
     }
+}
+
+/// A disk that is full: which, and how much there was. What was restored of it is gone again.
+fn measured(problem: Problem, into: &Path) -> Problem {
+    let volume = whole(into).ancestors().find_map(|path| files::volume(path).ok());
+    match volume.filter(|_| problem.fault.key == "instance.full") {
+        None => problem,
+        Some(volume) => {
+            let fault = Fault::new("cli.restore.full").at(into.display().to_string());
+            let fault = fault.with("free", bytes(volume.free)).with("size", bytes(volume.size));
+            Problem { fault, ..problem }
+        }
+    }
+}
+
+/// Nothing is restored into the backups, nor within an instance that is there.
+fn apart(into: &Path, from: &str, own: &Config) -> Result<(), Failure> {
+    let inside = |folder: &Path| whole(into).starts_with(whole(folder));
+    let refused = |key, folder: &Path| {
+        let fault = Fault::new(key).at(into.display().to_string()).with("folder", folder.display());
+        Err(Failure::new(Code::Refused, fault))
+    };
+    let mut place = own.clone();
+    place.backup.targets = vec![from.to_owned()];
+    if let Some(backups) = server::rewrap::folder(&place).filter(|backups| inside(backups)) {
+        return refused("cli.restore.into_backups", &backups);
+    }
+    let data = &own.instance.data_dir;
+    match inside(data) && whole(into) != whole(data) && Stamp::read(data, None).is_ok() {
+        true => refused("cli.restore.into_live", data),
+        false => Ok(()),
+    }
+}
+
+/// Through links, as far as it is there.
+fn whole(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let there = path.ancestors().find_map(|above| Some((above.canonicalize().ok()?, path.strip_prefix(above).ok()?)));
+    there.map_or_else(|| path.clone(), |(real, rest)| real.join(rest))
 }
 
 /// What is known of the instance of the configuration, served or not. One that cannot be asked says nothing.

@@ -48,22 +48,43 @@ fn document(into: &Path, restored: &Restored) -> Value {
     })
 }
 
-fn notes(context: &Context, document: &mut Value, restored: &Restored) {
-    let Restored { plan, subjects, unvouched, .. } = restored;
+/// What was asked, as far as words need it.
+pub struct Said<'s> {
+    pub into: &'s Path,
+    /// The newest backup a living instance tells of.
+    pub anchor: Option<Anchor>,
+    /// To something older than the newest known.
+    pub consented: bool,
+    pub dry: bool,
+}
+
+fn notes(context: &Context, document: &mut Value, said: &Said<'_>, restored: &Restored) {
+    let Restored { stamp, plan, subjects, unvouched, configuration, .. } = restored;
     let mut notes: Vec<Fault> = plan.notes.clone();
     if let Some(beyond) = plan.beyond {
         let lost = Fault::new("cli.restore.beyond").with("sequence", beyond.sequence.0).with("lineage", beyond.lineage);
         notes.push(lost.with("until", beyond.time.rfc3339()));
     }
-    if *unvouched {
-        notes.push(Fault::new("cli.restore.unvouched").with("signer", plan.signer()));
-    }
+    let signed = if *unvouched { "cli.restore.unvouched" } else { "cli.restore.signed" };
+    notes.push(Fault::new(signed).with("signer", plan.signer()));
     match subjects {
         Some(subjects) => {
             notes.extend(subjects.notes.clone());
             notes.push(Fault::new("cli.restore.subjects").with("name", &subjects.name).with("keys", subjects.keys));
         }
         None => notes.push(Fault::new("cli.restore.no_subjects")),
+    }
+    if said.anchor.is_none() {
+        notes.push(Fault::new("cli.restore.no_anchor"));
+    }
+    // A copy of some collections does without.
+    if stamp.copy.is_none() {
+        let key = match (*configuration, said.dry) {
+            (true, false) => "cli.restore.configuration",
+            (true, true) => "cli.restore.configuration_would",
+            (false, _) => "cli.restore.no_configuration",
+        };
+        notes.push(Fault::new(key).at(said.into.join(CONFIGURATION).display().to_string()));
     }
     notes.iter().for_each(|note| context.say(note));
     document["notes"] = notes.iter().map(|note| context.words(note)).collect();
@@ -81,21 +102,18 @@ fn point(plan: &Plan) -> Fault {
         .with("changes", plan.changes())
 }
 
-pub fn dry_run(context: &Context, into: &Path, restored: &Restored, anchor: Option<&Anchor>) -> Result<(), Failure> {
+pub fn dry_run(context: &Context, said: &Said<'_>, restored: &Restored) -> Result<(), Failure> {
     let plan = &restored.plan;
-    let mut document = document(into, restored);
-    notes(context, &mut document, restored);
+    let mut document = document(said.into, restored);
+    notes(context, &mut document, said, restored);
     if let Some(older) = &plan.older {
         context.say(older);
-    }
-    if anchor.is_none() {
-        context.say(&Fault::new("cli.restore.no_anchor"));
     }
     let times = restored.times;
     let seconds = (times.proving + LOADING * times.loading / 10).div_ceil(1000);
     let rate = plan.bytes() * 1000 / times.proving.max(1);
     document["restored"] = false.into();
-    document["anchor"] = anchor.map_or(Value::Null, |anchor| {
+    document["anchor"] = said.anchor.as_ref().map_or(Value::Null, |anchor| {
         json!({
             "backup": anchor.backup,
             "sequence": anchor.sequence.0,
@@ -108,8 +126,9 @@ pub fn dry_run(context: &Context, into: &Path, restored: &Restored, anchor: Opti
             ["cli.restore.collection", "cli.restore.documents"].map(|key| text(context.language, key).to_owned());
         let rows: Vec<_> =
             restored.tally.collections.iter().map(|(name, count)| [name.clone(), count.to_string()]).collect();
-        let would = Fault::new("cli.restore.would")
-            .at(into.display().to_string())
+        let refused = plan.older.is_some() && !said.consented;
+        let would = Fault::new(if refused { "cli.restore.would_not" } else { "cli.restore.would" })
+            .at(said.into.display().to_string())
             .with("documents", restored.tally.documents())
             .with("lineage", restored.stamp.lineage)
             .with("seconds", seconds)
@@ -119,14 +138,16 @@ pub fn dry_run(context: &Context, into: &Path, restored: &Restored, anchor: Opti
 }
 
 /// `before`: with --swap, where the old directory is.
-pub fn done(context: &Context, into: &Path, restored: &Restored, before: Option<Option<&Path>>) -> Result<(), Failure> {
-    let mut document = document(into, restored);
-    notes(context, &mut document, restored);
+pub fn done(
+    context: &Context,
+    said: &Said<'_>,
+    restored: &Restored,
+    before: Option<Option<&Path>>,
+) -> Result<(), Failure> {
+    let mut document = document(said.into, restored);
+    notes(context, &mut document, said, restored);
     context.say(&point(&restored.plan));
-    let shown = into.display().to_string();
-    if restored.configuration {
-        context.say(&Fault::new("cli.restore.configuration").at(into.join(CONFIGURATION).display().to_string()));
-    }
+    let shown = said.into.display().to_string();
     document["restored"] = true.into();
     let key = match (before, &restored.stamp.copy) {
         (Some(_), _) => "cli.restore.swapped",
