@@ -190,7 +190,7 @@ pub fn identity_file(path: &Path, signers: &[String]) -> Result<Identity, Failur
 /// A signature nobody believed, as signers are written, beside those that were to be believed.
 pub fn untrusted(problem: Problem, known: &[Signer]) -> Failure {
     let signer = problem.fault.params.iter().find(|(name, _)| *name == "signer");
-    let signer = signer.and_then(|(_, hex)| Signer::from_hex(hex));
+    let signer = signer.and_then(|(_, text)| text.parse::<Signer>().ok());
     let Some(signer) = signer.filter(|_| problem.fault.key == "backups.signer") else {
         return super::serve::failure(problem);
     };

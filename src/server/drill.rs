@@ -32,6 +32,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+/// Refusals of the command rather than of what it found.
+const MISTAKEN: [&str; 2] = ["backups.environment", "backups.several_instances"];
 /// Documents of a collection that are held against the living instance.
 const SAMPLES: usize = 200;
 
@@ -108,6 +110,11 @@ pub async fn drill(
             if let Err(problem) = drilled.examine(&config, clock, restored, step).await {
                 drilled.found("documents", &problem);
             }
+        }
+        // What was asked for wrongly says nothing of the backups.
+        Err(problem) if MISTAKEN.contains(&problem.fault.key) => {
+            sweep(&scratch)?;
+            return Err(problem);
         }
         Err(problem) => drilled.found("files", &problem),
     }

@@ -23,6 +23,8 @@ use zeroize::Zeroizing;
 
 /// The name of the one in the data directory, where no other is configured.
 const LOCAL: &str = "local";
+/// Its folder there.
+pub const LOCAL_FOLDER: &str = "backups";
 /// An upload begun so many seconds ago is left behind: over the slowest lines one takes days.
 const ABANDONED: i64 = 7 * 86_400;
 const FOLDER: &[&str] = &["bandwidth_kib", "segments", "window"];
@@ -98,7 +100,7 @@ pub fn folders(config: &Config) -> Vec<PathBuf> {
 
 /// The folder in the data directory.
 pub fn local(config: &Config) -> PathBuf {
-    config.instance.data_dir.join("backups")
+    config.instance.data_dir.join(LOCAL_FOLDER)
 }
 
 #[derive(Clone, Copy)]

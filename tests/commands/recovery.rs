@@ -248,3 +248,30 @@ fn a_backup_is_opened_at_the_target_that_is_named() {
     let unknown = instance.failure(&[&verify[..], &["--target", "absent"]].concat(), 4);
     assert!(unknown.contains("backups, usb"), "{unknown}");
 }
+
+#[test]
+fn a_collection_that_is_not_there_brings_nothing_back() {
+    let instance = Instance::backing_up("").vouched().with_places(3);
+    instance.answer(&["backup", "create"]);
+    let restore = ["restore", "--from", "backups", "--identity", "key", "--into", "new", "--collection", "plcaes"];
+    for more in [&["--dry-run"][..], &[]] {
+        let said = instance.failure(&[&restore, more].concat(), 4);
+        assert!(said.contains("\"plcaes\"") && said.contains("there are: places."), "{said}");
+        assert!(!instance.path("new/instance.json").exists());
+    }
+}
+
+#[test]
+fn a_drill_asked_for_wrongly_is_refused_and_leaves_no_report() {
+    let instance = Instance::backing_up("").vouched().with_places(3);
+    instance.answer(&["backup", "create"]);
+    let mut drill = instance.command(&["restore", "drill", "--identity", "key", "-o", "reports", "--from", "backups"]);
+    let refused = crate::run(drill.args(["--environment", "staging", "--data-dir", "elsewhere"]));
+    assert_eq!(refused.status.code(), Some(3), "{}", stderr(&refused));
+    assert_eq!(std::fs::read_dir(instance.path("reports")).unwrap().count(), 0);
+    assert!(!instance.path("elsewhere.drill").exists());
+    // Of an empty folder it is said that there is nothing in it.
+    std::fs::create_dir(instance.path("empty")).unwrap();
+    let said = instance.failure(&["restore", "--from", "empty", "--identity", "key", "--into", "new"], 4);
+    assert!(said.contains("No backup in empty"), "{said}");
+}

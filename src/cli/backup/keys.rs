@@ -124,7 +124,7 @@ async fn rewrap(context: &Context, arguments: Rewrap) -> Result<(), Failure> {
     let told = move |gone, total| bar.of(gone, total);
     let all = server::rewrap(folder, identity, recipients.0, dry, told).await.map_err(failure)?;
     if all.is_empty() {
-        return Err(Failure::new(Code::NotFound, Fault::new("cli.backup.none").at(shown)));
+        return Err(Failure::new(Code::NotFound, Fault::new("backups.none").with("place", shown)));
     }
     let outcome = |done: &Result<bool, server::problem::Problem>| match done {
         Ok(true) if dry => ("due", String::new()),

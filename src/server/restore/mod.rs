@@ -32,7 +32,7 @@ use crate::{
         Error,
         backups::{
             Identity, Progress, Restore, SUBJECTS,
-            restore::{Asked, Plan, SET_ASIDE, Tally, Wanted},
+            restore::{Asked, Plan, SET_ASIDE, SYSTEM, Tally, Wanted},
         },
         instance::{self, Likeness, Stamp},
         keyring::{Keyring, Purpose},
@@ -152,6 +152,15 @@ impl Restoring {
         })
     }
 
+    /// A name that is mistyped brings nothing back.
+    fn all_there(&self, tally: &Tally) -> Result<(), Problem> {
+        let there = |name: &String| tally.defined.contains(name) || name.starts_with(SYSTEM);
+        let Some(absent) = self.collections.iter().find(|name| !there(name)) else { return Ok(()) };
+        let known: Vec<_> = tally.defined.iter().map(String::as_str).filter(|name| !name.starts_with(SYSTEM)).collect();
+        let fault = Fault::new("restore.no_collection").with("collection", absent).with("known", known.join(", "));
+        Err(Problem::new(Kind::NotFound, fault))
+    }
+
     fn consent(&self, plan: &Plan) -> Result<(), Problem> {
         match plan.older.clone().filter(|_| !self.allow_older) {
             Some(fault) => Err(Problem::new(Kind::Refused, fault)),
@@ -219,6 +228,7 @@ pub async fn dry_run(
             Ok(())
         };
         restore.load(&restoring.collections, &mut count, &mut |step| told(&mut progress, step))?;
+        restoring.all_there(&tally)?;
         let times = Times { proving, loading: watch.millis() - proving };
         let stamp = restoring.stamp(&restore)?;
         let subjects = newest_keys(&*beside, &restoring, &stamp, &mut |_| Ok(()))?;
@@ -307,6 +317,7 @@ impl Filling<'_> {
         };
         restore.load(&restoring.collections, &mut put, &mut |step| told(progress, step))?;
         ahead.settle()?;
+        restoring.all_there(&tally)?;
         self.handle.block_on(documents.close())?;
         if let Some(text) = restore.configuration() {
             let path = self.data().join(CONFIGURATION);

@@ -16,6 +16,7 @@ use crate::{
     server::{
         keys,
         problem::{Kind, Problem},
+        targets::LOCAL_FOLDER,
     },
     services::{
         backups::{Progress, Stage},
@@ -32,7 +33,6 @@ use std::{
 
 /// In the marker's folder of the new directory: where the old one goes.
 const PLAN: &str = "swap.json";
-const BACKUPS: &str = "backups";
 
 pub struct Swapped {
     /// `None`: an earlier run had restored; only the end was left to do.
@@ -103,7 +103,7 @@ fn beside(config: &Config, live: &Path, beside: &Path) -> Config {
     }
     // Opened to be checked, it makes no folder where the backups are.
     if config.backup.targets.is_empty() {
-        config.backup.targets = vec![live.join(BACKUPS).display().to_string()];
+        config.backup.targets = vec![live.join(LOCAL_FOLDER).display().to_string()];
     }
     config.instance.data_dir = beside.to_owned();
     config
@@ -223,7 +223,7 @@ impl Places {
                 self.rename(&self.beside, before)?;
             }
             // Those that lie with the data go with the name: what is to be backed up next goes on from them.
-            let (old, new) = (before.join(BACKUPS), self.live.join(BACKUPS));
+            let (old, new) = (before.join(LOCAL_FOLDER), self.live.join(LOCAL_FOLDER));
             // An empty one was made since.
             let free = !new.exists() || fs::remove_dir(&new).is_ok();
             if config.backup.targets.is_empty() && old.is_dir() && free {
@@ -289,7 +289,7 @@ mod tests {
         assert_eq!(place.movable().err().map(|problem| problem.fault.key), Some("restore.no_instance"));
         fs::write(place.live.join("documents.sealed"), b"").unwrap();
         filled(&place.beside, "new");
-        filled(&place.live.join(BACKUPS), "backups");
+        filled(&place.live.join(LOCAL_FOLDER), "backups");
         fs::create_dir(place.beside.join(UNFINISHED)).unwrap();
         fs::set_permissions(&place.live, fs::Permissions::from_mode(0o750)).unwrap();
         assert!(place.begun().unwrap().is_none());
@@ -300,7 +300,7 @@ mod tests {
         let config = Config::of(&[]).unwrap();
         place.settle(&config, before.as_deref()).unwrap();
         assert_eq!((what(&place.live), what(&place.before)), ("new".to_owned(), "old".to_owned()));
-        assert_eq!(what(&place.live.join(BACKUPS)), "backups");
+        assert_eq!(what(&place.live.join(LOCAL_FOLDER)), "backups");
         assert!(!place.beside.exists() && !place.live.join(UNFINISHED).exists());
         assert_eq!(fs::metadata(&place.live).unwrap().mode() & 0o777, 0o750);
         assert_eq!(places(Path::new("/")).movable().err().map(|problem| problem.fault.key), None);

@@ -107,7 +107,10 @@ pub fn locate(target: &dyn Objects, wanted: Option<&str>) -> Result<String> {
         None => listed.header.as_ref().is_ok_and(|(header, _)| header.kind == Kind::Full),
         Some(wanted) => listed.name == wanted || listed.header.as_ref().is_ok_and(|(header, _)| header.id() == wanted),
     });
-    found.map(|listed| listed.name).ok_or_else(|| unknown(target, wanted.unwrap_or("*")))
+    found.map(|listed| listed.name).ok_or_else(|| match wanted {
+        Some(wanted) => unknown(target, wanted),
+        None => none(target),
+    })
 }
 
 /// Checks every byte against the signed manifest, without any private key.
@@ -178,6 +181,10 @@ fn open(target: &dyn Objects, name: &str) -> Result<Backup<Box<dyn Read + Send>>
 
 fn read(target: &dyn Objects, name: &str, from: u64) -> Result<Box<dyn Read + Send>> {
     target.get(name, from)?.ok_or_else(|| unknown(target, name))
+}
+
+fn none(target: &dyn Objects) -> Error {
+    Error::NotFound(Fault::new("backups.none").with("place", target.place()))
 }
 
 fn unknown(target: &dyn Objects, name: &str) -> Error {

@@ -116,7 +116,7 @@ impl Manifest {
             Trust::Signers(signers) => signers.iter().any(|signer| signer.bytes()[..] == key),
         };
         if !believed {
-            return Err(Error::Damaged(Fault::new("backups.signer").with("signer", &manifest.signer)));
+            return Err(Error::Damaged(Fault::new("backups.signer").with("signer", manifest.signer())));
         }
         UnparsedPublicKey::new(&ED25519, key)
             .verify(&[SIGNED, json].concat(), signature)

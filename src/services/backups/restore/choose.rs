@@ -15,7 +15,7 @@ use crate::{
             chain::{Chain, Link, chains},
             create::{self, Progress, Stage},
             file::{Backup, Kind, Manifest},
-            list, manifest_at_end, read, unknown,
+            list, manifest_at_end, none, read, unknown,
         },
     },
 };
@@ -149,7 +149,7 @@ fn instance(source: &dyn Objects, listed: &[Listed], asked: Asked<'_>) -> Result
         }
         _ => {
             let damaged = listed.iter().rev().find_map(|listed| listed.header.clone().err());
-            return Err(damaged.map_or_else(|| unknown(source, "*"), Error::Damaged));
+            return Err(damaged.map_or_else(|| none(source), Error::Damaged));
         }
     };
     environment(instance, listed, asked)?;

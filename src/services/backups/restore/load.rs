@@ -23,7 +23,7 @@ const CHUNK: usize = 16 * 1024 * 1024;
 const MOST_ROWS: usize = 16_000;
 
 /// The appliance's own collections always come back.
-const SYSTEM: &str = "system.";
+pub const SYSTEM: &str = "system.";
 
 type Put<'p> = dyn FnMut(Load) -> ports::Result<()> + 'p;
 

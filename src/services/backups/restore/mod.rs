@@ -9,7 +9,7 @@ mod walk;
 
 pub use anchor::Anchor;
 pub use choose::{Plan, SET_ASIDE};
-pub use load::with_images;
+pub use load::{SYSTEM, with_images};
 pub use tally::Tally;
 pub use walk::Point;
 

@@ -1,12 +1,14 @@
 //! What a restore puts in, counted on the way: for who is shown beforehand, and for checking afterwards.
 
 use crate::ports::documents::{COLLECTIONS, Load, Record};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Documents of each collection that has any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     pub collections: BTreeMap<String, u64>,
+    /// Those there are, with documents or none.
+    pub defined: BTreeSet<String>,
     pub records: u64,
 }
 
@@ -14,6 +16,10 @@ impl Tally {
     pub fn part(&mut self, part: &Load) {
         match part {
             Load::Documents { collection, documents } => {
+                if collection == COLLECTIONS {
+                    let names = documents.iter().filter_map(|document| document.get_str("_id").ok());
+                    self.defined.extend(names.map(str::to_owned));
+                }
                 *self.collections.entry(collection.clone()).or_default() += documents.len() as u64;
             }
             Load::Records(records) => self.records += records.len() as u64,
@@ -29,7 +35,13 @@ impl Tally {
         let Record { collection, id, before, after, .. } = record;
         let count = self.collections.entry(collection.clone()).or_default();
         *count = count.saturating_add_signed(i64::from(after.is_some()) - i64::from(before.is_some()));
-        if collection == COLLECTIONS && after.is_none() {
+        if collection != COLLECTIONS {
+            return;
+        }
+        if after.is_some() {
+            self.defined.insert(id.clone());
+        } else {
+            self.defined.remove(id);
             self.collections.remove(id);
         }
     }
