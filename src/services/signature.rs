@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn names_are_in_order_at_every_depth() {
-        let value = json!({ "b": [1, { "d": "é\n", "c": null }], "a": true });
-        assert_eq!(ordered(&value), r#"{"a":true,"b":[1,{"c":null,"d":"é\n"}]}"#);
+        let value = json!({ "b": [1, { "d": "é\n", "c": null }], "c": 1, "a": true });
+        assert_eq!(ordered(&value), r#"{"a":true,"b":[1,{"c":null,"d":"é\n"}],"c":1}"#);
     }
 }

@@ -172,9 +172,11 @@ mod tests {
         assert!(watch.elapsed() > Duration::from_millis(60), "{:?}", watch.elapsed());
         assert_eq!(back, bytes);
         // What takes another's place does too.
+        let watch = Stopwatch::start();
         let mut upload = paced.put_over("a").unwrap();
-        upload.write_all(b"new").unwrap();
+        upload.write_all(&bytes.repeat(2)).unwrap();
         upload.publish().unwrap();
-        assert_eq!(std::fs::read(place.path().join("a")).unwrap(), b"new");
+        assert!(watch.elapsed() > Duration::from_millis(200), "{:?}", watch.elapsed());
+        assert_eq!(std::fs::read(place.path().join("a")).unwrap(), bytes.repeat(2));
     }
 }
