@@ -54,7 +54,7 @@ pub struct Drilled {
     place: String,
     vouched: bool,
     environment: Environment,
-    /// The living instance, where one is known: what is told of it when nothing came back.
+    /// The living instance whose target it is, where one is known: it is told when nothing came back.
     instance: Option<String>,
     /// `None`: why is the first check.
     back: Option<Back>,
@@ -81,7 +81,7 @@ pub async fn drill(
     make_room(&scratch)?;
     let vouched = !identity.signers().is_empty();
     let (started, place) = (clock.now(), from.clone());
-    let instance = live.as_ref().map(|live| live.stamp.id.clone());
+    let instance = live.as_ref().filter(|_| is_target(config, &clock, &from)).map(|live| live.stamp.id.clone());
     let mut drilled =
         Drilled { started, place, vouched, environment, instance, back: None, checks: Vec::new(), unavailable: None };
     let restoring = Restoring {
@@ -128,6 +128,13 @@ fn tell(progress: &Mutex<impl FnMut(Progress)>, step: Progress) {
 /// Where a drill takes its backups from when nobody says: the first target.
 pub fn latest(config: &Config) -> String {
     config.backup.targets.first().cloned().unwrap_or_else(|| targets::local(config).display().to_string())
+}
+
+/// Whether a place is one the instance sends its backups to.
+fn is_target(config: &Config, clock: &SharedClock, place: &str) -> bool {
+    let Ok(meant) = targets::open(place, config, clock) else { return false };
+    let targets = targets::all(config, clock).unwrap_or_default();
+    targets.iter().any(|target| target.objects.place() == meant.objects.place())
 }
 
 /// The configuration of the copy: its own root key, and nothing of it reaches a target or a witness.

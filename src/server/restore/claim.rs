@@ -29,14 +29,14 @@ impl Claim {
         let failed = |error: std::io::Error| Problem::file(data.display(), error);
         files::private_folder(data).map_err(failed)?;
         let folder = data.join(UNFINISHED);
-        free(data, told, waiting)?;
+        free(data, told, waiting, false)?;
         files::private_folder(&folder).map_err(failed)?;
         let lock = File::open(&folder).map_err(failed)?;
         if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(Problem::new(Kind::Unavailable, fault("restore.under_way", data)));
         }
         // Another may have finished between the look and the lock.
-        if let Err(problem) = free(data, told, waiting) {
+        if let Err(problem) = free(data, told, waiting, true) {
             // Made just now, unless it holds something.
             let _ = fs::remove_dir(&folder);
             return Err(problem);
@@ -84,7 +84,7 @@ pub fn told(data: &Path) -> Option<Value> {
 }
 
 /// Whether nothing is there that another would miss.
-fn free(data: &Path, told: &Value, waiting: bool) -> Result<(), Problem> {
+fn free(data: &Path, told: &Value, waiting: bool, locked: bool) -> Result<(), Problem> {
     let failed = |error: std::io::Error| Problem::file(data.display(), error);
     let known = self::told(data);
     let filled = fs::read_dir(data).map_err(failed)?.flatten().any(|entry| !is_ours(&entry));
@@ -93,7 +93,8 @@ fn free(data: &Path, told: &Value, waiting: bool) -> Result<(), Problem> {
         Some(known) if known != *told && filled => {
             Err(Problem::new(Kind::Refused, fault("restore.other_unfinished", data)))
         }
-        Some(_) if !waiting && Stamp::read(data, None).is_ok() => {
+        // Only under the lock: who fills it may still check it.
+        Some(_) if locked && !waiting && Stamp::read(data, None).is_ok() => {
             unmark(data)?;
             Err(StampError::Occupied(data.to_owned()).into())
         }
@@ -109,7 +110,11 @@ fn is_ours(entry: &fs::DirEntry) -> bool {
 
 pub fn unmark(data: &Path) -> Result<(), Problem> {
     let folder = data.join(UNFINISHED);
-    let removed = remove(&folder).and_then(|()| files::sync_folder(&folder));
+    let removed = match remove(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    };
+    let removed = removed.and_then(|()| files::sync_folder(&folder));
     removed.map_err(|error| Problem::file(folder.display(), error))
 }
 

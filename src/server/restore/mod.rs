@@ -32,7 +32,7 @@ use crate::{
         Error,
         backups::{
             Identity, Progress, Restore, SUBJECTS,
-            restore::{Asked, Plan, SET_ASIDE, SYSTEM, Tally, Wanted},
+            restore::{Asked, NEWER_UNREADABLE, Plan, SET_ASIDE, SYSTEM, Tally, Wanted},
         },
         instance::{self, Likeness, Stamp},
         keyring::{Keyring, Purpose},
@@ -141,7 +141,8 @@ impl Restoring {
         let live = self.live.as_ref().filter(|live| live.stamp.id == meta.instance);
         let newest = restore.plan().newest_lineage.max(meta.lineage).max(live.map_or(0, |live| live.stamp.lineage));
         let partial = (!self.collections.is_empty()).then_some(Likeness::Partial);
-        let forged = || Problem::new(Kind::Refused, Fault::new("backups.lineage").with("lineage", newest));
+        let forged = Fault::new("backups.lineage").with("lineage", newest).with("name", &restore.plan().newest_name);
+        let forged = || Problem::new(Kind::Refused, forged);
         Ok(Stamp {
             format: instance::FORMAT,
             id: meta.instance.clone(),
@@ -284,12 +285,13 @@ impl Filling<'_> {
                 Ok(())
             })
         };
+        let doubts = |note: &Fault| [SET_ASIDE, NEWER_UNREADABLE].contains(&note.key);
         let kept = fetched(folder);
         let mut begun = begin(progress);
         // What an earlier try left of a file may have been torn by a crash: it is fetched anew before it is judged.
         let doubtful = match &begun {
-            Ok(restore) => restore.plan().notes.iter().any(|note| note.key == SET_ASIDE),
-            Err(error) => matches!(error, Error::Damaged(_) | Error::Refused(_)),
+            Ok(restore) => restore.plan().notes.iter().chain(&restore.plan().older).any(doubts),
+            Err(error) => matches!(error, Error::Damaged(_) | Error::Refused(_) | Error::NotFound(_)),
         };
         if doubtful && !kept.is_empty() {
             kept.iter().try_for_each(std::fs::remove_file).map_err(|error| Problem::file(folder.display(), error))?;

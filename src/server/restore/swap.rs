@@ -53,7 +53,7 @@ pub async fn swap(
     }
     let live = whole_path(&config.instance.data_dir)?;
     let place = Places::of(&live, clock.now());
-    let locks = place.hold()?;
+    let mut locks = place.hold()?;
     if let Some(before) = place.begun()? {
         // Another command's is brought to its end, and this one begins.
         let same = claim::told(&live).is_some_and(|told| told == restoring.told());
@@ -61,6 +61,8 @@ pub async fn swap(
         if same {
             return Ok(Swapped { restored: None, before });
         }
+        // Of the directory that is there now.
+        locks = place.hold()?;
     }
     place.movable()?;
     let beside = beside(config, &live, &place.beside);
@@ -87,6 +89,12 @@ pub async fn swap(
 /// Before an instance is served: what a swap that was killed left to do.
 pub fn settle(config: &Config, clock: &SharedClock) -> Result<(), Problem> {
     let place = Places::of(&whole_path(&config.instance.data_dir)?, clock.now());
+    // Held by a swap that is alive: it does so itself.
+    let held = File::open(place.live.join(UNFINISHED)).ok();
+    let free = |folder: &File| rustix::fs::flock(folder, FlockOperation::NonBlockingLockExclusive).is_ok();
+    if held.as_ref().is_some_and(|folder| !free(folder)) {
+        return Ok(());
+    }
     match place.begun()? {
         Some(before) => place.settle(config, before.as_deref()),
         None => Ok(()),
@@ -224,9 +232,9 @@ impl Places {
             }
             // Those that lie with the data go with the name: what is to be backed up next goes on from them.
             let (old, new) = (before.join(LOCAL_FOLDER), self.live.join(LOCAL_FOLDER));
-            // An empty one was made since.
-            let free = !new.exists() || fs::remove_dir(&new).is_ok();
-            if config.backup.targets.is_empty() && old.is_dir() && free {
+            // An empty one may have been made since.
+            let free = || !new.exists() || fs::remove_dir(&new).is_ok();
+            if config.backup.targets.is_empty() && old.is_dir() && free() {
                 self.rename(&old, &new)?;
             }
         }

@@ -34,8 +34,8 @@ pub struct Lane {
 
 #[derive(Default)]
 struct Memory {
-    /// Up to here the journal has nothing that is worth a segment.
-    looked: Sequence,
+    /// From where, and up to where, the journal has nothing that is worth a segment.
+    looked: (Sequence, Sequence),
     full: Tally,
     segment: Tally,
     /// A state the store could not take: a full disk must not send the same again and again.
@@ -104,13 +104,14 @@ impl Lane {
         *self.memory().tally(kind)
     }
 
-    /// Where a look at the journal goes on.
-    pub fn looked(&self) -> Sequence {
-        self.memory().looked
+    /// Where a look at the journal goes on that began after this place.
+    pub fn looked(&self, after: Sequence) -> Sequence {
+        let (from, upto) = self.memory().looked;
+        if from == after { upto } else { after }
     }
 
-    pub fn look(&self, upto: Sequence) {
-        self.memory().looked = upto;
+    pub fn look(&self, after: Sequence, upto: Sequence) {
+        self.memory().looked = (after, upto);
     }
 
     pub fn keep(&self, state: Option<State>) {

@@ -164,15 +164,18 @@ fn newest(
         list(target)?.into_iter().filter_map(|listed| Some((listed.header.ok()?.0, listed.name, listed.bytes)));
     let mut own: Vec<_> = headers.filter(|(header, ..)| of(header)).collect();
     own.sort_by_key(|(header, ..)| order(header, now));
+    let mut unread = None;
     for (header, name, bytes) in own.into_iter().rev() {
         match manifest_at_end(&header, bytes, |from| read(target, &name, from), trust) {
             Ok(manifest) => return Ok(Some((header, manifest))),
             // Rotten, or gone since: one before it is the newest.
-            Err(Error::Damaged(_) | Error::NotFound(_) | Error::Internal(_)) => {}
+            Err(Error::Damaged(_) | Error::NotFound(_)) => {}
+            Err(error @ Error::Internal(_)) => unread = unread.or(Some(error)),
             Err(other) => return Err(other),
         }
     }
-    Ok(None)
+    // One that cannot be read is not none.
+    unread.map_or(Ok(None), Err)
 }
 
 fn open(target: &dyn Objects, name: &str) -> Result<Backup<Box<dyn Read + Send>>> {

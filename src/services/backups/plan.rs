@@ -11,9 +11,12 @@ use super::{
     state::State,
 };
 use crate::{
-    base::clock::Timestamp,
+    base::{clock::Timestamp, fault::Fault},
     domain::schedule::planned,
-    ports::{documents::Sequence, objects::Objects},
+    ports::{
+        documents::Sequence,
+        objects::{FORBIDDEN, Objects},
+    },
     services::{
         Error, Result,
         access::{Action, Caller, Resource},
@@ -60,8 +63,9 @@ fn unsigned(objects: &dyn Objects, listed: &[Listed], instance: &str, trust: Tru
             continue;
         }
         match manifest_at_end(header, *bytes, |from| read(objects, name, from), trust) {
-            Ok(_) | Err(Error::NotFound(_)) => {}
-            Err(Error::Damaged(_) | Error::Internal(_)) => found.push(name.clone()),
+            // A disk that does not read now says nothing against it.
+            Ok(_) | Err(Error::NotFound(_) | Error::Internal(_)) => {}
+            Err(Error::Damaged(_)) => found.push(name.clone()),
             Err(other) => return Err(other),
         }
     }
@@ -91,7 +95,13 @@ impl Backups {
             let listed = list(&*objects)?;
             // Whoever may write there could put a full one for each day, for which the true ones would go.
             rotten.extend(unsigned(&*objects, &listed, &instance, Trust::Signers(&signers(&keyring)))?);
-            Ok(retain(&listed, &instance, &rotten, &rules, &zone, now))
+            let mut retained = retain(&listed, &instance, &rotten, &rules, &zone, now);
+            // In cold storage they may be what others hang on.
+            let hidden = |fault: &Fault| fault.key == FORBIDDEN;
+            if listed.iter().any(|listed| listed.header.as_ref().is_err_and(hidden)) {
+                retained.dropped.clear();
+            }
+            Ok(retained)
         })
         .await
     }

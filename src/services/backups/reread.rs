@@ -2,7 +2,7 @@
 //! here before a restore meets it. Checked by signature: no private key is needed.
 
 use super::{
-    Backups, Error, Listed, Trust,
+    Backups, Error, Listed, Trust, Verified,
     chain::chains,
     desk::{aside, blocking},
     lane::{Lane, SUBJECTS},
@@ -12,10 +12,11 @@ use super::{
 };
 use crate::{
     base::clock::Timestamp,
+    ports::objects::Objects,
     services::{Result, access::Caller, audit::Event},
 };
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 const WEEK: i64 = 7 * 86_400;
 const SHARES: i64 = 13;
@@ -46,22 +47,27 @@ impl Backups {
             };
             for Listed { name, .. } in listed.iter().filter(own).filter(|listed| shares.contains(&share(&listed.name)))
             {
-                let (objects, keyring, wanted) = (objects.clone(), self.keyring.clone(), name.clone());
-                match aside(move || verify(&*objects, &wanted, Trust::Signers(&signers(&keyring)))).await {
+                match self.verified(objects, name).await {
                     Ok(_) => read += 1,
                     // Deleted meanwhile.
                     Err(Error::NotFound(_)) => {}
                     Err(error @ Error::Damaged(_)) => self.found(lane, (place, &listed), name, &error).await?,
-                    Err(error @ Error::Internal(_)) => unread.push((place, listed.clone(), name.clone(), error)),
+                    Err(error @ Error::Internal(_)) => {
+                        unread.push((place, objects, listed.clone(), name.clone(), error));
+                    }
                     Err(other) => return Err(other),
                 }
             }
         }
-        for (place, listed, name, error) in unread {
-            // A disk that reads others has lost this one; one that reads nothing says nothing of any.
-            match read {
-                0 => return Err(error),
-                _ => self.found(lane, (place, &listed), &name, &error).await?,
+        for (place, objects, listed, name, error) in unread {
+            // A disk that reads others has lost this one; one that reads nothing says nothing of any, nor does one that
+            // was away for a while.
+            if read == 0 {
+                return Err(error);
+            }
+            match self.verified(objects, &name).await {
+                Err(error @ Error::Internal(_)) => self.found(lane, (place, &listed), &name, &error).await?,
+                again => drop(again?),
             }
         }
         let _turn = lane.enter_surely().await;
@@ -71,6 +77,11 @@ impl Backups {
         };
         self.states.change(&lane.target.name, self.clock.now(), note).await?;
         Ok(read)
+    }
+
+    async fn verified(&self, objects: &Arc<dyn Objects>, name: &str) -> Result<Verified> {
+        let (objects, keyring, name) = (objects.clone(), self.keyring.clone(), name.to_owned());
+        aside(move || verify(&*objects, &name, Trust::Signers(&signers(&keyring)))).await
     }
 
     /// Bit rot: which, and up to where the target is still good.

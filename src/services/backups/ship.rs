@@ -151,7 +151,7 @@ impl Backups {
 
     /// Whether the journal has anything after this place beside what backups note of themselves.
     pub(super) async fn something(&self, lane: &Lane, after: Sequence) -> Result<bool> {
-        let mut from = after.max(lane.looked());
+        let mut from = lane.looked(after);
         loop {
             let records = self.documents.records(from, LOOK).await?;
             if records.iter().any(|record| record.collection != BACKUPS) {
@@ -159,7 +159,7 @@ impl Backups {
             }
             let Some(last) = records.last() else { return Ok(false) };
             from = last.sequence;
-            lane.look(from);
+            lane.look(after, from);
         }
     }
 }

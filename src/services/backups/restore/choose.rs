@@ -27,6 +27,8 @@ use std::{
 
 /// The note that a file was no good, and others were taken.
 pub const SET_ASIDE: &str = "backups.set_aside";
+/// Why something older comes back: the header of a newer file cannot be read.
+pub const NEWER_UNREADABLE: &str = "backups.newer_unreadable";
 
 /// What comes back, from which files.
 #[derive(Debug, Clone)]
@@ -41,6 +43,8 @@ pub struct Plan {
     pub beyond: Option<Beyond>,
     /// The highest of the instance at the source.
     pub newest_lineage: u32,
+    /// A file that says so.
+    pub newest_name: String,
     /// Why it is older than what was asked for; whoever goes on has to say so.
     pub older: Option<Fault>,
     /// Whatever else is to be known.
@@ -323,9 +327,11 @@ impl Choosing<'_, '_> {
             let until = chain.until().rfc3339();
             notes.push(Fault::new("backups.nothing_later").with("time", time.rfc3339()).with("until", until));
         }
-        let newest_lineage = own.iter().map(|link| link.header.lineage).max().unwrap_or_default();
+        let newest = own.iter().max_by_key(|link| link.header.lineage);
+        let (newest_lineage, newest_name) =
+            newest.map(|link| (link.header.lineage, link.name.clone())).unwrap_or_default();
         let Chain { full, segments } = chain;
-        Ok(Plan { full, segments, point, manifests, beyond, newest_lineage, older, notes })
+        Ok(Plan { full, segments, point, manifests, beyond, newest_lineage, newest_name, older, notes })
     }
 
     /// Why this is older than the newest backup a living instance tells of.
@@ -407,7 +413,7 @@ fn unreadable(listed: &[Listed], chain: &Chain) -> Option<Fault> {
     };
     listed.iter().rev().find_map(|listed| {
         let fault = listed.header.as_ref().err().filter(|_| newer(&listed.name))?;
-        Some(Fault::new("backups.newer_unreadable").with("name", &listed.name).with("why", fault))
+        Some(Fault::new(NEWER_UNREADABLE).with("name", &listed.name).with("why", fault))
     })
 }
 

@@ -8,7 +8,7 @@ mod tally;
 mod walk;
 
 pub use anchor::Anchor;
-pub use choose::{Plan, SET_ASIDE};
+pub use choose::{NEWER_UNREADABLE, Plan, SET_ASIDE};
 pub use load::{SYSTEM, with_images};
 pub use tally::Tally;
 pub use walk::Point;

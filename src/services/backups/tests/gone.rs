@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        Kind, Recipient, Request, Restore, Span, State, Trust, create, list,
+        Kind, Recipient, Request, Restore, Span, State, Trust, create, list, newest,
         restore::{Asked, Wanted},
         signers,
     },
@@ -51,8 +51,9 @@ async fn a_segment_goes_on_from_what_is_still_there() {
         ships.settle("near").await;
         ships.commit("a").await;
         assert_eq!(ships.ship("near").await, Some(Kind::Segment));
+        assert_eq!(ships.ship("near").await, None);
         lose(path(&ships, &state(&ships).await.segment.unwrap().name));
-        ships.commit("b").await;
+        // Though nothing was written since.
         assert_eq!(ships.ship("near").await, Some(Kind::Segment));
         let chain = ships.chains(0).pop().unwrap();
         let (last, full) = (chain.segments.last().unwrap(), &chain.full);
@@ -130,9 +131,13 @@ async fn a_full_backup_nobody_can_open_any_more_is_found_by_its_name() {
 }
 
 /// Some, or all, may not be read.
-struct Cold(Folder, fn(&str) -> bool);
+struct Cold<F>(Folder, F);
 
-impl Objects for Cold {
+fn forbidden() -> Option<ports::Error> {
+    Some(ports::Error::Rejected(Fault::new(FORBIDDEN).with("right", "s3:GetObject")))
+}
+
+impl<F: Fn(&str) -> Option<ports::Error> + Send + Sync> Objects for Cold<F> {
     fn place(&self) -> String {
         self.0.place()
     }
@@ -143,10 +148,7 @@ impl Objects for Cold {
         self.0.put_new(name)
     }
     fn get(&self, name: &str, from: u64) -> ports::Result<Option<Box<dyn Read + Send>>> {
-        if (self.1)(name) {
-            return Err(ports::Error::Rejected(Fault::new(FORBIDDEN).with("right", "s3:GetObject")));
-        }
-        self.0.get(name, from)
+        (self.1)(name).map_or_else(|| self.0.get(name, from), Err)
     }
     fn list(&self) -> ports::Result<Vec<Object>> {
         self.0.list()
@@ -166,12 +168,42 @@ async fn one_that_may_not_be_read_hides_no_other() {
     ships.commit("a").await;
     ships.settle("near").await;
     let folder = || Folder::at(ships.folders[0].path());
-    let listed = list(&Cold(folder(), |name| name.contains("-full-"))).unwrap();
+    let listed = list(&Cold(folder(), |name: &str| forbidden().filter(|_| name.contains("-full-")))).unwrap();
     let readable: Vec<_> = listed.iter().map(|listed| listed.header.is_ok()).collect();
     assert_eq!(readable.iter().filter(|readable| !**readable).count(), 1, "{listed:?}");
     assert!(readable.len() > 1);
-    let nothing = list(&Cold(folder(), |_| true));
+    let nothing = list(&Cold(folder(), |_: &str| forbidden()));
     assert!(matches!(&nothing, Err(Error::Invalid(fault)) if fault.key == FORBIDDEN), "{nothing:?}");
+    // Nor is one that cannot be read to its end none at all.
+    let signers = signers(&ships.bench.keyring);
+    let newest = |objects: &dyn Objects| {
+        newest(objects, &ships.bench.stamp.id, Trust::Signers(&signers), (Some(Kind::Full), ships.bench.clock.now()))
+    };
+    assert!(matches!(newest(&folder()), Ok(Some(_))));
+    // Each is read once to be listed.
+    let (all, read) = (list(&folder()).unwrap().len(), AtomicUsize::new(0));
+    let failing = |_: &str| {
+        let fails = read.fetch_add(1, Ordering::Relaxed) >= all;
+        fails.then(|| ports::Error::Backend("the disk fails".into()))
+    };
+    assert!(matches!(newest(&Cold(folder(), failing)), Err(Error::Internal(_))));
+}
+
+/// What can be read may hang on what cannot.
+#[tokio::test]
+async fn where_some_may_not_be_read_nothing_goes() {
+    let ships = Ships::new().await;
+    let retained =
+        async || ships.backups.plan(&Caller::system(), None).await.unwrap().targets.remove(0).retained.unwrap();
+    for day in 0..40 {
+        ships.commit(&format!("a{day}")).await;
+        ships.settle("near").await;
+        ships.bench.wait(DAY);
+    }
+    assert!(!retained().await.dropped.is_empty());
+    ships.mood(0, COLD);
+    let cold = retained().await;
+    assert!(cold.dropped.is_empty() && cold.damaged.len() > 30, "{cold:?}");
 }
 
 /// Answers one reading with other bytes than all others.

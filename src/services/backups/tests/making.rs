@@ -22,7 +22,7 @@ fn what_is_restored_is_what_was_backed_up() {
 #[test]
 fn backups_are_listed_located_chained_and_verified() {
     let instance = instance(Environment::Staging);
-    assert_eq!(fault(locate(&instance.folder, None).unwrap_err()).key, "backups.unknown");
+    assert_eq!(fault(locate(&instance.folder, None).unwrap_err()).key, "backups.none");
     let first = instance.back_up(&memory(3), 0).unwrap();
     let second = instance.back_up(&memory(5), 1000).unwrap();
     assert_eq!(first.name, format!("20251124T160000Z-full-{}.backup", first.header.id()));

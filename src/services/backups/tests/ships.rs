@@ -10,7 +10,7 @@ use crate::{
         documents::embedded::{Embedded, Options},
         objects::folder::Folder,
     },
-    base::{clock::Clock, environment::Environment},
+    base::{clock::Clock, environment::Environment, fault::Fault},
     domain::{filter::Filter, window::Window},
     ports::{
         self,
@@ -18,7 +18,7 @@ use crate::{
             Batch, COLLECTIONS, Change, Collection, Committed, Documents, Expect, Explain, Load, Operation, Origin,
             Page, Query, Record, Retention, Sequence, Snapshot, Statistics,
         },
-        objects::{Object, Objects, Upload},
+        objects::{FORBIDDEN, Object, Objects, Upload},
     },
     services::{access::Caller, audit::Search, backups::Identity, bench::Bench, sealing::Seals},
 };
@@ -43,6 +43,8 @@ pub(super) const WRITES: u8 = 2;
 pub(super) const HANGS: u8 = 3;
 /// Full backups take until the mood is another.
 pub(super) const SLOW: u8 = 4;
+/// Full backups but the newest may not be read.
+pub(super) const COLD: u8 = 5;
 
 /// A folder that may be away.
 pub(super) struct Place {
@@ -83,6 +85,11 @@ impl Objects for Place {
     }
     fn get(&self, name: &str, from: u64) -> ports::Result<Option<Box<dyn Read + Send>>> {
         self.there(false)?;
+        let newer = |other: &Object| other.name.contains("-full-") && *other.name > *name;
+        let cold = self.mood.load(Ordering::Relaxed) == COLD && name.contains("-full-");
+        if cold && self.folder.list()?.iter().any(newer) {
+            return Err(ports::Error::Rejected(Fault::new(FORBIDDEN).with("right", "s3:GetObject")));
+        }
         self.folder.get(name, from)
     }
     fn list(&self) -> ports::Result<Vec<Object>> {
