@@ -10,7 +10,7 @@ async fn a_backup_is_made_listed_and_checked() {
     let house = House::open().await;
     let path = house.collection(json!({ "name": "places" })).await;
     house.post(&path, json!({ "n": 1 })).await.ok(201);
-    house.post(&format!("{BACKUPS}/verify"), json!({})).await.refused(404, "RESOURCE_NOT_FOUND", "backups.unknown");
+    house.post(&format!("{BACKUPS}/verify"), json!({})).await.refused(404, "RESOURCE_NOT_FOUND", "backups.none");
     house.post(BACKUPS, json!({ "kind": "half" })).await.refused(422, "VALIDATION_ERROR", "backups.kind");
     let made = house.post(BACKUPS, json!({ "kind": "full" })).await.ok(201).data();
     assert!(made["documents"].as_u64().is_some_and(|documents| documents >= 2), "{made}");
