@@ -75,4 +75,20 @@ fn a_swap_killed_at_any_moment_leaves_the_old_or_the_new() {
     assert!(output.status.success(), "{}", words(&output));
     assert_eq!(prepared.rows(&live), Some(ROWS));
     assert!(!beside.exists());
+
+    // Another command than the one that was killed past the change of places: it ends that one, and does its own.
+    let changed = |nth: &usize| {
+        let killed = Prepared::killed("unlinkat", *nth, &prepared.restore(&more)).is_some();
+        killed && live.join(".restoring/swap.json").exists()
+    };
+    assert!((1..10).any(|nth| changed(&nth)), "never killed there");
+    let befores = || {
+        let names = fs::read_dir(&prepared.folder).unwrap().flatten().map(|entry| entry.file_name());
+        names.filter(|name| name.to_string_lossy().contains(".before-")).count()
+    };
+    let before = befores();
+    let output = prepared.restore(&["--swap", "--yes", "--at", "2100-01-01T00:00:00Z"]).output().unwrap();
+    assert!(output.status.success(), "{}", words(&output));
+    assert_eq!((prepared.rows(&live), befores()), (Some(ROWS), before + 1));
+    assert!(!beside.exists() && !live.join(".restoring").exists());
 }

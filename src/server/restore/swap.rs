@@ -56,12 +56,14 @@ pub async fn swap(
     let mut locks = place.hold()?;
     if let Some(before) = place.begun()? {
         // Another command's is brought to its end, and this one begins.
-        let same = claim::told(&live).is_some_and(|told| told == restoring.told());
+        // Of one that was being tidied away nothing may be known any more.
+        let same = claim::told(&live).is_none_or(|told| told == restoring.told());
         place.settle(config, before.as_deref())?;
         if same {
             return Ok(Swapped { restored: None, before });
         }
-        // Of the directory that is there now.
+        // Of the directory that is there now; a lock of one's own would be in the way.
+        drop(locks);
         locks = place.hold()?;
     }
     place.movable()?;
