@@ -139,7 +139,13 @@ class Backup:
         text, signature = tail[:-68], tail[-68:-4]
         manifest = json.loads(text)
         signer = bytes.fromhex(manifest["signer"])
-        need(not signers or signer in signers, f"signed by {manifest['signer']}, not by a signer given")
+        believed, key = not signers or signer in signers, signer
+        for voucher in manifest.get("vouchedBy", []):
+            before = bytes.fromhex(voucher["signer"])
+            told = bytes.fromhex(voucher["signature"])
+            Ed25519PublicKey.from_public_bytes(before).verify(told, NAME + b"signer\n" + key)
+            believed, key = believed or before in signers, before
+        need(believed, f"signed by {manifest['signer']}, not by a signer given")
         Ed25519PublicKey.from_public_bytes(signer).verify(signature, NAME + b"manifest\n" + text)
         found = {"backup": self.about["backup"], "headerSha256": self.hash.hex(), "format": 1,
                  "bodySha256": self.body.hexdigest(), "bodyBytes": self.bytes}

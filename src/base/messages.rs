@@ -85,6 +85,7 @@ const FILES: &[&str] = &[
     include_str!("messages/schema.toml"),
     include_str!("messages/sealed.toml"),
     include_str!("messages/sealing.toml"),
+    include_str!("messages/secrets.toml"),
     include_str!("messages/server.toml"),
     include_str!("messages/subjects.toml"),
     include_str!("messages/telemetry.toml"),

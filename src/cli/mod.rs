@@ -21,6 +21,7 @@ mod output;
 mod policy;
 mod query;
 mod restore;
+mod secrets;
 mod serve;
 mod subject;
 mod tls;
@@ -94,6 +95,8 @@ enum Command {
     Subject(subject::Command),
     #[command(subcommand)]
     Tls(tls::Command),
+    #[command(subcommand)]
+    Secrets(secrets::Command),
     Openapi,
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -156,7 +159,8 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Backup(command) => backup::run(context, command).await,
         Command::Restore(arguments) => restore::run(context, arguments).await,
         Command::Subject(command) => subject::run(context, command).await,
-        Command::Tls(command) => tls::run(context, command),
+        Command::Tls(command) => tls::run(context, command).await,
+        Command::Secrets(command) => secrets::run(context, command).await,
         Command::Openapi => openapi::run(context),
         Command::Completions(arguments) => completions::run(context, arguments),
         Command::Man(arguments) => man::run(context, arguments),

@@ -1,16 +1,21 @@
-//! `tls ca export`: the authority that clients must trust.
+//! `tls`: the certificate shown over HTTPS, another one, and the authority that clients must trust.
 
 use super::{
+    client::Client,
+    collection::word,
     context::Context,
-    failure::{Failure, unreadable, unwritable},
+    failure::{Code, Failure, unreadable, unwritable},
     output,
 };
-use crate::{base::fault::Fault, server};
+use crate::{base::fault::Fault, server, services::certificates::Bundle};
+use hyper::Method;
 use serde_json::json;
 use std::path::PathBuf;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
+    Status,
+    Renew,
     #[command(subcommand)]
     Ca(Authority),
 }
@@ -18,23 +23,62 @@ pub enum Command {
 #[derive(clap::Subcommand)]
 pub enum Authority {
     Export {
+        #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+        format: Format,
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
     },
 }
 
-/// The certificate is public and lies in the data directory: no server is asked.
-pub fn run(context: &Context, command: Command) -> Result<(), Failure> {
-    let Command::Ca(Authority::Export { output: path }) = command;
-    let source = context.config(Vec::new())?.instance.data_dir.join(server::init::AUTHORITY);
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+pub enum Format {
+    #[default]
+    Pem,
+    Der,
+    Mobileconfig,
+}
+
+pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    let (method, path) = match command {
+        Command::Ca(Authority::Export { format, output }) => return export(context, format, output),
+        Command::Status => (Method::GET, "/admin/certificate"),
+        Command::Renew => (Method::POST, "/admin/certificate/renew"),
+    };
+    let mut client = Client::open(context, context.config(Vec::new())?).await?;
+    let shown = client.call(method, path, None).await?.data;
+    client.close().await?;
+    context.answer(&shown, || {
+        let words = ["issuer", "notBefore", "notAfter", "renewsAt", "fingerprint"].map(|name| word(&shown[name]));
+        let [issuer, from, until, renews, fingerprint] = words;
+        let names: Vec<_> = shown["names"].as_array().into_iter().flatten().map(word).collect();
+        let told = Fault::new("cli.tls.status").with("names", names.join(" ")).with("issuer", issuer);
+        let told = told.with("from", from).with("until", until).with("renews", renews);
+        context.words(&told.with("fingerprint", fingerprint))
+    })
+}
+
+/// It is public and lies in the data directory: no server is asked.
+fn export(context: &Context, format: Format, path: Option<PathBuf>) -> Result<(), Failure> {
+    let source = context.config(Vec::new())?.instance.data_dir.join(server::authority::FILE);
     let pem = std::fs::read_to_string(&source).map_err(|error| unreadable(source.display(), error))?;
+    let malformed = || Failure::new(Code::Integrity, Fault::new("instance.malformed").at(source.display().to_string()));
+    let bundle = Bundle::read(&pem).ok_or_else(malformed)?;
+    let fingerprints = bundle.fingerprints();
+    let bytes = match format {
+        Format::Pem => bundle.pem().into_bytes(),
+        Format::Der => bundle.der().to_vec(),
+        Format::Mobileconfig => bundle.profile("Débrouille Appliance").into_bytes(),
+    };
     match path {
-        None if context.json => context.answer(&json!({ "certificate": pem }), String::new),
-        None => output::write(pem.as_bytes()),
+        None if context.json => {
+            context.answer(&json!({ "certificate": bundle.pem(), "fingerprints": fingerprints }), String::new)
+        }
+        None => output::write(&bytes),
         Some(path) => {
-            std::fs::write(&path, pem).map_err(|error| unwritable(path.display(), error))?;
+            std::fs::write(&path, bytes).map_err(|error| unwritable(path.display(), error))?;
             let shown = path.display().to_string();
-            context.done(&json!({ "file": shown }), &Fault::new("cli.tls.exported").at(&shown))
+            let told = Fault::new("cli.tls.exported").at(&shown).with("fingerprints", fingerprints.join(" "));
+            context.done(&json!({ "file": shown, "fingerprints": fingerprints }), &told)
         }
     }
 }

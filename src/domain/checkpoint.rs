@@ -51,9 +51,13 @@ impl Checkpoint {
 
     /// The note, given what signs its text.
     pub fn signed(&self, signer: &Signer, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
-        let text = self.to_string();
-        let signature = [&signer.id()[..], &sign(text.as_bytes())].concat();
-        format!("{text}\n— {} {}\n", signer.name, STANDARD.encode(signature))
+        format!("{self}\n{}", self.signature(signer, sign))
+    }
+
+    /// A line that goes to the end of a note: another's signature.
+    pub fn signature(&self, signer: &Signer, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
+        let signature = [&signer.id()[..], &sign(self.to_string().as_bytes())].concat();
+        format!("— {} {}\n", signer.name, STANDARD.encode(signature))
     }
 }
 

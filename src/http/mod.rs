@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 mod backups;
 mod body;
+mod certificates;
 mod collections;
 mod conditions;
 mod documents;
@@ -33,6 +34,7 @@ mod proof;
 mod recovery;
 pub mod redirect;
 mod search;
+mod secrets;
 pub mod serve;
 mod spec;
 mod subjects;
@@ -48,8 +50,8 @@ use crate::{
         access::Access, audit::Audit, backups::Backups, collections::Collections, documents::Documents, drills::Drills,
         health::Health, identities::Identities, invitations::Invitations, keys::Keys, limits::Limiter,
         machines::Machines, mfa::Mfa, oidc::Oidc, organizations::Organizations, policies::Policies,
-        recovery::Recoveries, sessions::Sessions, subjects::Subjects, throttle::Throttle, trust::Trust,
-        verification::Verifications,
+        recovery::Recoveries, secrets::Secrets, sessions::Sessions, subjects::Subjects, throttle::Throttle,
+        trust::Trust, verification::Verifications,
     },
 };
 use poem::{Endpoint, Response};
@@ -81,6 +83,7 @@ pub struct State {
     pub proxies: Vec<ipnet::IpNet>,
     pub audit: Arc<Audit>,
     pub subjects: Arc<Subjects>,
+    pub secrets: Arc<Secrets>,
     pub health: Arc<Health>,
     pub clock: SharedClock,
     pub environment: Environment,

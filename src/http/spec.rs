@@ -1,8 +1,8 @@
 //! The API's own description: every operation, as OpenAPI.
 
 use super::{
-    audit, auth, backups, collections, documents, drills, identities, invitations, keys, lines, machines, memberships,
-    meta, mfa, oidc, organizations, passkeys, policies, recovery, subjects, trust, verification,
+    audit, auth, backups, certificates, collections, documents, drills, identities, invitations, keys, lines, machines,
+    memberships, meta, mfa, oidc, organizations, passkeys, policies, recovery, secrets, subjects, trust, verification,
 };
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
@@ -30,7 +30,16 @@ type People = (
     memberships::Routes,
     invitations::Routes,
 );
-type Keeping = (policies::Routes, trust::Routes, audit::Routes, backups::Routes, drills::Routes, subjects::Routes);
+type Keeping = (
+    policies::Routes,
+    trust::Routes,
+    audit::Routes,
+    backups::Routes,
+    drills::Routes,
+    subjects::Routes,
+    secrets::Routes,
+    certificates::Routes,
+);
 type Apis = (Proofs, Content, People, Keeping);
 pub type Service = OpenApiService<Apis, ()>;
 
@@ -77,7 +86,16 @@ pub fn service() -> Service {
         memberships::Routes,
         invitations::Routes,
     );
-    let keeping = (policies::Routes, trust::Routes, audit::Routes, backups::Routes, drills::Routes, subjects::Routes);
+    let keeping = (
+        policies::Routes,
+        trust::Routes,
+        audit::Routes,
+        backups::Routes,
+        drills::Routes,
+        subjects::Routes,
+        secrets::Routes,
+        certificates::Routes,
+    );
     let apis = (proofs, content, people, keeping);
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")
 }

@@ -11,6 +11,7 @@ pub mod journal;
 pub mod keys;
 pub mod recovery;
 pub mod scrub;
+pub mod secrets;
 pub mod sessions;
 pub mod subjects;
 pub mod trust;

@@ -28,13 +28,28 @@ impl Leaf {
     }
 }
 
+/// A root certificate and its private key.
+#[derive(Clone)]
+pub struct Authority {
+    /// DER.
+    pub certificate: Vec<u8>,
+    /// PKCS#8 DER.
+    pub key: Zeroizing<Vec<u8>>,
+}
+
+/// Makes authorities of our own.
+pub trait Authorities: Send + Sync {
+    /// A new root for this instance's names.
+    fn create(&self, now: Timestamp) -> Result<Authority>;
+}
+
 #[async_trait::async_trait]
 pub trait Certificates: Send + Sync {
     /// A leaf for these host names and IP addresses (`localhost`, `*.example.cd`, `192.0.2.7`), valid from now.
     /// `Rejected` when a name cannot be certified; nothing is stored.
     async fn issue(&self, names: &[String], now: Timestamp) -> Result<Leaf>;
-    /// What a client must trust, as PEM; `None` when clients already do (a public authority).
-    fn authority(&self) -> Option<String>;
+    /// Who would issue now, as people read it; another one is named otherwise.
+    fn issuer(&self, now: Timestamp) -> Result<String>;
 }
 
 #[cfg(test)]

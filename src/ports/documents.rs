@@ -6,7 +6,8 @@ use crate::{
     domain::{collection::Index, filter::Filter, sort::Sort, update::Update},
 };
 use bson::{RawDocument, RawDocumentBuf};
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
+use zeroize::Zeroizing;
 
 /// The catalogue is itself a collection: a document `{_id: NAME, schema?, indexes, classes?, subject?, audit?}` here defines
 /// collection `NAME`. Inserting creates it, updating alters it, deleting drops it with its documents.
@@ -323,6 +324,22 @@ pub struct Statistics {
     pub damaged: Option<u64>,
 }
 
+/// A version of the key that seals what is stored.
+#[derive(Clone)]
+pub struct StorageKey {
+    pub version: u32,
+    pub material: Zeroizing<[u8; 32]>,
+}
+
+/// How far sealing anew has come, in pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resealed {
+    /// Where the next part begins; 0 after the last.
+    pub next: u64,
+    pub total: u64,
+    pub moved: u64,
+}
+
 #[async_trait::async_trait]
 pub trait Documents: Send + Sync {
     /// Applies the batch, or nothing of it. Once it answers `Ok`, the batch is on disk.
@@ -345,6 +362,13 @@ pub trait Documents: Send + Sync {
     /// Reads a part of what is stored, from a place on (0: the beginning), and checks it; [`Statistics::damaged`]
     /// tells what it found. Answers the next part's place, 0 after the last.
     async fn scrub(&self, from: u64) -> Result<u64>;
+    /// Seals with the last of these keys whatever is written from now on; all of them open. Those in use must be among
+    /// them.
+    async fn take_keys(&self, keys: Vec<StorageKey>) -> Result<()>;
+    /// Pages by the version of the key that seals them.
+    async fn sealed_by(&self) -> Result<BTreeMap<u32, u64>>;
+    /// Seals a part of what is stored anew under the key in use, from a place on (0: the beginning).
+    async fn reseal(&self, from: u64) -> Result<Resealed>;
     /// Lets go of journal records. Answers how many went.
     async fn trim(&self, retention: Retention) -> Result<u64>;
     /// Finishes what is queued and closes; later calls answer `Unavailable`.

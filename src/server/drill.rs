@@ -67,7 +67,7 @@ struct Back {
     restored: Restored,
     samples: Vec<Sample>,
     opening: u64,
-    key: Key,
+    key: Arc<Key>,
 }
 
 /// Restores the latest and checks it. What is wrong with the backups is told in the report, not as an error.
@@ -170,7 +170,7 @@ impl Drilled {
         self.checks.push(files);
         let (stamp, keyring) = keyring(config).await?;
         let (own, tally) = (config.clone(), restored.tally.clone());
-        let key = keyring.current(Purpose::BackupSigning).clone();
+        let key = keyring.current(Purpose::BackupSigning);
         let samples = tokio::task::spawn_blocking(move || {
             let store = open::look(&own, &stamp, &keyring, Purpose::Data)?;
             samples(&store, &tally)
@@ -287,7 +287,7 @@ impl Back {
 
 async fn keyring(config: &Config) -> Result<(Stamp, Keyring), Problem> {
     let stamp = Stamp::read(&config.instance.data_dir, None)?;
-    let keyring = Keyring::open(&config.instance.data_dir, &stamp, &keys::open(config)?).await?;
+    let (keyring, _) = keys::keyring(config, &stamp).await?;
     Ok((stamp, keyring))
 }
 

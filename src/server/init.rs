@@ -1,21 +1,25 @@
 //! A new instance: root key, keyring, authority, store, first administrator. Whole, or not there at all.
 
 use super::{
-    keys,
+    authority, keys,
     open::{self, Opened},
     problem::{Kind, Problem},
 };
 use crate::{
-    backends::certificates::internal::Authority,
     base::{clock::SharedClock, config::Config, environment::Environment, fault::Fault, files, random},
+    ports::certificates::Authority,
     services::{
         access::{Caller, Role},
         backups,
+        certificates::Bundle,
         instance::{self, Stamp},
         keyring::Keyring,
     },
 };
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use zeroize::Zeroizing;
 
 /// What the operator decides.
@@ -39,9 +43,6 @@ pub struct Initialised {
     pub signer: String,
 }
 
-/// The authority's certificate, for clients.
-pub const AUTHORITY: &str = "ca.crt";
-
 pub async fn init(config: &Config, clock: SharedClock, init: Init) -> Result<Initialised, Problem> {
     let data = &config.instance.data_dir;
     if init.hostnames.is_empty() {
@@ -61,14 +62,14 @@ async fn furnish(config: &Config, clock: SharedClock, init: Init) -> Result<Init
     let stamp = Stamp::new(init.environment, now);
     let root = keys::provide(config)?;
     let authority = Authority::create(&init.hostnames, now)?;
-    let path = data.join(AUTHORITY);
-    files::create(&path, authority.pem().as_bytes(), 0o644).map_err(|error| Problem::file(path.display(), error))?;
+    let (path, pem) = (data.join(authority::FILE), Bundle(vec![authority.certificate.clone()]).pem());
+    files::create(&path, pem.as_bytes(), 0o644).map_err(|error| Problem::file(path.display(), error))?;
     let keyring = Keyring::generate((authority.key, authority.certificate), now);
     keyring.save(data, &stamp, &root).await?;
 
     let store = open::store(config, &stamp, &keyring, &clock).await?;
     let subjects = open::subjects_store(config, &stamp, &keyring, &clock).await?;
-    let opened = open::assemble(config, stamp.clone(), keyring, (store, subjects), clock).await?;
+    let opened = open::assemble(config, stamp.clone(), (keyring, Arc::new(root)), (store, subjects), clock).await?;
     let Opened { documents, identities, keyring, seals, .. } = opened;
     instance::furnish(&*documents, now).await?;
     let made = init.password.is_none();

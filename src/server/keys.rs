@@ -1,7 +1,15 @@
-//! The root key, from where the configuration says: its file, the systemd credential, else the data directory.
+//! The root key, from where the configuration says: its file, the systemd credential, else the data directory. And the
+//! keyring it opens.
 
 use super::problem::Problem;
-use crate::{backends::keys::local::LocalRootKey, base::config::Config};
+use crate::{
+    backends::keys::local::{LocalKeeper, LocalRootKey},
+    base::config::Config,
+    services::{
+        instance::Stamp,
+        keyring::{Keyring, KeyringError},
+    },
+};
 use std::path::PathBuf;
 
 /// Beside the data: fit for development; elsewhere `doctor` asks for a credential or another disk.
@@ -37,6 +45,23 @@ pub fn open(config: &Config) -> Result<LocalRootKey, Problem> {
         Place::Credential(folder) => LocalRootKey::from_credential(&folder)?,
         Place::File(path) => LocalRootKey::from_file(&path)?,
     })
+}
+
+/// The keyring, and the root key that opened it.
+pub async fn keyring(config: &Config, stamp: &Stamp) -> Result<(Keyring, LocalRootKey), Problem> {
+    let (root, data) = (open(config)?, &config.instance.data_dir);
+    let wrong = match Keyring::open(data, stamp, &root).await {
+        Ok(keyring) => return Ok((keyring, root)),
+        Err(wrong) => wrong,
+    };
+    // Where a change of root keys was cut short, its successor opens it and still waits beside it.
+    if let (KeyringError::WrongRoot { .. }, Some(path)) = (&wrong, file(config))
+        && let Ok(next) = LocalRootKey::from_file(&LocalKeeper::successor(&path.canonicalize().unwrap_or(path)))
+        && let Ok(keyring) = Keyring::open(data, stamp, &next).await
+    {
+        return Ok((keyring, next));
+    }
+    Err(wrong.into())
 }
 
 /// The root key of an instance being made: a new file, unless the operator provides one already.

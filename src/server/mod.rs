@@ -1,5 +1,6 @@
 //! Composition: configuration, backends, services, listeners and jobs; start-up and two-stage drain.
 
+pub mod authority;
 pub mod drill;
 pub mod init;
 mod keys;

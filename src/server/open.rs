@@ -1,21 +1,19 @@
 //! An instance opened: its stamp, keys and store, and the services over them. For serving, and for commands alone.
 
 use super::{
-    keys, outgoing,
+    authority, keys, outgoing,
     problem::{Kind, Problem},
     targets,
 };
 use crate::{
     backends::{
-        documents::embedded::{
-            self, Embedded, Options, Place, Still,
-            sealed::{DataKeys, KEY},
-        },
-        keys::local::LocalRootKey,
+        certificates::internal::Maker,
+        documents::embedded::{self, Embedded, Options, Place, Still, sealed::DataKeys},
+        keys::local::{LocalKeeper, LocalRootKey},
     },
     base::{
         clock::SharedClock,
-        config::{Config, Secret, Switch, TokenAlgorithm},
+        config::{self, Config, Secret, Switch, TokenAlgorithm},
         fault::Fault,
         files,
         zone::Zone,
@@ -31,7 +29,7 @@ use crate::{
         identities::{Identities, Settings},
         instance::{self, Stamp},
         invitations::Invitations,
-        keyring::{Key, Keyring, Purpose},
+        keyring::{Keyring, Purpose},
         keys::Keys,
         limits::{self, Limiter},
         machines::Machines,
@@ -41,6 +39,7 @@ use crate::{
         policies::Policies,
         recovery::Recoveries,
         sealing::Seals,
+        secrets::{self, Secrets},
         sessions::Sessions,
         subjects::{Periods, Subjects},
         throttle::Throttle,
@@ -75,6 +74,7 @@ pub struct Opened {
     pub throttle: Arc<Throttle>,
     pub limiter: Arc<Limiter>,
     pub subjects: Arc<Subjects>,
+    pub secrets: Arc<Secrets>,
     pub clock: SharedClock,
 }
 
@@ -94,8 +94,7 @@ impl Opened {
 pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem> {
     let data = &config.instance.data_dir;
     let stamp = Stamp::read(data, config.instance.environment)?;
-    let root = keys::open(config)?;
-    let mut keyring = Keyring::open(data, &stamp, &root).await?;
+    let (keyring, root) = keys::keyring(config, &stamp).await?;
     let path = database(config);
     // A lost database is never replaced by an empty one.
     if !path.exists() {
@@ -103,8 +102,14 @@ pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem
         return Err(Problem::new(Kind::Integrity, fault));
     }
     let store = store(config, &stamp, &keyring, &clock).await?;
-    let subjects = subjects(config, &stamp, &mut keyring, &root, &clock).await?;
-    let opened = assemble(config, stamp, keyring, (store, subjects), clock).await?;
+    // What was read before the store's lock was ours may have been changed since, by who held it.
+    if keys::keyring(config, &stamp).await?.0.keys() != keyring.keys() {
+        store.close().await?;
+        return Err(Problem::new(Kind::Unavailable, Fault::new("instance.keyring_changed")));
+    }
+    let subjects = subjects(config, &stamp, &keyring, &root, &clock).await?;
+    let opened = assemble(config, stamp, (keyring, Arc::new(root)), (store, subjects), clock).await?;
+    opened.secrets.settle().await;
     instance::furnish(&*opened.documents, opened.clock.now()).await?;
     // Nor must this.
     if let Err(error) = opened.backups.begin().await {
@@ -180,7 +185,7 @@ fn keyless(config: &Config, keyring: &Keyring) -> Result<(), Problem> {
 async fn subjects(
     config: &Config,
     stamp: &Stamp,
-    keyring: &mut Keyring,
+    keyring: &Keyring,
     root: &LocalRootKey,
     clock: &SharedClock,
 ) -> Result<Arc<dyn Documents>, Problem> {
@@ -210,12 +215,12 @@ async fn opened(place: Place, options: Options, clock: &SharedClock) -> Result<A
 pub async fn assemble(
     config: &Config,
     stamp: Stamp,
-    keyring: Keyring,
+    (keyring, root): (Keyring, Arc<LocalRootKey>),
     (documents, subjects): (Arc<dyn Documents>, Arc<dyn Documents>),
     clock: SharedClock,
 ) -> Result<Opened, Problem> {
     let keyring = Arc::new(keyring);
-    let seals = Arc::new(Seals::open(subjects, clock.clone()).await?);
+    let seals = Arc::new(Seals::open(subjects.clone(), clock.clone()).await?);
     let trust = Arc::new(Trust::new(documents.clone(), clock.clone(), rules(config)?));
     let access = Arc::new(Access::new(stamp.environment, clock.clone(), trust.clone()));
     let store = || documents.clone();
@@ -277,7 +282,7 @@ pub async fn assemble(
         keyring: keyring.clone(),
         stamp: stamp.clone(),
     });
-    let subjects = Subjects {
+    let erasures = Subjects {
         documents: store(),
         clock: time(),
         access: access.clone(),
@@ -290,7 +295,28 @@ pub async fn assemble(
         periods: Periods { subjects: config.backup.subject_days, journal: config.storage.journal_days },
         erasing: tokio::sync::Mutex::default(),
     };
-    let subjects = Arc::new(subjects);
+    let erasures = Arc::new(erasures);
+    let vault = secrets::Vault {
+        data: config.instance.data_dir.clone(),
+        stamp: stamp.clone(),
+        root,
+        keeper: Arc::new(LocalKeeper::of(keys::file(config))),
+        authority: config.instance.data_dir.join(authority::FILE),
+    };
+    let config::Secrets { token_days, signing_days, storage_days } = config.secrets;
+    let secrets = Arc::new(Secrets {
+        keyring: keyring.clone(),
+        documents: store(),
+        subjects,
+        sessions: sessions.clone(),
+        access: access.clone(),
+        audit: audit.clone(),
+        clock: time(),
+        maker: Arc::new(Maker(config.server.hostnames.clone())),
+        certificates: Default::default(),
+        periods: secrets::Periods { token: token_days, signing: signing_days, storage: storage_days },
+        vault: vault.into(),
+    });
     let limiter = Arc::new(Limiter::new(time(), requests(config)?));
     Ok(Opened {
         stamp,
@@ -310,7 +336,8 @@ pub async fn assemble(
         drills,
         access,
         policies,
-        subjects,
+        subjects: erasures,
+        secrets,
         trust,
         throttle,
         limiter,
@@ -365,13 +392,7 @@ fn file(config: &Config, purpose: Purpose) -> PathBuf {
 }
 
 fn place(config: &Config, stamp: &Stamp, keyring: &Keyring, purpose: Purpose) -> Place {
-    let material = |key: &Key| -> [u8; KEY] {
-        key.material.as_slice().try_into().expect("the keyring checks the length of every key")
-    };
-    let current = keyring.current(purpose);
-    let keys = keyring
-        .versions(purpose)
-        .fold(DataKeys::new(current.version, material(current)), |keys, key| keys.with(key.version, material(key)));
+    let keys = DataKeys::of(&keyring.storage_keys(purpose)).expect("opening the keyring makes sure of every purpose");
     Place { path: file(config, purpose), keys, stamp: format!("{} {}", stamp.id, stamp.environment).into_bytes() }
 }
 

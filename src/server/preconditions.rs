@@ -1,14 +1,13 @@
 //! What must hold before the instance serves; the same checks for start-up and for `doctor`.
 
 use super::{
-    drill, keys,
+    authority, drill, keys,
     listener::{clients, network},
     open, outgoing,
     problem::{Kind, Problem},
     safekeeping,
 };
 use crate::{
-    backends::certificates::internal::{Authority, Internal},
     base::{
         clock::Timestamp,
         config::{Config, Listener},
@@ -21,7 +20,7 @@ use crate::{
         certificates,
         health::{self, Finding, Level},
         instance::{Likeness, Stamp},
-        keyring::{Keyring, Purpose},
+        keyring::Keyring,
     },
 };
 use std::{
@@ -192,26 +191,18 @@ fn client_authority(config: &Config) -> Finding {
 }
 
 async fn keyring(config: &Config, stamp: &Stamp) -> Result<Keyring, Problem> {
-    let root = keys::open(config)?;
-    Ok(Keyring::open(&config.instance.data_dir, stamp, &root).await?)
+    Ok(keys::keyring(config, stamp).await?.0)
 }
 
 async fn certificate(config: &Config, stamp: &Stamp, keyring: &Keyring, now: Timestamp) -> Finding {
     let issued = async {
-        let issuer = authority(config, keyring)?;
+        let issuer = authority::internal(keyring, config.tls.certificate_days, now)?;
         issuer.issue(&names(config, stamp), now).await.map_err(Problem::from)
     };
     match issued.await {
         Ok(_) => Finding::ok(certificates::CHECK),
         Err(problem) => Finding::failure(certificates::CHECK, problem.fault),
     }
-}
-
-/// The internal authority out of the keyring.
-pub fn authority(config: &Config, keyring: &Keyring) -> Result<Internal, Problem> {
-    let key = keyring.current(Purpose::Ca);
-    let authority = Authority { certificate: key.public.clone(), key: key.material.clone() };
-    Ok(Internal::open(authority, config.tls.certificate_days)?)
 }
 
 /// What certificates are for: the configured names, and this machine's own while developing.

@@ -32,6 +32,7 @@ use crate::{
         machines::Machines,
         recovery::Recoveries,
         sealing::Seals,
+        secrets::Secrets,
         sessions::Sessions,
         subjects::Subjects,
         trust::Trust,
@@ -94,6 +95,7 @@ pub struct Parts {
     pub machines: Arc<Machines>,
     pub recoveries: Arc<Recoveries>,
     pub verifications: Arc<Verifications>,
+    pub secrets: Arc<Secrets>,
     pub issuer: Arc<dyn Issuer>,
     /// Host names and addresses the certificate carries.
     pub names: Vec<String>,
@@ -152,6 +154,7 @@ impl Running {
             machines,
             recoveries,
             verifications,
+            secrets,
             trust,
             issuer,
             names,
@@ -159,7 +162,7 @@ impl Running {
         } = parts;
         let letters = (jobs::recovery::Delivery(recoveries), jobs::verification::Delivery(verifications));
         let told = config.server.client_ca.as_ref().map(|_| machines.clone());
-        let proofs = (jobs::keys::Sweeping { keys, machines }, letters);
+        let proofs = (jobs::keys::Sweeping { keys, machines }, letters, jobs::secrets::Rotation(secrets.clone()));
         let missing = || Problem::new(Kind::Failed, Fault::new("server.port_failed").with("listener", "https"));
         let (https, http) = (doors.address("https").ok_or_else(missing)?, doors.address("http"));
         let shown = Arc::new(Shown::default());
@@ -173,6 +176,7 @@ impl Running {
             shown: std::sync::Mutex::default(),
         });
         certificates.renew().await?;
+        let _ = secrets.certificates.set(certificates.clone());
         let clients = config.server.client_ca.as_deref().map(clients::verifier).transpose();
         let clients = clients.map_err(|fault| Problem::new(Kind::Refused, fault))?;
         let tls = tls::config(shown, clients)
@@ -218,9 +222,10 @@ impl Running {
         drills: Arc<Drills>,
         sessions: Arc<Sessions>,
         subjects: Arc<Subjects>,
-        (keys, (recoveries, verifications)): (
+        (keys, (recoveries, verifications), rotation): (
             jobs::keys::Sweeping,
             (jobs::recovery::Delivery, jobs::verification::Delivery),
+            jobs::secrets::Rotation,
         ),
     ) {
         let Senses { clock, metrics, health } = self.senses.clone();
@@ -278,6 +283,7 @@ impl Running {
         scheduler.start(keys);
         scheduler.start(recoveries);
         scheduler.start(verifications);
+        scheduler.start(rotation);
         scheduler.start(jobs::subjects::Forgetting(subjects));
         scheduler.start(jobs::scrub::Scrubbing { documents: self.documents.clone(), next: 0.into() });
         scheduler.start(jobs::certificates::Renewal(self.certificates.clone()));

@@ -1,6 +1,7 @@
 //! `serve`: the start-up list, then the wait, then the end.
 
 use super::{
+    authority::Issuing,
     open::{self, Opened},
     preconditions::{self, Judged},
     problem::{Kind, Problem},
@@ -107,7 +108,7 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
         }
     });
     let parts = Parts {
-        issuer: Arc::new(preconditions::authority(config, &opened.keyring)?),
+        issuer: Arc::new(Issuing { keyring: opened.keyring.clone(), days: config.tls.certificate_days }),
         names: preconditions::names(config, &opened.stamp),
         app: app(config, &opened, &senses, &stopper),
         documents: documents.clone(),
@@ -122,6 +123,7 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
         machines: opened.machines.clone(),
         recoveries: opened.recoveries.clone(),
         verifications: opened.verifications.clone(),
+        secrets: opened.secrets.clone(),
     };
     match Running::start(config, doors, ops, stopper, parts, senses).await {
         Ok(running) => Ok(running),
@@ -139,7 +141,7 @@ fn started(config: &Config, opened: &Opened) -> Event {
     let set = config.entries.iter().filter(|entry| entry.origin != Origin::Default);
     let origins = set.map(|entry| (entry.setting.key.to_owned(), Value::from(entry.origin.to_string())));
     let values = config.entries.iter().map(|entry| format!("{}={}\n", entry.setting.key, entry.value));
-    let keys = opened.keyring.keys().iter().map(|key| format!("{} {}", key.purpose.name(), key.version));
+    let keys = opened.keyring.keys().into_iter().map(|key| format!("{} {}", key.purpose.name(), key.version));
     Event::new("server.start")
         .with("version", env!("CARGO_PKG_VERSION"))
         .with("environment", opened.stamp.environment.name())
@@ -189,6 +191,7 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         limiter: opened.limiter.clone(),
         proxies: server.trusted_proxies.clone(),
         subjects: opened.subjects.clone(),
+        secrets: opened.secrets.clone(),
         health: senses.health.clone(),
         clock: senses.clock.clone(),
         environment: opened.stamp.environment,

@@ -31,6 +31,7 @@ pub mod policies;
 pub mod recovery;
 mod scope;
 pub mod sealing;
+pub mod secrets;
 pub mod sessions;
 mod signature;
 pub mod subjects;

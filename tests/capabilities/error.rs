@@ -8,14 +8,14 @@ use debrouille_appliance::{
     ports::{
         Error, Result,
         documents::{
-            Batch, Collection, Committed, Documents, Explain, Load, Page, Query, Record, Retention, Sequence, Snapshot,
-            Statistics,
+            Batch, Collection, Committed, Documents, Explain, Load, Page, Query, Record, Resealed, Retention, Sequence,
+            Snapshot, Statistics, StorageKey,
         },
     },
 };
 use poem::{Body, Endpoint, Request, http::Method};
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 const PLACES: &str = "/api/v1/collections/places/documents";
 
@@ -223,6 +223,15 @@ impl Documents for Failing {
         self.fail().await
     }
     async fn scrub(&self, _: u64) -> Result<u64> {
+        self.fail().await
+    }
+    async fn take_keys(&self, _: Vec<StorageKey>) -> Result<()> {
+        self.fail().await
+    }
+    async fn sealed_by(&self) -> Result<BTreeMap<u32, u64>> {
+        self.fail().await
+    }
+    async fn reseal(&self, _: u64) -> Result<Resealed> {
         self.fail().await
     }
     async fn trim(&self, _: Retention) -> Result<u64> {

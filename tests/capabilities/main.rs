@@ -25,6 +25,7 @@ mod passkeys;
 mod policies;
 mod recovery;
 mod sealing;
+mod secrets;
 mod sessions;
 mod subjects;
 mod throttle;

@@ -12,7 +12,7 @@ use debrouille_appliance::{
         Result,
         documents::{
             Batch, COLLECTIONS, Change, Collection, Committed, Documents as Store, Expect, Explain, Load, Operation,
-            Origin, Page, Query, Record, Retention, Sequence, Snapshot, Statistics,
+            Origin, Page, Query, Record, Resealed, Retention, Sequence, Snapshot, Statistics, StorageKey,
         },
     },
     services::backups::{
@@ -22,7 +22,10 @@ use debrouille_appliance::{
 };
 use poem::http::Method;
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 const PATIENTS: &str = "/api/v1/collections/patients/documents";
 const SECRETS: [&str; 4] = ["Kimbangu-diagnosis", "+243-990-000-111", "Avenue-Lumumba-7", "note-about-malaria"];
@@ -418,6 +421,15 @@ impl Store for Between {
     }
     async fn scrub(&self, from: u64) -> Result<u64> {
         self.store.scrub(from).await
+    }
+    async fn take_keys(&self, keys: Vec<StorageKey>) -> Result<()> {
+        self.store.take_keys(keys).await
+    }
+    async fn sealed_by(&self) -> Result<BTreeMap<u32, u64>> {
+        self.store.sealed_by().await
+    }
+    async fn reseal(&self, from: u64) -> Result<Resealed> {
+        self.store.reseal(from).await
     }
     async fn trim(&self, retention: Retention) -> Result<u64> {
         self.store.trim(retention).await

@@ -9,7 +9,9 @@ mod instance;
 mod recipients;
 mod recovery;
 mod restore;
+mod secrets;
 mod subjects;
+mod tls;
 mod usage;
 
 use std::{

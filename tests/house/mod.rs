@@ -2,10 +2,12 @@
 
 use debrouille_appliance::{
     backends::{
+        certificates::internal::Maker,
         documents::embedded::{
             Embedded, Options, Place,
             sealed::{DataKeys, KEY},
         },
+        keys::local::{LocalKeeper, LocalRootKey},
         mail,
         objects::folder::Folder,
         web::https::Https,
@@ -38,6 +40,7 @@ use debrouille_appliance::{
         policies::Policies,
         recovery::Recoveries,
         sealing::Seals,
+        secrets::{self, Secrets},
         sessions::Sessions,
         subjects::{Periods, Subjects},
         throttle::Throttle,
@@ -149,6 +152,7 @@ async fn state_at(
     settings: Settings,
     recipients: Vec<Recipient>,
 ) -> State {
+    let sealed = subjects.clone();
     let seals = Arc::new(Seals::open(subjects, clock.clone()).await.unwrap());
     let trust = Arc::new(Trust::new(store.clone(), clock.clone(), Rules::default()));
     let access = Arc::new(Access::new(stamp.environment, clock.clone(), trust.clone()));
@@ -189,7 +193,7 @@ async fn state_at(
         identities: identities.clone(),
         seals: seals.clone(),
         backups: backups.clone(),
-        keyring: keys,
+        keyring: keys.clone(),
         stamp: stamp.clone(),
         periods: Periods { subjects: 30, journal: 90 },
         erasing: tokio::sync::Mutex::default(),
@@ -207,6 +211,19 @@ async fn state_at(
     let verifications = Verifications::new(held, time, identities.clone(), audit.clone(), mailer, page);
     let (time, web) = (clock.clone(), Https::new(rustls::RootCertStore::empty()).unwrap());
     let oidc = Oidc::new(time, identities.clone(), audit.clone(), Arc::new(web), provider());
+    let secrets = Secrets {
+        keyring: keys,
+        documents: store.clone(),
+        subjects: sealed,
+        sessions: sessions.clone(),
+        access: access.clone(),
+        audit: audit.clone(),
+        clock: clock.clone(),
+        maker: Arc::new(Maker(vec!["localhost".to_owned()])),
+        certificates: Default::default(),
+        periods: secrets::Periods::default(),
+        vault: vault(folder, stamp).into(),
+    };
     let health = Arc::new(Health::default());
     health.enter(Phase::Serving);
     let (kept, time, rows) = (store.clone(), clock.clone(), DocumentLimits::default());
@@ -219,6 +236,7 @@ async fn state_at(
         access,
         policies,
         subjects: Arc::new(subjects),
+        secrets: Arc::new(secrets),
         sessions,
         mfa,
         keys: api_keys,
@@ -240,6 +258,17 @@ async fn state_at(
         tasks: TaskTracker::new(),
         bodies: http::Room::default(),
     }
+}
+
+/// A root key and a keyring's place of its own.
+fn vault(folder: &Path, stamp: &Stamp) -> secrets::Vault {
+    let data = folder.join("vault");
+    std::fs::create_dir_all(&data).unwrap();
+    let path = data.join("root.key");
+    let root = LocalRootKey::from_file(&path).or_else(|_| LocalRootKey::create(&path)).unwrap();
+    let (authority, keeper) = (data.join("ca.crt"), Arc::new(LocalKeeper(Some(path))));
+    std::fs::write(&authority, "").unwrap();
+    secrets::Vault { data, stamp: stamp.clone(), root: Arc::new(root), keeper, authority }
 }
 
 /// The provider `scripts/services` starts, if it did.

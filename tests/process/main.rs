@@ -5,6 +5,7 @@ mod backups;
 mod crash;
 mod machines;
 mod restore;
+mod secrets;
 
 use appliance::{Instance, PASSWORD, Server};
 use rustix::process::Signal;

@@ -8,7 +8,7 @@ use crate::{
     base::{clock::Timestamp, fault::Fault, random},
     ports::{
         Error, Result,
-        certificates::{Certificates, Leaf},
+        certificates::{Authorities, Authority, Certificates, Leaf},
     },
 };
 use rcgen::{
@@ -39,13 +39,13 @@ const PRIVATE: &[(&str, u8)] = &[
     ("fe80::", 10),
 ];
 
-/// A root certificate and its private key, as the keyring holds them.
-#[derive(Clone)]
-pub struct Authority {
-    /// DER.
-    pub certificate: Vec<u8>,
-    /// PKCS#8 DER.
-    pub key: Zeroizing<Vec<u8>>,
+/// Makes roots for these names.
+pub struct Maker(pub Vec<String>);
+
+impl Authorities for Maker {
+    fn create(&self, now: Timestamp) -> Result<Authority> {
+        Authority::create(&self.0, now)
+    }
 }
 
 impl Authority {
@@ -63,22 +63,6 @@ impl Authority {
             Some(NameConstraints { permitted_subtrees: permitted(names), excluded_subtrees: Vec::new() });
         let certificate = root.self_signed(&key).map_err(backend)?;
         Ok(Self { certificate: certificate.der().to_vec(), key: Zeroizing::new(key.serialize_der()) })
-    }
-
-    /// The certificate alone, as clients import it (`DATA/ca.crt`).
-    pub fn pem(&self) -> String {
-        use base64::Engine;
-        let text = base64::engine::general_purpose::STANDARD.encode(&self.certificate);
-        let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-        let mut rest = text.as_str();
-        while !rest.is_empty() {
-            let (line, after) = rest.split_at(rest.len().min(64));
-            pem.push_str(line);
-            pem.push('\n');
-            rest = after;
-        }
-        pem.push_str("-----END CERTIFICATE-----\n");
-        pem
     }
 }
 
@@ -203,8 +187,10 @@ impl Certificates for Internal {
         self.sign(names, now)
     }
 
-    fn authority(&self) -> Option<String> {
-        Some(self.authority.pem())
+    fn issuer(&self, _: Timestamp) -> Result<String> {
+        let (_, root) = x509_parser::parse_x509_certificate(&self.authority.certificate)
+            .map_err(|error| Error::Corrupt(format!("internal authority: unreadable certificate: {error}")))?;
+        Ok(root.subject().to_string())
     }
 }
 
@@ -280,13 +266,5 @@ mod tests {
         mixed.key = Authority::create(&names(&["api.example.cd"]), NOW).unwrap().key;
         let internal = Internal::open(mixed, 90).unwrap();
         assert!(matches!(internal.sign(&names(&["api.example.cd"]), NOW), Err(Error::Rejected(_))));
-    }
-
-    #[test]
-    fn pem_reads_back() {
-        use rustls::pki_types::pem::PemObject;
-        let authority = Authority::create(&names(&["api.example.cd"]), NOW).unwrap();
-        let read = CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap();
-        assert_eq!(read.as_ref(), authority.certificate.as_slice());
     }
 }

@@ -4,8 +4,11 @@
 //! AES-256-GCM under HKDF-SHA256(root key), nonce ‖ ciphertext ‖ tag.
 
 use crate::{
-    base::{files, random},
-    ports::{self, Result, keys::RootKey},
+    base::{fault::Fault, files, random},
+    ports::{
+        self, Result,
+        keys::{RootKeeper, RootKey},
+    },
 };
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -13,6 +16,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use zeroize::Zeroizing;
 
@@ -43,7 +47,7 @@ impl LocalRootKey {
         let line = Zeroizing::new(format!("{PREFIX}{}\n", URL_SAFE_NO_PAD.encode(*key)));
         files::create(path, line.as_bytes(), 0o600)
             .map_err(|source| KeyFileError::Unreadable { path: path.to_owned(), source })?;
-        Ok(Self { key, source: format!("file {}", path.display()) })
+        Ok(Self { key, source: source(path) })
     }
 
     pub fn from_file(path: &Path) -> std::result::Result<Self, KeyFileError> {
@@ -52,7 +56,7 @@ impl LocalRootKey {
         if mode & 0o077 != 0 {
             return Err(KeyFileError::Exposed { path: path.to_owned(), mode });
         }
-        Ok(Self { key: read(path)?, source: format!("file {}", path.display()) })
+        Ok(Self { key: read(path)?, source: source(path) })
     }
 
     /// The credential `root-key` of `$CREDENTIALS_DIRECTORY`; systemd itself guards its mode.
@@ -67,6 +71,10 @@ impl LocalRootKey {
             .expect("32 bytes are within HKDF's reach");
         RandomizedNonceKey::new(&AES_256_GCM, &*derived).map_err(|error| ports::Error::Backend(Box::new(error)))
     }
+}
+
+fn source(path: &Path) -> String {
+    format!("file {}", path.display())
 }
 
 fn read(path: &Path) -> std::result::Result<Zeroizing<[u8; 32]>, KeyFileError> {
@@ -106,6 +114,74 @@ impl RootKey for LocalRootKey {
         plain.truncate(length);
         Ok(plain)
     }
+}
+
+/// Keeps it in a file; without one, somebody else does.
+pub struct LocalKeeper(pub Option<PathBuf>);
+
+impl LocalKeeper {
+    /// Where a successor waits. A crash may leave it there: of the two, the one that opens the keyring is the root key.
+    pub fn successor(path: &Path) -> PathBuf {
+        let mut next = path.as_os_str().to_owned();
+        next.push(".next");
+        next.into()
+    }
+
+    fn path(&self) -> Result<&Path> {
+        self.0.as_deref().ok_or_else(|| ports::Error::Rejected(Fault::new("secrets.root_elsewhere")))
+    }
+
+    /// A link is followed: the key may lie on another disk for a reason.
+    pub fn of(path: Option<PathBuf>) -> Self {
+        Self(path.map(|path| path.canonicalize().unwrap_or(path)))
+    }
+}
+
+#[async_trait::async_trait]
+impl RootKeeper for LocalKeeper {
+    async fn prepare(&self, file: Option<&Path>) -> Result<Arc<dyn RootKey>> {
+        let path = match file {
+            Some(file) => file.to_owned(),
+            None => {
+                let next = Self::successor(self.path()?);
+                // One that never came into use.
+                match std::fs::remove_file(&next) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(backend(error)),
+                    _ => next,
+                }
+            }
+        };
+        let key = LocalRootKey::create(&path).map_err(|error| match error {
+            KeyFileError::Unreadable { path, source } if file.is_some() => {
+                let fault = Fault::new("secrets.root_file").at(path.display().to_string()).with("cause", source);
+                ports::Error::Rejected(fault)
+            }
+            error => backend(error),
+        })?;
+        if let (None, Some(folder)) = (file, path.parent()) {
+            // Where root asked for it, the service must still be able to read it.
+            std::fs::File::open(&path).and_then(|made| files::adopt(&made, folder)).map_err(backend)?;
+        }
+        Ok(Arc::new(key))
+    }
+
+    async fn settle(&self, opened: &dyn RootKey) -> Result<Option<Arc<dyn RootKey>>> {
+        let next = self.0.as_deref().map(Self::successor);
+        match next.filter(|next| opened.source() == source(next)) {
+            Some(_) => self.replace().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn replace(&self) -> Result<Arc<dyn RootKey>> {
+        let path = self.path()?;
+        std::fs::rename(Self::successor(path), path).and_then(|()| files::sync_folder(path)).map_err(backend)?;
+        Ok(Arc::new(LocalRootKey::from_file(path).map_err(backend)?))
+    }
+}
+
+fn backend(error: impl std::error::Error + Send + Sync + 'static) -> ports::Error {
+    ports::Error::Backend(Box::new(error))
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ pub struct Config {
     pub limits: Limits,
     pub trust: Trust,
     pub tls: Tls,
+    pub secrets: Secrets,
     pub storage: Storage,
     pub backup: Backup,
     pub audit: Audit,
@@ -120,6 +121,16 @@ pub struct Tls {
     pub certificate_days: u32,
     /// Authorities trusted beside the system's, where we are the client.
     pub trusted: Option<PathBuf>,
+}
+
+/// Days after which keys are rotated; 0: never by themselves.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secrets {
+    pub token_days: u32,
+    /// Of what signs backups and the audit log: others must learn the new key.
+    pub signing_days: u32,
+    pub storage_days: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -78,6 +78,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("trust.weights", Kind::Pairs, "", &[]),
     setting("tls.certificate_days", Kind::Integer(2, 397), "90", &[]),
     setting("tls.trusted", Kind::Path, "", &[]),
+    setting("secrets.token_days", Kind::Integer(0, 3650), "90", &[]),
+    setting("secrets.signing_days", Kind::Integer(0, 3650), "0", &[]),
+    setting("secrets.storage_days", Kind::Integer(0, 3650), "365", &[]),
     setting(
         "storage.database",
         Kind::Place(&["embedded"], &["mongodb", "mongodb+srv"]),

@@ -13,8 +13,18 @@ pub use scope::Scope;
 use std::fmt;
 
 /// The parts of the appliance a policy may open.
-pub const MODULES: [&str; 9] =
-    ["access", "audit", "backups", "collections", "identities", "memberships", "organizations", "policies", "trust"];
+pub const MODULES: [&str; 10] = [
+    "access",
+    "audit",
+    "backups",
+    "collections",
+    "identities",
+    "memberships",
+    "organizations",
+    "policies",
+    "secrets",
+    "trust",
+];
 /// Those of them that hold documents a `where` can tell apart.
 pub const SCOPED: [&str; 3] = ["identities", "memberships", "organizations"];
 /// Stands for every collection, or every module.

@@ -19,7 +19,7 @@ pub struct Routes {
 impl Routes {
     pub fn new(state: &Arc<State>) -> Self {
         let service = spec::service();
-        let pages = pages::routes(&service, &state.health);
+        let pages = pages::routes(&service, state);
         let known = spec::operations().into_iter().map(|(path, methods)| {
             let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
             let allow = HeaderValue::try_from(allow).unwrap_or(HeaderValue::from_static(""));
@@ -68,7 +68,7 @@ pub fn is_long(request: &Request) -> bool {
     let parts: Vec<_> = path.split('/').collect();
     matches!(
         *parts,
-        ["admin", "backups" | "subjects", ..]
+        ["admin", "backups" | "secrets" | "subjects", ..]
             | ["admin", "identities", "import"]
             | ["audit", "export"]
             | ["collections", _, "import" | "export"]
@@ -115,6 +115,7 @@ mod tests {
         for path in [
             "admin/backups",
             "admin/backups/verify",
+            "admin/secrets/rewrite",
             "collections/c/import",
             "collections/c/export",
             "admin/identities/import",

@@ -1,13 +1,15 @@
-//! Pages and what has no envelope: the front door, the pages that letters lead to, the browsable reference, readiness.
+//! Pages and what has no envelope: the front door, the pages that letters lead to, the one that makes this server trusted, the browsable reference, readiness.
 
+mod authority;
 mod link;
 
 use super::{
+    State,
     exchange::{self},
     ops,
     spec::Service,
 };
-use crate::{base::messages, services::health::Health};
+use crate::base::messages;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::{
     Endpoint, EndpointExt, Request, Response, Result, Route,
@@ -27,14 +29,14 @@ pub fn holds(path: &str) -> bool {
     path == SPECIFICATION
 }
 
-pub fn routes(service: &Service, health: &Arc<Health>) -> Route {
-    let pages = Route::new();
+pub fn routes(service: &Service, state: &Arc<State>) -> Route {
+    let pages = authority::routes(Route::new(), state);
     let pages = link::LINKS.into_iter().fold(pages, |pages, link| pages.at(link.path, get(link.page())));
     pages
         .at("/", get(make(front)))
         .at("/docs", get(reference(service.swagger_ui_html())))
         .at(SPECIFICATION, get(service.spec_endpoint()))
-        .at("/readyz", get(ops::ready).data(health.clone()))
+        .at("/readyz", get(ops::ready).data(state.health.clone()))
 }
 
 async fn front(request: Request) -> Result<Response> {
@@ -46,9 +48,11 @@ async fn front(request: Request) -> Result<Response> {
     };
     let page = format!(
         "<!doctype html><html lang=\"{tag}\"><meta charset=\"utf-8\"><title>Débrouille Appliance</title>\
-         <h1>Débrouille Appliance</h1><p>{}</p><p><a href=\"/docs\">{}</a></p></html>",
+         <h1>Débrouille Appliance</h1><p>{}</p><p><a href=\"/docs\">{}</a></p>\
+         <p><a href=\"/console/authority\">{}</a></p></html>",
         text("pages.front"),
         text("pages.reference"),
+        text("pages.authority_link"),
     );
     Ok(Response::builder().content_type("text/html; charset=utf-8").body(page))
 }

@@ -7,15 +7,15 @@ use super::{
     tls::{self, Shown},
 };
 use crate::{
-    backends::certificates::internal::{Authority, Internal},
+    backends::certificates::internal::Internal,
     base::{
         clock::{Clock, Stopwatch, SystemClock},
         metrics::Metrics,
         stop::Stopper,
     },
     http::{peer::LocalPeer, serve::App},
-    ports::certificates::{Certificates, Leaf},
-    services::certificates::Show,
+    ports::certificates::{Authority, Certificates, Leaf},
+    services::certificates::{Bundle, Show},
 };
 use poem::{Route, get, handler, web::Data};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -50,6 +50,7 @@ struct Site {
     metrics: Arc<Metrics>,
     shown: Arc<Shown>,
     internal: Internal,
+    authority: String,
     app: App,
 }
 
@@ -58,7 +59,9 @@ impl Site {
         let metrics = Metrics::new(Arc::new(SystemClock));
         let route = Route::new().at("/", get(hello)).at("/slow", get(slow)).at("/panics", get(panics));
         let app = App::new(route, metrics.clone());
-        let internal = Internal::open(Authority::create(&[], SystemClock.now()).unwrap(), 90).unwrap();
+        let authority = Authority::create(&[], SystemClock.now()).unwrap();
+        let (pem, internal) =
+            (Bundle(vec![authority.certificate.clone()]).pem(), Internal::open(authority, 90).unwrap());
         let shown = Arc::new(Shown::default());
         shown.show(&leaf(&internal).await).unwrap();
         let listener = network::bind("https", "127.0.0.1:0".parse().unwrap()).unwrap();
@@ -76,7 +79,7 @@ impl Site {
         };
         let stop = stopper.stop();
         stopper.stop().spawn(network.run(stop));
-        Self { address, stopper, metrics, shown, internal, app }
+        Self { address, stopper, metrics, shown, internal, authority: pem, app }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -85,8 +88,8 @@ impl Site {
 
     async fn secure(&self, alpn: &[&str], versions: &[&'static rustls::SupportedProtocolVersion]) -> Secure {
         let mut roots = rustls::RootCertStore::empty();
-        let pem = self.internal.authority().unwrap();
-        roots.add(rustls::pki_types::pem::PemObject::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+        let pem = self.authority.as_bytes();
+        roots.add(rustls::pki_types::pem::PemObject::from_pem_slice(pem).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)

@@ -20,7 +20,7 @@ use crate::{
         backups::restore::Tally,
         export::Export,
         instance::Stamp,
-        keyring::{Keyring, Purpose},
+        keyring::Purpose,
     },
 };
 
@@ -55,7 +55,7 @@ pub async fn check(
     mut progress: impl FnMut(u64, u64) + Send + 'static,
 ) -> Result<Checked, Problem> {
     let stamp = Stamp::read(&config.instance.data_dir, None)?;
-    let keyring = Keyring::open(&config.instance.data_dir, &stamp, &keys::open(config)?).await?;
+    let (keyring, _) = keys::keyring(config, &stamp).await?;
     let (own, expected) = (config.clone(), tally.clone());
     let examined = blocking(move || {
         let store = open::look(&own, &stamp, &keyring, Purpose::Data)?;

@@ -4,11 +4,7 @@ use super::blocking;
 use crate::{
     base::config::Config,
     server::{keys, open, problem::Problem},
-    services::{
-        backups::restore::Anchor,
-        instance::Stamp,
-        keyring::{Keyring, Purpose},
-    },
+    services::{backups::restore::Anchor, instance::Stamp, keyring::Purpose},
 };
 
 #[derive(Debug, Clone)]
@@ -29,8 +25,7 @@ pub async fn live(config: &Config) -> Result<Live, Problem> {
 }
 
 async fn anchor(config: &Config, stamp: &Stamp) -> Result<Option<Anchor>, Problem> {
-    let root = keys::open(config)?;
-    let keyring = Keyring::open(&config.instance.data_dir, stamp, &root).await?;
+    let (keyring, _) = keys::keyring(config, stamp).await?;
     let (config, stamp) = (config.clone(), stamp.clone());
     blocking(move || {
         let store = open::look(&config, &stamp, &keyring, Purpose::Data)?;

@@ -14,12 +14,10 @@ pub use live::{Live, live};
 pub use swap::{Swapped, settle, swap};
 
 use super::{
-    init::AUTHORITY,
-    keys, open,
+    authority, keys, open,
     problem::{Kind, Problem},
 };
 use crate::{
-    backends::certificates::internal::Authority,
     base::{
         clock::{SharedClock, Stopwatch},
         config::Config,
@@ -336,16 +334,14 @@ impl Filling<'_> {
 
     /// The keyring under the new root key, and the authority's certificate.
     fn keys(&self, restore: &Restore<'_>, stamp: &Stamp) -> Result<Keyring, Problem> {
-        let mut keyring = Keyring::from_keys(restore.keys().to_vec())?;
+        let keyring = Keyring::from_keys(restore.keys().to_vec())?;
         if !keyring.has(Purpose::Subjects) {
             keyring.rotate(Purpose::Subjects, self.clock.now());
         }
         let root = keys::provide(self.config)?;
         self.handle.block_on(keyring.save(self.data(), stamp, &root))?;
-        let ca = keyring.current(Purpose::Ca);
-        let authority = Authority { certificate: ca.public.clone(), key: ca.material.clone() };
-        let path = self.data().join(AUTHORITY);
-        files::create(&path, authority.pem().as_bytes(), 0o644)
+        let path = self.data().join(authority::FILE);
+        files::create(&path, authority::pem(&keyring, self.clock.now()).as_bytes(), 0o644)
             .map_err(|error| Problem::file(path.display(), error))?;
         Ok(keyring)
     }

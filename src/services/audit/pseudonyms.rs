@@ -26,7 +26,8 @@ impl Pseudonyms {
     /// From the oldest signing key: they must not change when it is rotated.
     pub fn new(keyring: &Keyring) -> Self {
         let oldest = keyring.versions(Purpose::AuditSigning).next();
-        let material = oldest.unwrap_or_else(|| keyring.current(Purpose::AuditSigning)).material.as_slice();
+        let oldest = oldest.unwrap_or_else(|| keyring.current(Purpose::AuditSigning));
+        let material = oldest.material.as_slice();
         let key = |label: &str| Key::new(HMAC_SHA256, &*derived(material, &["debrouille audit ", label].concat()));
         Self { subjects: derived(material, "debrouille audit subjects"), names: key("names"), images: key("images") }
     }
@@ -128,7 +129,7 @@ mod tests {
 
     #[test]
     fn people_are_known_by_pseudonym_alone_and_keep_it_when_the_key_is_rotated() {
-        let mut keyring = keyring();
+        let keyring = keyring();
         let before = Pseudonyms::new(&keyring);
         keyring.rotate(Purpose::AuditSigning, Timestamp(2));
         let after = Pseudonyms::new(&keyring);

@@ -220,12 +220,17 @@ impl Audit {
         Ok(())
     }
 
+    /// By the key in use, and by the one before it: who checks the log has until the next rotation to learn the new one.
     fn sign(&self, state: &State) -> Result<String> {
-        let key = self.keyring.current(Purpose::AuditSigning);
-        let signer = Signer::new(&self.name(), &key.public).ok_or_else(|| unsound("its key has no sound name"))?;
         let (origin, size, root) = (self.origin(state.lineage), state.edge.size(), state.edge.root());
-        let pair = key.signer();
-        Ok(Checkpoint { origin, size, root }.signed(&signer, |text| pair.sign(text).as_ref().to_vec()))
+        let checkpoint = Checkpoint { origin, size, root };
+        let keys: Vec<_> = self.keyring.versions(Purpose::AuditSigning).collect();
+        let mut note = format!("{checkpoint}\n");
+        for key in keys.iter().rev().take(2) {
+            let signer = Signer::new(&self.name(), &key.public).ok_or_else(|| unsound("its key has no sound name"))?;
+            note.push_str(&checkpoint.signature(&signer, |text| key.signer().sign(text).as_ref().to_vec()));
+        }
+        Ok(note)
     }
 }
 

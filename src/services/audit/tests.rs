@@ -247,16 +247,24 @@ async fn a_rotated_key_is_told_and_both_keys_verify() {
     log.tell(300).await;
     log.audit.seal().await.unwrap();
     let old = log.keys();
-    let mut keyring = (*log.keyring).clone();
-    keyring.rotate(Purpose::AuditSigning, Timestamp(2));
-    log.keyring = Arc::new(keyring);
-    log.restart();
-    log.tell(300).await;
-    let lines = log.export().await;
-    assert_eq!(verify(&lines, log.keys(), Vec::new()).wrong, []);
-    assert!(lines.iter().filter_map(|line| Entry::parse(line)).any(|entry| entry.action == "audit.key"));
-    let verdict = verify(&lines, old, Vec::new());
-    assert_eq!(verdict.wrong[0].kind, Kind::Unsigned, "the newest is signed by a key the auditor does not know yet");
+    for version in [2, 3] {
+        log.keyring.rotate(Purpose::AuditSigning, Timestamp(2));
+        if version == 3 {
+            log.restart();
+        }
+        log.tell(300).await;
+        let lines = log.export().await;
+        let newest = log.keys().split_off(version - 1);
+        assert_eq!(newest.len(), 1);
+        assert_eq!(verify(&lines, newest, Vec::new()).wrong, []);
+        let told = lines.iter().filter_map(|line| Entry::parse(line)).filter(|entry| entry.action == "audit.key");
+        assert_eq!(told.count(), version - 1);
+        let by_the_first = verify(&lines, old.clone(), Vec::new()).wrong;
+        match version {
+            2 => assert_eq!(by_the_first, [], "the one before signs too"),
+            _ => assert_eq!(by_the_first[0].kind, Kind::Unsigned, "a key the auditor should have learnt since"),
+        }
+    }
 }
 
 #[tokio::test]

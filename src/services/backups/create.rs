@@ -1,7 +1,7 @@
 //! Making a backup out of a snapshot, while writes go on: all of it, or the journal since another.
 
 use super::{
-    file::{Backup, FileKey, Header, Kind, Manifest, Trust, Writer},
+    file::{Backup, FileKey, Header, Kind, Manifest, Signing, Trust, Writer},
     lines::{self, Meta},
     once::Once,
     recipients::{Recipient, Signer, fewest},
@@ -91,8 +91,13 @@ pub fn create(
     progress: &mut dyn FnMut(Progress) -> Result<()>,
 ) -> Result<Created> {
     enough_recipients(request)?;
+    // As it stands now: a rotation meanwhile must not part what signs from what is believed.
+    let keyring = request.keyring.clone();
+    let request = &Request { keyring: &keyring, ..*request };
     let signers = signers(request.keyring);
     let trust = Trust::Signers(&signers);
+    let keys: Vec<_> = keyring.versions(Purpose::BackupSigning).collect();
+    let signing = Signing::of(&keys).ok_or_else(|| Error::Internal("no key to sign with".into()))?;
     let header = header(request, snapshot.sequence())?;
     let name = name(&header);
     let key = FileKey::random();
@@ -101,8 +106,7 @@ pub fn create(
     let mut writing = Writing { writer, progress, done: 0, total: 0, documents: 0, records: 0 };
     writing.all(request, snapshot)?;
     let Writing { writer, progress, documents, records, .. } = writing;
-    let signer = request.keyring.current(Purpose::BackupSigning).signer();
-    let (out, header, manifest) = writer.finish(documents, records, &signer)?;
+    let (out, header, manifest) = writer.finish(documents, records, &signing)?;
     let mut upload = out.into_inner().map_err(|error| ports::Error::from(error.into_error()))?;
 
     let copy = upload.reread()?;
@@ -223,7 +227,7 @@ impl<W: Write> Writing<'_, W> {
         let meta = Meta::new(request.stamp, header.id(), header.created, sequence);
         self.writer.line(&meta.text()?)?;
         for key in request.keyring.keys() {
-            self.writer.line(&lines::key(key)?)?;
+            self.writer.line(&lines::key(&key)?)?;
         }
         if let Some(text) = request.configuration {
             self.writer.line(&lines::configuration(text)?)?;

@@ -1,7 +1,7 @@
 //! What is planned: what runs next at each target, what is kept there and why, what goes.
 
 use super::{
-    Listed, Retained, Trust,
+    Listed, Retained, Trust, create,
     desk::{Backups, Settings, blocking},
     file::{Kind, manifest_at_end},
     lane::{Lane, Tally},
@@ -21,6 +21,7 @@ use crate::{
         Error, Result,
         access::{Action, Caller, Resource},
         audit::Event,
+        keyring::Purpose,
     },
 };
 use futures_util::future::join_all;
@@ -90,6 +91,7 @@ impl Backups {
     pub(super) async fn retained(&self, lane: &Lane, state: &State) -> Result<Retained> {
         let (objects, instance, now) = (lane.target.objects.clone(), self.stamp.id.clone(), self.clock.now());
         let mut rotten: HashSet<_> = state.damaged.iter().map(|damaged| damaged.name.clone()).collect();
+        let revoked = self.revoked();
         let (rules, zone, keyring) = (self.settings.rules, self.settings.schedule.zone().clone(), self.keyring.clone());
         blocking(move || {
             let listed = list(&*objects)?;
@@ -100,6 +102,10 @@ impl Backups {
             let hidden = |fault: &Fault| fault.key == FORBIDDEN;
             if listed.iter().any(|listed| listed.header.as_ref().is_err_and(hidden)) {
                 retained.dropped.clear();
+            }
+            // From before the signing key was revoked: whether it is ours no signature tells any more, so a person must.
+            if let Some(revoked) = revoked {
+                retained.dropped.retain(|name| *name >= create::time(revoked));
             }
             Ok(retained)
         })
@@ -161,8 +167,14 @@ impl Backups {
         Ok(())
     }
 
+    /// What is there to go on from: nothing that a revoked key signed.
     pub(super) async fn state(&self, lane: &Lane) -> Result<State> {
-        Ok(lane.newest(self.states.read(&lane.target.name).await?))
+        let state = lane.newest(self.states.read(&lane.target.name).await?);
+        Ok(self.revoked().into_iter().fold(state, State::since))
+    }
+
+    pub(super) fn revoked(&self) -> Option<Timestamp> {
+        self.keyring.revoked_at(Purpose::BackupSigning)
     }
 
     /// When who plans now would make the next full backup.

@@ -4,6 +4,7 @@
 use super::{
     Backups, Error, Listed, Trust, Verified,
     chain::chains,
+    create,
     desk::{aside, blocking},
     lane::{Lane, SUBJECTS},
     list, signers,
@@ -86,6 +87,11 @@ impl Backups {
 
     /// Bit rot: which, and up to where the target is still good.
     async fn found(&self, lane: &Lane, (place, listed): (&str, &[Listed]), name: &str, error: &Error) -> Result<()> {
+        // From before the signing key was revoked: nobody says that it is ours, and nothing that it is damaged.
+        let strange = matches!(error, Error::Damaged(fault) if fault.key == "backups.signer");
+        if strange && self.revoked().is_some_and(|revoked| *name < *create::time(revoked)) {
+            return Ok(());
+        }
         let (now, target) = (self.clock.now(), lane.target.name.as_str());
         let known: HashSet<_> = self.state(lane).await?.damaged.into_iter().map(|damaged| damaged.name).collect();
         if known.contains(&within(place, name)) {

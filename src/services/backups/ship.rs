@@ -82,7 +82,7 @@ impl Backups {
         let running = || Error::Conflict(Fault::new("backups.running"));
         let Some(busy) = busy else { return if wanted.waits() { Err(running()) } else { Ok(None) } };
         let now = self.clock.now();
-        let mut state = lane.newest(self.states.read(&lane.target.name).await?);
+        let mut state = self.state(lane).await?;
         let others = state.claim.as_ref().is_some_and(|claim| {
             // One that counts longer than it may was made by a clock that was ahead.
             claim.holder != self.holder && claim.until > now && claim.until.0 <= now.0 + LEASE_MILLIS

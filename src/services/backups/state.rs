@@ -88,6 +88,14 @@ pub struct Rotten {
 
 impl State {
     /// The one that holds most, whatever its kind.
+    /// Leaves out what was sent before a moment: nothing goes on from it.
+    pub fn since(mut self, moment: Timestamp) -> Self {
+        for sent in [&mut self.full, &mut self.segment, &mut self.keys_full, &mut self.keys_segment] {
+            *sent = sent.take().filter(|sent| sent.created >= moment);
+        }
+        self
+    }
+
     pub fn last(&self) -> Option<&Sent> {
         [&self.full, &self.segment].into_iter().flatten().max_by_key(|sent| sent.upto)
     }

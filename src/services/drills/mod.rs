@@ -227,19 +227,19 @@ mod tests {
         let signed = |report: &Report, key| serde_json::to_value(Signed::new(report, key).unwrap()).unwrap();
         let passed = report("a", Outcome::Passed);
         let caller = Caller::system();
-        let kept = drills.record(&caller, signed(&passed, Some(key))).await.unwrap();
+        let kept = drills.record(&caller, signed(&passed, Some(&key))).await.unwrap();
         assert_eq!((kept.passed, kept.rto_millis, kept.rpo_seconds), (true, Some(61_500), Some(300)));
         assert_eq!(drills.newest().await.unwrap().as_ref(), Some(&kept));
         let snapshot = drills.documents.snapshot().await.unwrap();
         assert_eq!(newest(&*snapshot).unwrap().as_ref(), Some(&kept));
         assert!(
-            matches!(drills.record(&caller, signed(&passed, Some(key))).await, Err(Error::Conflict(_))),
+            matches!(drills.record(&caller, signed(&passed, Some(&key))).await, Err(Error::Conflict(_))),
             "kept twice"
         );
         let foreign = Report { instance: "another".to_owned(), ..report("b", Outcome::Passed) };
-        assert!(matches!(drills.record(&caller, signed(&foreign, Some(key))).await, Err(Error::Invalid(_))));
+        assert!(matches!(drills.record(&caller, signed(&foreign, Some(&key))).await, Err(Error::Invalid(_))));
         let future = Report { ended: "2999-01-01T00:00:00Z".to_owned(), ..report("b", Outcome::Passed) };
-        assert!(matches!(drills.record(&caller, signed(&future, Some(key))).await, Err(Error::Invalid(_))));
+        assert!(matches!(drills.record(&caller, signed(&future, Some(&key))).await, Err(Error::Invalid(_))));
         let failed = signed(&report("c", Outcome::Failed), None);
         assert!(!drills.record(&caller, failed).await.unwrap().passed);
         assert_eq!(drills.list(&caller).await.unwrap().len(), 2);

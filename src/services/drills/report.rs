@@ -225,7 +225,8 @@ pub(super) mod tests {
     fn a_report_is_believed_from_a_known_signer_and_as_it_was_written() {
         let keyring = Keyring::generate((Zeroizing::new(vec![1]), vec![1]), Timestamp(1));
         let own = signers(&keyring);
-        let signed = Signed::new(&report("a", Outcome::Passed), Some(keyring.current(Purpose::BackupSigning))).unwrap();
+        let signed =
+            Signed::new(&report("a", Outcome::Passed), Some(&keyring.current(Purpose::BackupSigning))).unwrap();
         let text = signed.text().unwrap();
         assert_eq!(Signed::parse(&text).unwrap().verify(&own).unwrap(), report("a", Outcome::Passed));
         let fault = |text: &str, signers: &[Signer]| match Signed::parse(text).and_then(|signed| signed.verify(signers))

@@ -10,6 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 const FORMAT: u32 = 1;
@@ -59,7 +60,12 @@ fn context(stamp: &Stamp, purpose: Purpose, version: u32, created: Timestamp, pu
     serde_json::to_vec(&fields).expect("plain values")
 }
 
-pub(super) async fn write(data: &Path, stamp: &Stamp, root: &dyn RootKey, keys: &[Key]) -> Result<(), KeyringError> {
+pub(super) async fn write(
+    data: &Path,
+    stamp: &Stamp,
+    root: &dyn RootKey,
+    keys: &[Arc<Key>],
+) -> Result<(), KeyringError> {
     let mut entries = Vec::with_capacity(keys.len());
     for key in keys {
         let public = STANDARD.encode(&key.public);
@@ -121,7 +127,7 @@ mod tests {
         let root = LocalRootKey::create(&data.join("root.key")).unwrap();
         let stranger = LocalRootKey::create(&data.join("other.key")).unwrap();
         let stamp = Stamp::new(Environment::Production, Timestamp(1));
-        let mut keyring = Keyring::generate((Zeroizing::new(b"pkcs8".to_vec()), b"der".to_vec()), Timestamp(2));
+        let keyring = Keyring::generate((Zeroizing::new(b"pkcs8".to_vec()), b"der".to_vec()), Timestamp(2));
         assert_eq!(keyring.rotate(Purpose::Data, Timestamp(3)), 2);
         keyring.save(data, &stamp, &root).await.unwrap();
 
@@ -134,6 +140,16 @@ mod tests {
         assert!(matches!(wrong, KeyringError::WrongRoot { .. }), "{wrong}");
         let elsewhere = Stamp { environment: Environment::Staging, ..stamp.clone() };
         assert!(matches!(Keyring::open(data, &elsewhere, &root).await, Err(KeyringError::Foreign(_))));
+
+        // A new authority's turn comes once clients could be told of it; at once where there is no other.
+        let announced = Timestamp(4);
+        back.add(Purpose::Ca, announced, (Zeroizing::new(b"next".to_vec()), b"next".to_vec()));
+        let until = announced.plus_seconds(super::super::ANNOUNCED);
+        let signs = |at: Timestamp| back.issuing(at).version;
+        assert_eq!((signs(announced), signs(Timestamp(until.0 - 1)), signs(until)), (1, 1, 2));
+        assert_eq!((back.authorities(announced).len(), back.authorities(until).len()), (2, 1));
+        back.retain(Purpose::Ca, |version| version != 1);
+        assert_eq!(signs(announced), 2);
 
         // A changed field that is not wrapped itself is still noticed.
         let text = std::fs::read_to_string(data.join(FILE)).unwrap();

@@ -130,6 +130,16 @@ impl Sessions {
         self
     }
 
+    /// Whether tokens are signed with a secret that the configuration holds, and no key of the keyring.
+    pub(super) fn use_shared_secret(&self) -> bool {
+        self.tokens.are_shared()
+    }
+
+    /// Signs with the newest of these keys from now on.
+    pub fn take_keys(&self, keyring: &Keyring) {
+        self.tokens.take_keys(keyring);
+    }
+
     /// Reads back, at start-up, what ended within the life of a token.
     pub async fn recall(&self) -> Result<()> {
         let since = self.clock.now().plus_seconds(-ACCESS_LIFE);

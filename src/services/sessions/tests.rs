@@ -178,7 +178,7 @@ async fn a_token_of_another_instance_environment_key_or_hand_is_refused() {
     assert!(refused(elsewhere(&other, &bench.keyring)), "a token of another instance passed");
     let keys = Keyring::generate((Zeroizing::default(), Vec::new()), bench.clock.now());
     assert!(refused(elsewhere(&bench.stamp, &keys)), "a token of another key passed");
-    let mut rotated = bench.keyring.clone();
+    let rotated = bench.keyring.clone();
     rotated.rotate(super::super::keyring::Purpose::TokenSigning, bench.clock.now());
     assert!(elsewhere(&bench.stamp, &rotated).is_ok(), "a rotation ended living tokens");
 
@@ -382,4 +382,40 @@ async fn the_session_in_which_a_password_is_changed_goes_on() {
     bench.identities.change_own_password(&caller, old, new).await.unwrap();
     assert!(refused(bench.refresh(&elsewhere.refresh).await));
     bench.refresh(&here.refresh).await.unwrap();
+}
+
+/// A key in other hands signs what it likes; it is believed for the life of a token after it has a successor.
+#[tokio::test]
+async fn a_rotated_key_is_believed_for_the_life_of_a_token() {
+    use super::super::keyring::Purpose;
+    use jsonwebtoken::{Algorithm, EncodingKey};
+    let bench = bench().await;
+    let granted = bench.login().await;
+    let seed = bench.keyring.current(Purpose::TokenSigning).material.clone();
+    let pkcs8 = [&[0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20][..], &seed].concat();
+    let payload: serde_json::Value =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(granted.access.split('.').nth(1).unwrap()).unwrap()).unwrap();
+    let forged = |jti: &str| {
+        let mut claims = payload.clone();
+        claims["exp"] = (payload["exp"].as_i64().unwrap() + 1_000_000).into();
+        claims["jti"] = jti.into();
+        let header =
+            jsonwebtoken::Header { kid: Some("token-1".to_owned()), ..jsonwebtoken::Header::new(Algorithm::EdDSA) };
+        jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_der(&pkcs8)).unwrap()
+    };
+    let (early, late) = (forged("early"), forged("late"));
+    bench.keyring.rotate(Purpose::TokenSigning, bench.clock.now());
+    bench.sessions.take_keys(&bench.keyring);
+    assert!(bench.sessions.verify(&early).is_ok() && bench.sessions.verify(&granted.access).is_ok());
+    bench.wait(ACCESS_LIFE + 61);
+    // Looked at before, and never.
+    assert!(refused(bench.sessions.verify(&early)) && refused(bench.sessions.verify(&late)));
+
+    let bench = self::bench().await;
+    let granted = bench.login().await;
+    assert!(bench.sessions.verify(&granted.access).is_ok());
+    let version = bench.keyring.rotate(Purpose::TokenSigning, bench.clock.now());
+    bench.keyring.retain(Purpose::TokenSigning, |kept| kept == version);
+    bench.sessions.take_keys(&bench.keyring);
+    assert!(refused(bench.sessions.verify(&granted.access)), "it is remembered from before");
 }

@@ -1,6 +1,6 @@
 //! Access tokens: JWT (RFC 7519) signed with EdDSA, pinned to key, issuer, audience and environment.
 
-use super::Session;
+use super::{ACCESS_LIFE, Session};
 use crate::{
     base::{clock::Timestamp, environment::Environment, random},
     services::{
@@ -18,12 +18,16 @@ use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
 };
+use zeroize::Zeroizing;
 
 /// The key id of tokens signed with the shared secret.
 const SHARED: &str = "hs256";
 const AUDIENCE: &str = "api";
 /// Tokens whose signature was checked, kept until they expire: a check costs some 50 µs, a look-up less than one.
 const REMEMBERED: usize = 10_000;
+/// Seconds for which a key is believed once it has a successor: its last token's life, and a minute in which it may still
+/// have signed.
+const OVERLAP: i64 = ACCESS_LIFE + 60;
 /// A token is a few hundred bytes; what is longer is not looked at.
 const LONGEST: usize = 4096;
 
@@ -89,28 +93,43 @@ pub(super) enum Proof<'a> {
 pub(super) struct Tokens {
     issuer: String,
     environment: Environment,
-    signing: EncodingKey,
-    kid: String,
-    /// By key id: every version whose tokens may still live.
-    verifying: HashMap<String, DecodingKey>,
+    keys: RwLock<Arc<SigningKeys>>,
     /// For clients that cannot check EdDSA: then every new token is signed with it.
     shared: Option<(EncodingKey, DecodingKey)>,
     known: RwLock<HashMap<Box<str>, Arc<Verified>>>,
 }
 
+struct SigningKeys {
+    signing: EncodingKey,
+    kid: String,
+    /// By key id: every version, with when its last token has ended.
+    verifying: HashMap<String, (DecodingKey, Option<Timestamp>)>,
+}
+
+impl SigningKeys {
+    fn of(keyring: &Keyring) -> Self {
+        let kid = |version: u32| format!("token-{version}");
+        let keys: Vec<_> = keyring.versions(Purpose::TokenSigning).collect();
+        let current = keyring.current(Purpose::TokenSigning);
+        let successors = keys.iter().skip(1).map(|key| Some(key.created_at.plus_seconds(OVERLAP))).chain([None]);
+        Self {
+            signing: EncodingKey::from_ed_der(&Zeroizing::new(pkcs8(&current.material))),
+            kid: kid(current.version),
+            verifying: keys
+                .iter()
+                .zip(successors)
+                .map(|(key, until)| (kid(key.version), (DecodingKey::from_ed_der(&key.public), until)))
+                .collect(),
+        }
+    }
+}
+
 impl Tokens {
     pub fn new(stamp: &Stamp, keyring: &Keyring) -> Self {
-        let kid = |version: u32| format!("token-{version}");
-        let current = keyring.current(Purpose::TokenSigning);
         Self {
             issuer: format!("debrouille:{}", stamp.id),
             environment: stamp.environment,
-            signing: EncodingKey::from_ed_der(&pkcs8(&current.material)),
-            kid: kid(current.version),
-            verifying: keyring
-                .versions(Purpose::TokenSigning)
-                .map(|key| (kid(key.version), DecodingKey::from_ed_der(&key.public)))
-                .collect(),
+            keys: RwLock::new(Arc::new(SigningKeys::of(keyring))),
             shared: None,
             known: RwLock::new(HashMap::new()),
         }
@@ -118,6 +137,21 @@ impl Tokens {
 
     pub fn sign_with_shared(&mut self, secret: &[u8]) {
         self.shared = Some((EncodingKey::from_secret(secret), DecodingKey::from_secret(secret)));
+    }
+
+    /// Whether tokens are signed with a secret that the configuration holds.
+    pub fn are_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Signs with the newest of these from now on. Nothing checked before is taken on trust: its key may be revoked.
+    pub fn take_keys(&self, keyring: &Keyring) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(SigningKeys::of(keyring));
+        self.known.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn keys(&self) -> Arc<SigningKeys> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn issue(&self, identity: &Identity, proof: Proof<'_>, now: Timestamp, life: i64) -> Result<String> {
@@ -147,9 +181,10 @@ impl Tokens {
             amr,
             auth_time: proven.seconds(),
         };
+        let keys = self.keys();
         let (algorithm, kid, key) = match &self.shared {
             Some((key, _)) => (Algorithm::HS256, SHARED.to_owned(), key),
-            None => (Algorithm::EdDSA, self.kid.clone(), &self.signing),
+            None => (Algorithm::EdDSA, keys.kid.clone(), &keys.signing),
         };
         let header = Header { kid: Some(kid), ..Header::new(algorithm) };
         jsonwebtoken::encode(&header, &claims, key).map_err(|error| Error::Internal(Box::new(error)))
@@ -175,11 +210,12 @@ impl Tokens {
         let header = jsonwebtoken::decode_header(token).map_err(malformed)?;
         let kid = header.kid.unwrap_or_default();
         // The key says which algorithm, never the token: a public key must not pass for a shared secret.
+        let keys = self.keys();
         let found = match &self.shared {
-            Some((_, key)) if kid == SHARED => Some((Algorithm::HS256, key)),
-            _ => self.verifying.get(&kid).map(|key| (Algorithm::EdDSA, key)),
+            Some((_, key)) if kid == SHARED => Some((Algorithm::HS256, key, None)),
+            _ => keys.verifying.get(&kid).map(|(key, until)| (Algorithm::EdDSA, key, *until)),
         };
-        let (algorithm, key) = found.ok_or(Error::InvalidProof("unknown key"))?;
+        let (algorithm, key, until) = found.ok_or(Error::InvalidProof("unknown key"))?;
         let mut rules = Validation::new(algorithm);
         rules.set_issuer(&[&self.issuer]);
         rules.set_audience(&[AUDIENCE]);
@@ -201,10 +237,15 @@ impl Tokens {
             restriction: claims.scope.map(Arc::new),
             roles: claims.roles,
             issued: Timestamp(claims.iat_ms),
-            expires: Timestamp(claims.exp.saturating_mul(1000)),
+            // Whatever a token says of itself: nothing a key signed lives longer than what it signed while in use.
+            expires: until.into_iter().fold(Timestamp(claims.exp.saturating_mul(1000)), Timestamp::min),
             methods: claims.amr,
         });
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        // Of a key that was revoked while this was checked nothing may stay.
+        if !Arc::ptr_eq(&keys, &self.keys()) {
+            return Ok(verified);
+        }
         if known.len() >= REMEMBERED {
             known.retain(|_, verified| verified.expires > now);
         }

@@ -51,7 +51,7 @@ mod tests {
     fn a_certificate_is_sound_or_not() {
         let keyring = Keyring::generate((Zeroizing::new(vec![1]), vec![1]), Timestamp(1));
         let certificate = json!({ "b": [1, { "d": "é\n", "c": null }], "a": true });
-        let signed = Signed::new(certificate, keyring.current(Purpose::AuditSigning));
+        let signed = Signed::new(certificate, &keyring.current(Purpose::AuditSigning));
         let text = serde_json::to_string_pretty(&signed).unwrap();
         let key = signed.signature.key.to_uppercase();
         assert_eq!(verify(&text, Some(&key)).unwrap().certificate, signed.certificate);

@@ -167,7 +167,7 @@ impl Subjects {
         }
         let at = note.erased_at.unwrap_or_else(|| self.clock.now());
         let left = Left { kept, in_backups: self.backups.keeps_subjects(at).await };
-        let signed = Signed::new(self.certified(note, at, &left), self.keyring.current(Purpose::AuditSigning));
+        let signed = Signed::new(self.certified(note, at, &left), &self.keyring.current(Purpose::AuditSigning));
         self.certify(caller, note, &signed).await?;
         self.keep(&Note { erased_at: Some(at), ..note.clone() }).await?;
         self.seals.unbar(&note.subject);

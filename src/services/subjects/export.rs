@@ -70,7 +70,7 @@ pub struct Lines {
     /// Each with the documents in it that concern the subject.
     rooms: Vec<(Room, Filter)>,
     keys: Keys,
-    signer: Key,
+    signer: Arc<Key>,
     instance: String,
     at: String,
     hash: Sha256,
@@ -115,7 +115,7 @@ impl Subjects {
             pseudonyms: self.pseudonyms(&subject),
             rooms,
             keys: self.seals.keys(HashSet::from([subject.id.clone()])).await?,
-            signer: self.keyring.current(Purpose::AuditSigning).clone(),
+            signer: self.keyring.current(Purpose::AuditSigning),
             instance: self.stamp.id.clone(),
             at: self.clock.now().rfc3339(),
             access: self.access.clone(),

@@ -106,6 +106,8 @@ impl Stage {
                 json!({ "operations": [{ "action": "delete", "collection": "things", "id": "d" }] })
             }
             "PUT /api/v1/policies/{name}" => json!({ "collection": "*", "action": "VIEW", "roles": ["identity"] }),
+            "POST /api/v1/admin/secrets/rotate" => json!({ "purpose": "media" }),
+            "POST /api/v1/admin/secrets/rewrite" => json!({ "purpose": "data", "from": 0 }),
             _ => json!({}),
         }
     }

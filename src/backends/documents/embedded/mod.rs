@@ -28,19 +28,22 @@ pub use still::{Examined, Still};
 pub use store::{Place, inspect};
 
 use crate::{
-    base::{clock::SharedClock, fault::Fault},
+    base::{
+        clock::{SharedClock, Stopwatch},
+        fault::Fault,
+    },
     domain::{filter::Filter, limits},
     ports::{
         Error, Result,
         documents::{
-            Batch, Change, Collection, Committed, Conflict, Documents, Explain, Load, Page, Query, Record, Retention,
-            Sequence, Snapshot, Statistics,
+            Batch, Change, Collection, Committed, Conflict, Documents, Explain, Load, Page, Query, Record, Resealed,
+            Retention, Sequence, Snapshot, Statistics, StorageKey,
         },
     },
 };
 use bson::RawDocumentBuf;
 use read::{Reader, Stop};
-use std::{sync::Arc, thread::JoinHandle};
+use std::{collections::BTreeMap, sync::Arc, thread::JoinHandle};
 use store::Store;
 use tokio::sync::{mpsc, oneshot};
 use writer::{Command, Shared, Writer};
@@ -52,6 +55,8 @@ pub const BATCH_BYTES: usize = 16 << 20;
 const QUEUE: usize = 4096;
 /// Pages a scrub reads at once: 64 MiB.
 const SCRUB: u64 = 16_384;
+/// Pages sealed anew at once.
+const RESEAL: u64 = 4096;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -274,6 +279,34 @@ impl Documents for Embedded {
         let scrubbed = scrubbed.map_err(|error| Error::Backend(Box::new(error)))?;
         let pages = scrubbed.map_err(|error| Error::Backend(Box::new(error)))?;
         Ok(if end < pages { end } else { 0 })
+    }
+
+    async fn take_keys(&self, keys: Vec<StorageKey>) -> Result<()> {
+        let keys = sealed::DataKeys::of(&keys).ok_or_else(|| Error::Backend("no key to seal with".into()))?;
+        self.ask(|answer| Command::TakeKeys { keys, answer }).await
+    }
+
+    async fn sealed_by(&self) -> Result<BTreeMap<u32, u64>> {
+        let Some(sealed) = self.sealed.clone() else { return Ok(BTreeMap::new()) };
+        let counted = tokio::task::spawn_blocking(move || sealed.key_versions()).await;
+        counted.map_err(|error| Error::Backend(Box::new(error)))?.map_err(store::refused)
+    }
+
+    async fn reseal(&self, from: u64) -> Result<Resealed> {
+        let Some(sealed) = self.sealed.clone() else { return Ok(Resealed { next: 0, total: 0, moved: 0 }) };
+        let end = from.saturating_add(RESEAL);
+        let done = tokio::task::spawn_blocking(move || {
+            let mut watch = Stopwatch::start();
+            // Commits get as much of the disk as this.
+            let mut pause = || {
+                std::thread::sleep(watch.elapsed());
+                watch = Stopwatch::start();
+            };
+            sealed.reseal(from..end, &mut pause).map(|moved| (moved, sealed.pages()))
+        })
+        .await;
+        let (moved, total) = done.map_err(|error| Error::Backend(Box::new(error)))?.map_err(store::refused)?;
+        Ok(Resealed { next: if end < total { end } else { 0 }, total, moved })
     }
 
     async fn trim(&self, retention: Retention) -> Result<u64> {

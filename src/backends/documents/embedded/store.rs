@@ -96,6 +96,14 @@ impl Store {
         view(self.database()?, state)
     }
 
+    /// Seals with the one in use of these from now on.
+    pub fn take_keys(&mut self, keys: DataKeys) -> Result<()> {
+        let (Some(sealed), Some(place)) = (&self.sealed, &mut self.place) else { return Ok(()) };
+        // However far the change comes, what is opened again later needs them all.
+        place.keys = keys.clone();
+        sealed.set_keys(keys).map_err(refused)
+    }
+
     /// After a failed write redb answers nothing any more: the file as last synced is opened for reading, and what
     /// redb itself writes stays in memory.
     pub fn reopen_for_reading(&mut self) -> Result<State> {
@@ -140,7 +148,7 @@ pub fn view(database: &Database, state: &State) -> Result<View> {
     Ok(View { tables, catalog, counts, sequence, journal_bytes })
 }
 
-fn refused(error: super::sealed::Error) -> Error {
+pub fn refused(error: super::sealed::Error) -> Error {
     if error.corrupt() {
         Error::Corrupt(error.to_string())
     } else if error.full() {

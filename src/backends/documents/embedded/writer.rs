@@ -4,6 +4,7 @@ use super::{
     build,
     fault::{Refusal, failed},
     journal, load, refill,
+    sealed::DataKeys,
     snapshots::Snapshots,
     stage::{self, Work},
     store::{Space, State, Store},
@@ -41,6 +42,7 @@ pub enum Command {
     Commit { batch: Box<Batch>, answer: Answer<Committed> },
     Trim { retention: Retention, answer: Answer<u64> },
     Load { part: Box<Load>, answer: Answer<()> },
+    TakeKeys { keys: DataKeys, answer: Answer<()> },
     Close { answer: Answer<()> },
 }
 
@@ -148,6 +150,10 @@ impl Writer {
             }
             Some(Command::Load { part, answer }) => {
                 let _ = answer.send(self.load(&part));
+                None
+            }
+            Some(Command::TakeKeys { keys, answer }) => {
+                let _ = answer.send(self.store.take_keys(keys));
                 None
             }
             Some(Command::Close { answer }) => Some(answer),

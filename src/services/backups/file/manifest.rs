@@ -3,13 +3,16 @@
 use super::{damaged, failed, header::Header, stream::Sum, truncated};
 use crate::{
     base::fault::Fault,
-    services::{Error, Result, backups::recipients::Signer},
+    services::{Error, Result, backups::recipients::Signer, keyring::Key},
 };
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use sha2::{Digest, Sha256};
-use std::io::Read;
+use std::{io::Read, sync::Arc};
 
 const SIGNED: &[u8] = b"debrouille-appliance backup v1 manifest\n";
+const VOUCHED: &[u8] = b"debrouille-appliance backup v1 signer\n";
+/// Of a manifest: who knows none of so many keys must be told of one.
+const MOST_VOUCHERS: usize = 32;
 const SIGNATURE: usize = 64;
 pub(super) const LARGEST: usize = 16 * 1024;
 
@@ -39,6 +42,36 @@ pub struct Manifest {
     /// The Ed25519 public key, in hex.
     pub signer: String,
     pub text_bytes: u64,
+    /// The keys before it, the last one first: each vouches for the one after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vouched_by: Vec<Voucher>,
+}
+
+/// The word of a signing key for its successor.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Voucher {
+    /// In hex, of a line that says what it is, and the successor's public key.
+    signature: String,
+    /// The public key, in hex.
+    signer: String,
+}
+
+/// What a manifest is signed with.
+pub struct Signing {
+    pub(super) pair: Ed25519KeyPair,
+    pub(super) vouchers: Vec<Voucher>,
+}
+
+impl Signing {
+    /// By the last of these keys; `None` where there is none.
+    pub fn of(keys: &[Arc<Key>]) -> Option<Self> {
+        let vouchers = keys.windows(2).rev().take(MOST_VOUCHERS).map(|pair| {
+            let signature = pair[0].signer().sign(&[VOUCHED, &pair[1].public].concat());
+            Voucher { signature: hex::encode(signature), signer: hex::encode(&pair[0].public) }
+        });
+        Some(Self { pair: keys.last()?.signer(), vouchers: vouchers.collect() })
+    }
 }
 
 /// Whose signature is believed.
@@ -56,7 +89,7 @@ impl Manifest {
         Signer::from_hex(&self.signer).map_or_else(|| self.signer.clone(), |signer| signer.to_string())
     }
 
-    pub(super) fn new(header: &Header, hash: &[u8; 32], body: &Sum, totals: Totals, signer: &Ed25519KeyPair) -> Self {
+    pub(super) fn new(header: &Header, hash: &[u8; 32], body: &Sum, totals: Totals, signing: &Signing) -> Self {
         Self {
             backup: header.id(),
             body_bytes: body.bytes,
@@ -66,8 +99,9 @@ impl Manifest {
             header_sha256: hex::encode(hash),
             lines: totals.lines,
             records: totals.records,
-            signer: hex::encode(signer.public_key()),
+            signer: hex::encode(signing.pair.public_key()),
             text_bytes: totals.bytes,
+            vouched_by: signing.vouchers.clone(),
         }
     }
 
@@ -86,9 +120,9 @@ impl Manifest {
     }
 
     /// JSON, signature, length of the JSON: readable from the end of the file.
-    pub(super) fn bytes(&self, signer: &Ed25519KeyPair) -> Vec<u8> {
+    pub(super) fn bytes(&self, signing: &Signing) -> Vec<u8> {
         let json = self.json();
-        let signature = signer.sign(&[SIGNED, &json].concat());
+        let signature = signing.pair.sign(&[SIGNED, &json].concat());
         let length = u32::try_from(json.len()).expect("a few hundred bytes");
         [&json, signature.as_ref(), &length.to_be_bytes()].concat()
     }
@@ -113,7 +147,7 @@ impl Manifest {
         let key = hex::decode(&manifest.signer).map_err(|_| damaged("manifest"))?;
         let believed = match trust {
             Trust::Anyone => true,
-            Trust::Signers(signers) => signers.iter().any(|signer| signer.bytes()[..] == key),
+            Trust::Signers(signers) => manifest.believed(&key, signers),
         };
         if !believed {
             return Err(Error::Damaged(Fault::new("backups.signer").with("signer", manifest.signer())));
@@ -122,6 +156,26 @@ impl Manifest {
             .verify(&[SIGNED, json].concat(), signature)
             .map_err(|_| Error::Damaged(Fault::new("backups.signature")))?;
         Ok(manifest)
+    }
+
+    /// Whether the key is one of these, or one of these vouches for it over any number of successors.
+    fn believed(&self, key: &[u8], signers: &[Signer]) -> bool {
+        let known = |key: &[u8]| signers.iter().any(|signer| signer.bytes()[..] == *key);
+        let mut key = key.to_vec();
+        for voucher in &self.vouched_by {
+            if known(&key) {
+                return true;
+            }
+            let (Ok(before), Ok(signature)) = (hex::decode(&voucher.signer), hex::decode(&voucher.signature)) else {
+                return false;
+            };
+            let vouches = UnparsedPublicKey::new(&ED25519, &before).verify(&[VOUCHED, &key].concat(), &signature);
+            if vouches.is_err() {
+                return false;
+            }
+            key = before;
+        }
+        known(&key)
     }
 
     /// Fails unless it speaks of this header.

@@ -8,7 +8,7 @@ mod stream;
 mod writer;
 
 pub use header::{Header, Kind, VERSION};
-pub use manifest::{Manifest, Trust};
+pub use manifest::{Manifest, Signing, Trust};
 pub use reader::{Backup, Content, manifest_at_end};
 pub use slots::FileKey;
 pub use writer::Writer;

@@ -4,11 +4,14 @@ use super::{slots, *};
 use crate::{
     base::{clock::Timestamp, environment::Environment, random},
     ports::documents::Sequence,
-    services::backups::recipients::{Identity, Signer},
+    services::{
+        backups::recipients::{Identity, Signer},
+        keyring::{Key, Keyring, Purpose},
+    },
 };
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use proptest::prelude::*;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 struct Made {
     bytes: Vec<u8>,
@@ -60,7 +63,7 @@ fn make(size: usize) -> Made {
         writer.line(&line).unwrap();
         lines.push(line);
     }
-    let bytes = writer.finish(7, 8, &pair).unwrap().0;
+    let bytes = writer.finish(7, 8, &Signing { pair, vouchers: Vec::new() }).unwrap().0;
     let header = u32::from_be_bytes(bytes[20..24].try_into().unwrap()) as usize;
     let slots = 4 + u32::from_be_bytes(bytes[header..header + 4].try_into().unwrap()) as usize;
     let mut frames = vec![header + slots];
@@ -210,7 +213,7 @@ fn forgeries_are_refused() {
     let key = FileKey::random();
     let mut writer = Writer::start(Vec::new(), header(), &key, &[made.identity.recipient().clone()]).unwrap();
     writer.line(b"{}").unwrap();
-    let bytes = writer.finish(7, 8, &forger).unwrap().0;
+    let bytes = writer.finish(7, 8, &Signing { pair: forger, vouchers: Vec::new() }).unwrap().0;
     let Err(Error::Damaged(fault)) = check(&bytes, &made.signer) else { panic!() };
     assert_eq!(fault.key, "backups.signer");
     let Err(Error::Damaged(fault)) = read(&bytes, &made.identity, &made.signer) else { panic!() };
@@ -346,4 +349,46 @@ proptest! {
         section.extend_from_slice(&sum);
         let _ = slots::read(&mut &section[..], &hash);
     }
+}
+
+/// Who knows any of an instance's signing keys believes those that came after it, and no others.
+#[test]
+fn a_key_vouches_for_its_successor_and_for_nobody_else() {
+    let identity = Identity::generate(Vec::new());
+    let made = |keys: &[Arc<Key>]| {
+        let recipients = [identity.recipient().clone()];
+        let mut writer = Writer::start(Vec::new(), header(), &FileKey::random(), &recipients).unwrap();
+        writer.line(b"{}").unwrap();
+        writer.finish(7, 8, &Signing::of(keys).unwrap()).unwrap().0
+    };
+    let keys = |count: usize| {
+        let keyring = Keyring::generate(Default::default(), Timestamp(1));
+        for _ in 1..count {
+            keyring.rotate(Purpose::BackupSigning, Timestamp(1));
+        }
+        keyring.versions(Purpose::BackupSigning).collect::<Vec<_>>()
+    };
+    let signer = |key: &Key| Signer::new(&key.public).unwrap();
+    let (ours, theirs) = (keys(4), keys(2));
+    let bytes = made(&ours);
+    for key in &ours {
+        assert_eq!(check(&bytes, &signer(key)).unwrap().signer(), signer(&ours[3]).to_string());
+        assert!(read(&bytes, &identity, &signer(key)).is_ok());
+    }
+    assert!(check(&bytes, &signer(&theirs[0])).is_err());
+    // One revoked is not there to vouch; one that is skipped breaks the chain.
+    assert!(check(&made(&ours[2..]), &signer(&ours[1])).is_err());
+    assert!(check(&made(&[ours[0].clone(), ours[2].clone()]), &signer(&ours[1])).is_err());
+    // A stranger's key under a word that was given for ours.
+    let mixed = Signing { vouchers: Signing::of(&ours).unwrap().vouchers, ..Signing::of(&theirs).unwrap() };
+    let recipients = [identity.recipient().clone()];
+    let mut writer = Writer::start(Vec::new(), header(), &FileKey::random(), &recipients).unwrap();
+    writer.line(b"{}").unwrap();
+    let forged = writer.finish(7, 8, &mixed).unwrap().0;
+    let Err(Error::Damaged(fault)) = check(&forged, &signer(&ours[0])) else { panic!("a stranger is believed") };
+    assert_eq!(fault.key, "backups.signer");
+    // So many keys that not all have room: the last ones vouch.
+    let many = keys(60);
+    assert!(check(&made(&many), &signer(&many[59 - 32])).is_ok());
+    assert!(check(&made(&many), &signer(&many[59 - 33])).is_err());
 }

@@ -2,12 +2,11 @@
 
 use super::{
     header::Header,
-    manifest::{Manifest, Totals},
+    manifest::{Manifest, Signing, Totals},
     slots::{self, FileKey},
     stream::Sealer,
 };
 use crate::services::{Result, backups::recipients::Recipient};
-use aws_lc_rs::signature::Ed25519KeyPair;
 use sha2::{Digest, Sha256};
 use std::io::{self, BufWriter, IntoInnerError, Write};
 
@@ -53,14 +52,14 @@ impl<W: Write> Writer<W> {
     }
 
     /// Ends the body and signs. `documents` and `records` are what the lines held.
-    pub fn finish(mut self, documents: u64, records: u64, signer: &Ed25519KeyPair) -> Result<(W, Header, Manifest)> {
+    pub fn finish(mut self, documents: u64, records: u64, signing: &Signing) -> Result<(W, Header, Manifest)> {
         self.totals.documents = documents;
         self.totals.records = records;
         let end = || -> io::Result<_> {
             let text = self.text.into_inner().map_err(IntoInnerError::into_error)?;
             let (mut out, body) = text.finish()?.finish()?;
-            let manifest = Manifest::new(&self.header, &self.hash, &body, self.totals, signer);
-            out.write_all(&manifest.bytes(signer))?;
+            let manifest = Manifest::new(&self.header, &self.hash, &body, self.totals, signing);
+            out.write_all(&manifest.bytes(signing))?;
             Ok((out, self.header, manifest))
         };
         end().map_err(super::failed)

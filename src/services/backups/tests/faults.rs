@@ -401,9 +401,9 @@ fn nonsense_inside_is_refused() {
         let key = FileKey::random();
         let mut writer = Writer::start(Vec::new(), sound.header.clone(), &key, &instance.recipients).unwrap();
         lines.iter().for_each(|line| writer.line(line.as_bytes()).unwrap());
-        let signer = instance.keyring.current(crate::services::keyring::Purpose::BackupSigning).signer();
+        let signing = instance.signing();
         let documents = lines.iter().filter(|line| **line == document).count() as u64;
-        let mut bytes = writer.finish(documents, 0, &signer).unwrap().0;
+        let mut bytes = writer.finish(documents, 0, &signing).unwrap().0;
         bytes.flush().unwrap();
         let shelf = Shelf(BTreeMap::from([(sound.name.clone(), bytes)]));
         let begun = begun(&instance, &shelf, &Wanted::Latest);
@@ -442,8 +442,8 @@ fn an_image_left_to_a_document_that_is_not_there_is_noticed() {
     let mut writer = Writer::start(Vec::new(), header, &key, &instance.recipients).unwrap();
     writer.line(&meta.text().unwrap()).unwrap();
     writer.line(&lines::record(&told).unwrap()).unwrap();
-    let signer = instance.keyring.current(crate::services::keyring::Purpose::BackupSigning).signer();
-    let bytes = writer.finish(0, 1, &signer).unwrap().0;
+    let signing = instance.signing();
+    let bytes = writer.finish(0, 1, &signing).unwrap().0;
     let mut contents = Contents::new(Backup::open(&*bytes).unwrap().unseal_with(&key).unwrap());
     assert!(matches!(contents.next().unwrap(), Some(lines::Line::Meta(_))));
     assert_eq!(fault(contents.next().err().unwrap()).key, "backups.line_kind");
@@ -466,9 +466,9 @@ fn a_segment_that_lacks_a_change_is_set_aside_and_a_strange_predecessor_is_said(
             let record = Record { sequence, transaction: sequence, ..record.clone() };
             writer.line(&lines::record(&record).unwrap()).unwrap();
         }
-        let signer = instance.keyring.current(crate::services::keyring::Purpose::BackupSigning).signer();
+        let signing = instance.signing();
         let mut shelf = Shelf::of(&instance);
-        shelf.0.insert(name, writer.finish(0, sequences.len() as u64, &signer).unwrap().0);
+        shelf.0.insert(name, writer.finish(0, sequences.len() as u64, &signing).unwrap().0);
         let plan = begun(&instance, &shelf, &Wanted::Latest).unwrap();
         (plan.point.sequence.0, plan.notes.iter().map(|note| note.key).collect::<Vec<_>>())
     };

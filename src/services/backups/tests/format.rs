@@ -36,6 +36,19 @@ fn the_separate_reader_reads_what_this_one_writes() {
     assert_eq!((listed["backup"].as_str(), listed["upto"].as_u64()), (Some(&*created.header.id()), Some(303)));
     let signer = signers(&instance.keyring)[0].to_string();
     assert_eq!(python(&["verify", file, "--signer", &signer]).0, 0);
+    // Of an instance that has had several, who knows any of them believes the last.
+    for _ in 0..2 {
+        instance.keyring.rotate(crate::services::keyring::Purpose::BackupSigning, Timestamp(6));
+    }
+    let rotated = instance.back_up(&memory, 1).unwrap();
+    let rotated = instance.place.path().join(&rotated.name);
+    for signer in signers(&instance.keyring) {
+        let (code, _, errors) = python(&["verify", rotated.to_str().unwrap(), "--signer", &signer.to_string()]);
+        assert_eq!(code, 0, "{errors}");
+    }
+    let stranger = super::instance(Environment::Staging);
+    let stranger = signers(&stranger.keyring)[0].to_string();
+    assert_ne!(python(&["verify", rotated.to_str().unwrap(), "--signer", &stranger]).0, 0);
 
     let (code, text, errors) = python(&["decrypt", file, identity]);
     assert_eq!(code, 0, "{errors}");

@@ -16,7 +16,12 @@ use crate::{
         self,
         objects::{FORBIDDEN, Object, Objects, Upload},
     },
-    services::{Error, access::Caller, instance::Stamp, keyring::Keyring},
+    services::{
+        Error,
+        access::Caller,
+        instance::Stamp,
+        keyring::{Keyring, Purpose},
+    },
 };
 use std::{
     fs,
@@ -270,9 +275,51 @@ fn keys_of_a_file_that_was_not_proven_never_come_back() {
         });
         outcomes.push(back.is_ok());
         if let Ok(keys) = back {
-            assert!(keys == ours.keyring.keys(), "{outcomes:?}");
+            assert!(keys.iter().eq(ours.keyring.keys().iter().map(|key| &**key)), "{outcomes:?}");
         }
     }
     // Each reading was the forged one once; then none was.
     assert!(outcomes.contains(&false) && outcomes.ends_with(&[true, true]), "{outcomes:?}");
+}
+
+/// The key that signed it all was stolen: nothing counts on what it signed, and nothing of it goes by itself.
+#[tokio::test]
+async fn what_a_revoked_key_signed_is_neither_counted_on_nor_dropped() {
+    let mut ships = Ships::new().await;
+    for day in 0..40 {
+        ships.commit(&format!("a{day}")).await;
+        ships.settle("near").await;
+        ships.bench.wait(DAY);
+    }
+    ships.backups.prune_target("near").await.unwrap();
+    let names = |ships: &Ships| -> Vec<String> {
+        list(&Folder::at(ships.folders[0].path())).unwrap().into_iter().map(|listed| listed.name).collect()
+    };
+    let (before, keys) = (names(&ships), ships.keys(0).len());
+    assert!(before.len() > 20 && keys < 32, "{} {keys}", before.len());
+    // Nothing is due any more.
+    ships.commit("last").await;
+    ships.settle("near").await;
+    ships.bench.wait(60);
+    let revoked = ships.bench.clock.now();
+    let version = ships.bench.keyring.rotate(Purpose::BackupSigning, revoked);
+    ships.bench.keyring.retain(Purpose::BackupSigning, |kept| kept == version);
+    ships.again();
+    // At once, not in the night.
+    assert_eq!(ships.ship("near").await, Some(Kind::Full));
+    ships.commit("since").await;
+    assert_eq!(ships.ship("near").await, Some(Kind::Segment));
+    assert!(state(&ships).await.keys_full.unwrap().created >= revoked, "people's keys too");
+    for day in 0..40 {
+        ships.commit(&format!("b{day}")).await;
+        ships.settle("near").await;
+        ships.bench.wait(DAY);
+        ships.backups.prune_target("near").await.unwrap();
+        ships.backups.reread("near").await.unwrap();
+    }
+    let after = names(&ships);
+    assert!(before.iter().all(|name| after.contains(name)), "history is gone");
+    assert!(after.len() < before.len() + 80, "what is ours is pruned as ever: {}", after.len());
+    assert!(state(&ships).await.damaged.is_empty(), "nobody says it is damaged");
+    assert!(ships.keys(0).len() < 34, "people's keys go in time whoever signed them: an erasure holds");
 }

@@ -11,6 +11,7 @@ mod shipping;
 mod ships;
 
 use super::{
+    file::Signing,
     restore::{Anchor, Asked, Plan, Tally, Wanted, with_images},
     *,
 };
@@ -31,7 +32,7 @@ use crate::{
     },
     services::{
         instance::Stamp,
-        keyring::{Key, Keyring},
+        keyring::{Key, Keyring, Purpose},
     },
 };
 use bson::{Bson, RawDocumentBuf, doc};
@@ -172,6 +173,10 @@ fn instance(environment: Environment) -> Instance {
 }
 
 impl Instance {
+    fn signing(&self) -> Signing {
+        Signing::of(&self.keyring.versions(Purpose::BackupSigning).collect::<Vec<_>>()).unwrap()
+    }
+
     /// A full one of the beginning of time, after none.
     fn request(&self) -> Request<'_> {
         Request {

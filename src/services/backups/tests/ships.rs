@@ -16,7 +16,7 @@ use crate::{
         self,
         documents::{
             Batch, COLLECTIONS, Change, Collection, Committed, Documents, Expect, Explain, Load, Operation, Origin,
-            Page, Query, Record, Retention, Sequence, Snapshot, Statistics,
+            Page, Query, Record, Resealed, Retention, Sequence, Snapshot, Statistics, StorageKey,
         },
         objects::{FORBIDDEN, Object, Objects, Upload},
     },
@@ -24,6 +24,7 @@ use crate::{
 };
 use bson::{RawDocumentBuf, rawdoc};
 use std::{
+    collections::BTreeMap,
     io::Read,
     sync::{
         Arc,
@@ -149,6 +150,15 @@ impl Documents for Full {
     }
     async fn scrub(&self, from: u64) -> ports::Result<u64> {
         self.store.scrub(from).await
+    }
+    async fn take_keys(&self, keys: Vec<StorageKey>) -> ports::Result<()> {
+        self.store.take_keys(keys).await
+    }
+    async fn sealed_by(&self) -> ports::Result<BTreeMap<u32, u64>> {
+        self.store.sealed_by().await
+    }
+    async fn reseal(&self, from: u64) -> ports::Result<Resealed> {
+        self.store.reseal(from).await
     }
     async fn trim(&self, retention: Retention) -> ports::Result<u64> {
         self.store.trim(retention).await

@@ -61,6 +61,8 @@ pub(super) struct Writer {
     pub synced: Head,
     /// The slot synced last: not to be touched before the other one is.
     pub slot: u64,
+    /// The cycle that the other one names; 0: unknown.
+    pub beside: u64,
     /// Entries changed since the last sync.
     pub unlogged: BTreeMap<u64, Entry>,
     /// Blocks of the log in use.
@@ -68,6 +70,8 @@ pub(super) struct Writer {
     pub head_changed: bool,
     /// Something went to the disk since the last sync.
     pub unsynced: bool,
+    /// Something lies behind the end of the file.
+    pub spare: bool,
     /// First bytes of the nonces of this epoch.
     pub session: [u8; 8],
     pub sealed: u32,
@@ -144,7 +148,7 @@ impl Inner {
             Some(overlay) if overlay.hides(page) => {}
             _ => entry = self.tags.get(&*self.disk, page)?,
         }
-        if !entry.unwritten() && self.open_page(page, &entry, out)? {
+        if !entry.unwritten() && (self.open_page(page, &entry, out)? || self.moved(page, &entry, out)?) {
             return Ok(());
         }
         out.fill(0);
@@ -153,6 +157,13 @@ impl Inner {
         }
         self.damaged(page);
         Err(Error::Page { page })
+    }
+
+    /// Whether a page opens by another entry than was found: it was sealed anew meanwhile.
+    fn moved(&self, page: u64, before: &Entry, out: &mut [u8]) -> Result<bool> {
+        let _writer = self.writer();
+        let entry = self.tags.get(&*self.disk, page)?;
+        Ok(entry != *before && !entry.unwritten() && self.open_page(page, &entry, out)?)
     }
 
     /// Notes and tells, once, that a page is damaged.
@@ -244,7 +255,7 @@ impl Inner {
     }
 
     /// Writes the entries changed since the last sync to the next blocks of the log.
-    fn log(&self, writer: &mut Writer) -> Result<()> {
+    pub fn log(&self, writer: &mut Writer) -> Result<()> {
         if writer.unlogged.is_empty() {
             return Ok(());
         }
@@ -281,6 +292,7 @@ impl Inner {
             .and_then(|()| self.disk.sync())
             .map_err(|error| self.fail(error))?;
         writer.slot = slot;
+        writer.beside = writer.synced.cycle;
         writer.head.generation = head.generation;
         writer.head.epoch = head.epoch;
         writer.head.cycle = head.cycle;
@@ -294,10 +306,11 @@ impl Inner {
         let mut next = writer.synced.clone();
         next.epoch = next.epoch.checked_add(1).ok_or(Error::Exhausted { what: "epochs" })?;
         if next.version()? != writer.data.current() {
-            if next.takeovers.len() >= TAKEOVERS {
-                return Err(Error::Exhausted { what: "takeovers" });
+            match next.takeovers.len() < TAKEOVERS {
+                true => next.takeovers.push((next.epoch, writer.data.current())),
+                // Better the key before than no database; sealing anew makes room.
+                false => tracing::warn!("the file has had too many keys: it goes on under the one before"),
             }
-            next.takeovers.push((next.epoch, writer.data.current()));
         }
         writer.session = random::array();
         writer.sealed = 0;
@@ -329,6 +342,7 @@ impl Inner {
                     writer.unlogged.insert(page, Entry::default());
                 }
             }
+            self.cut_spare(&mut writer)?;
             writer.unsynced = true;
             let grown = length > writer.head.length;
             self.disk

@@ -4,6 +4,7 @@ use super::{
     error::{Error, Result},
     layout::{Entry, NONCE, PAGE, TAG},
 };
+use crate::ports::documents::StorageKey;
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
     hkdf,
@@ -43,6 +44,12 @@ impl DataKeys {
 
     pub fn current(&self) -> u32 {
         self.current
+    }
+
+    /// All of these, the last one in use; `None` where there is none.
+    pub fn of(keys: &[StorageKey]) -> Option<Self> {
+        let material = |key: &StorageKey| (key.version, key.material.clone());
+        Some(Self { current: keys.last()?.version, keys: keys.iter().map(material).collect() })
     }
 
     fn get(&self, version: u32) -> Result<&[u8; KEY]> {

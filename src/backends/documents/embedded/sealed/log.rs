@@ -40,7 +40,7 @@ pub(super) fn seal(
 ) -> Result<Box<[u8; PAGE]>> {
     let mut block = Box::new([0; PAGE]);
     block[..8].copy_from_slice(&cycle.to_le_bytes());
-    block[8..12].copy_from_slice(&u32::try_from(place).expect("less than 512").to_le_bytes());
+    block[8..12].copy_from_slice(&u32::try_from(place).expect("some hundreds").to_le_bytes());
     block[12..16].copy_from_slice(&epoch.to_le_bytes());
     block[16..28].copy_from_slice(&nonce);
     let count = u32::try_from(entries.len()).expect("at most ITEMS");
@@ -62,17 +62,25 @@ pub(super) fn read(disk: &dyn Disk, keys: &PageKeys, cycle: u64, newest: u32) ->
     let mut block = Box::new([0; PAGE]);
     for place in 0..LOG {
         disk.read_at(position(place), &mut block[..])?;
-        let epoch = u32::from_le_bytes(block[12..16].try_into().expect("four bytes"));
-        let expected = u32::try_from(place).expect("less than 512").to_le_bytes();
-        if block[..8] == cycle.to_le_bytes() && block[8..12] == expected && (1..=newest).contains(&epoch) {
-            open(keys, epoch, &block, &mut entries)?;
-        }
+        entries.extend(open(keys, cycle, place, newest, &block)?);
     }
     Ok(entries)
 }
 
-/// Adds a block's entries, if its tag is right.
-fn open(keys: &PageKeys, epoch: u32, block: &[u8; PAGE], entries: &mut Vec<(u64, Entry)>) -> Result<()> {
+/// The entries of a block of this cycle and place; none, if it is another's or its tag is wrong.
+pub(super) fn open(
+    keys: &PageKeys,
+    cycle: u64,
+    place: u64,
+    newest: u32,
+    block: &[u8; PAGE],
+) -> Result<Vec<(u64, Entry)>> {
+    let epoch = u32::from_le_bytes(block[12..16].try_into().expect("four bytes"));
+    let expected = u32::try_from(place).expect("some hundreds").to_le_bytes();
+    let mut entries = Vec::new();
+    if block[..8] != cycle.to_le_bytes() || block[8..12] != expected || !(1..=newest).contains(&epoch) {
+        return Ok(entries);
+    }
     let mut body = [0; PAGE - BODY];
     let nonce: [u8; NONCE] = block[16..28].try_into().expect("twelve bytes");
     let right = keys.get(epoch)?.open_separate_gather(
@@ -90,7 +98,7 @@ fn open(keys: &PageKeys, epoch: u32, block: &[u8; PAGE], entries: &mut Vec<(u64,
             entries.push((page, Entry::read(sealed.try_into().expect("an entry"))));
         }
     }
-    Ok(())
+    Ok(entries)
 }
 
 fn aad(file: &FileId, block: &[u8; PAGE]) -> [u8; 16 + CLEAR] {

@@ -50,6 +50,9 @@
 //! `"debrouille sealed page 1"` and the epoch (4). The epoch is raised, durably and before the first write, at
 //! every opening and every 2³¹ writes. A takeover says from which epoch on which data key version seals.
 //!
+//! **Sealed anew** (`reseal.rs`): what is to stand in place of pages that are pointed to is synced behind the end of the
+//! file first, under the generation of the head, and put in place on opening if that head is the one that counts.
+//!
 //! # What redb 4.6.0 does with its file
 //! Read from its source (`page_manager.rs`, `cached_file.rs`, `header.rs`, `db.rs`); the dependency is pinned to
 //! that version, and these lines are to be read again before it moves.
@@ -69,8 +72,8 @@
 //! - A file whose header has no magic was never finished: it reads as empty, and redb starts it again.
 //!
 //! # What holds, and what does not
-//! A lost, torn or misplaced write before a sync only hits pages nobody points to, entries of such pages, or the
-//! head slot that was not the last one synced. Tag pages are rewritten with living entries in them; their bytes do
+//! A lost, torn or misplaced write before a sync only hits pages nobody points to or whose bytes lie synced behind the
+//! end, entries of such pages, or the head slot that was not the last one synced. Tag pages are rewritten with living entries in them; their bytes do
 //! not change, so this asks of the medium what every database asks: a byte of a sector being written is the old or
 //! the new one. The head never says more bytes than the file has, so a shortened file is always found out. Left open: a page put back with its own earlier entry, or the whole file
 //! with an earlier one, opens (the journal's anchors tell); and after a crash, damage to what the last commit wrote
@@ -85,6 +88,7 @@ mod layout;
 mod log;
 mod open;
 mod overlay;
+mod reseal;
 mod scrub;
 mod tags;
 #[cfg(test)]
@@ -159,7 +163,7 @@ impl Sealed {
     }
 
     /// Takes other data keys: an epoch under the current version opens at once, pages follow as they are written.
-    /// Every version [`Scrub::key_versions`] still counts must be among them.
+    /// Every version [`Sealed::key_versions`] still counts must be among them.
     pub fn set_keys(&self, keys: DataKeys) -> Result<()> {
         let mut writer = self.0.active()?;
         if writer.head.takeovers.len() >= head::TAKEOVERS {

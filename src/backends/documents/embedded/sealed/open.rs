@@ -110,14 +110,15 @@ impl Sealed {
         let sealed = Self::over(disk, keys, head, slot, None, fell_back);
         let inner = &sealed.0;
         let mut writer = inner.writer();
-        if physical != physical_len(pages) {
-            inner.disk.set_len(physical_len(pages))?;
-        }
         inner.recall(&mut writer)?;
+        inner.take_spare(&mut writer)?;
         for page in inner.tags.behind(&*inner.disk, pages)? {
             inner.tags.set(page, Entry::default());
         }
         inner.raise(&mut writer)?;
+        if physical != physical_len(pages) {
+            inner.disk.set_len(physical_len(pages))?;
+        }
         drop(writer);
         Ok(sealed)
     }
@@ -137,7 +138,10 @@ impl Sealed {
         }
         let overlay = Overlay::over(head.length / PAGE_BYTES);
         let sealed = Self::over(disk, keys, head, slot, Some(overlay), fell_back);
-        sealed.0.recall(&mut sealed.0.writer())?;
+        let mut writer = sealed.0.writer();
+        sealed.0.recall(&mut writer)?;
+        sealed.0.take_spare(&mut writer)?;
+        drop(writer);
         Ok(sealed)
     }
 
@@ -168,10 +172,12 @@ impl Sealed {
                 synced: head.clone(),
                 head,
                 slot,
+                beside: 0,
                 unlogged: BTreeMap::new(),
                 logged: 0,
                 head_changed: false,
                 unsynced: false,
+                spare: false,
                 session: random::array(),
                 sealed: 0,
             }),

@@ -5,7 +5,7 @@ use super::{
     error::Result,
     layout::{Entry, PAGE},
 };
-use std::{collections::BTreeMap, ops::Range};
+use std::ops::Range;
 
 /// What a scrub found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -18,8 +18,6 @@ pub struct Scrub {
     /// After a crash and before [`Sealed::sweep`], a wrong page may be one of free space, half written and
     /// pointed to by nobody.
     pub unswept: bool,
-    /// Pages by the data key version that seals them: a version no page uses may be retired.
-    pub key_versions: BTreeMap<u32, u64>,
 }
 
 impl Sealed {
@@ -33,12 +31,8 @@ impl Sealed {
             let entry = inner.tags.get(&*inner.disk, page)?;
             if !entry.unwritten() {
                 report.pages += 1;
-                match inner.check(page, &entry)? {
-                    true => {
-                        let version = inner.keys.version(entry.epoch).unwrap_or_default();
-                        *report.key_versions.entry(version).or_default() += 1;
-                    }
-                    false => report.wrong.push(page),
+                if !inner.check(page, &entry)? {
+                    report.wrong.push(page);
                 }
             }
             page += 1;
@@ -90,7 +84,8 @@ impl Inner {
     /// Whether a page opens; looked at twice, as the writer may be busy with it.
     fn check(&self, page: u64, entry: &Entry) -> Result<bool> {
         let mut plain = [0; PAGE];
-        if self.open_page(page, entry, &mut plain)? {
+        let over = self.overlay.as_ref().is_some_and(|overlay| overlay.read(page, &mut plain));
+        if over || self.open_page(page, entry, &mut plain)? {
             return Ok(true);
         }
         let _writer = self.writer();

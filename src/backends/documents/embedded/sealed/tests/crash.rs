@@ -55,10 +55,11 @@ fn transact(database: &Database, model: &mut Model, dice: &mut Dice, commit: Com
     Ok(())
 }
 
-/// Opens, transacts until something fails or `turns` are done. Returns the state acknowledged, and the one the
+/// Opens under either key, transacts and now and then seals pages anew, until something fails or `turns` are done. Returns the state acknowledged, and the one the
 /// failed commit would have made.
 fn run(disk: &MemoryDisk, before: Model, turns: u64, dice: &mut Dice, commit: Commit) -> (Model, Option<Model>) {
-    let Ok(mut sealed) = Sealed::open_on(Box::new(disk.clone()), keys(), STAMP) else { return (before, None) };
+    let current = 1 + u32::try_from(dice.roll(2)).unwrap();
+    let Ok(mut sealed) = Sealed::open_on(Box::new(disk.clone()), both(current), STAMP) else { return (before, None) };
     // Now and then a short log and short epochs, so that the cut falls into a checkpoint or a new epoch.
     if dice.roll(2) == 0 {
         let inner = Arc::get_mut(&mut sealed.0).unwrap();
@@ -75,6 +76,10 @@ fn run(disk: &MemoryDisk, before: Model, turns: u64, dice: &mut Dice, commit: Co
             return (model, Some(next));
         }
         model = next;
+        let first = dice.roll(200);
+        if dice.roll(4) == 0 && sealed.reseal(first..first + dice.roll(100), &mut || ()).is_err() {
+            return (model, None);
+        }
     }
     if dice.roll(3) == 0 {
         // The process is killed rather than ended in order.
@@ -84,7 +89,7 @@ fn run(disk: &MemoryDisk, before: Model, turns: u64, dice: &mut Dice, commit: Co
 }
 
 fn verify(disk: &MemoryDisk, acknowledged: &Model, under_way: Option<&Model>) -> Result<Model, TestCaseError> {
-    let sealed = Sealed::open_on(Box::new(disk.clone()), keys(), STAMP)?;
+    let sealed = Sealed::open_on(Box::new(disk.clone()), both(1), STAMP)?;
     let mut database = database(&sealed).map_err(|error| TestCaseError::fail(format!("redb: {error}")))?;
     sealed.opened();
     let found = contents(&database).map_err(|error| TestCaseError::fail(format!("reading: {error}")))?;

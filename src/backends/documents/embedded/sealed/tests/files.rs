@@ -104,7 +104,7 @@ fn a_failed_write_ends_writing_and_leaves_reading() {
     assert_eq!(contents(&database).unwrap(), Model::from([(1, b"acknowledged".to_vec())]));
 }
 
-/// Pages move to a new data key as they are written; the report says which versions are still needed.
+/// Pages move to a new data key as they are written; the tags say which versions are still needed.
 #[test]
 fn a_new_data_key_takes_over_page_by_page() {
     let disk = super::disk::MemoryDisk::default();
@@ -117,9 +117,9 @@ fn a_new_data_key_takes_over_page_by_page() {
     let both = DataKeys::new(2, [2; 32]).with(1, [1; 32]);
     sealed.set_keys(both.clone()).unwrap();
     put(&database, 3, &[2; 900]).unwrap();
-    let report = sealed.scrub(0..u64::MAX).unwrap();
-    assert!(report.wrong.is_empty());
-    assert!(report.key_versions[&1] > 0 && report.key_versions[&2] > 0, "{report:?}");
+    assert!(sealed.scrub(0..u64::MAX).unwrap().wrong.is_empty());
+    let versions = sealed.key_versions().unwrap();
+    assert!(versions[&1] > 0 && versions[&2] > 0, "{versions:?}");
     drop(database);
     let open = |keys| Sealed::open_on(Box::new(disk.clone()), keys, STAMP);
     let again = open(both).unwrap();

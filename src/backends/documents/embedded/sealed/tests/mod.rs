@@ -6,6 +6,7 @@ mod disk;
 mod files;
 mod full;
 mod model;
+mod reseal;
 
 use super::{DataKeys, Error, Sealed};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -16,6 +17,12 @@ const TABLE: TableDefinition<u64, &[u8]> = TableDefinition::new("documents");
 
 fn keys() -> DataKeys {
     DataKeys::new(1, [1; 32])
+}
+
+/// Two versions, this one of them in use.
+fn both(current: u32) -> DataKeys {
+    let material = |version: u32| [u8::try_from(version).unwrap(); 32];
+    DataKeys::new(current, material(current)).with(3 - current, material(3 - current))
 }
 
 type Model = BTreeMap<u64, Vec<u8>>;

@@ -1,5 +1,9 @@
 //! The certificate shown over HTTPS: issued at start-up, renewed before two thirds of its life, swapped live.
 
+mod bundle;
+
+pub use bundle::Bundle;
+
 use super::{
     Result,
     health::{Finding, Health},
@@ -12,6 +16,7 @@ use crate::{
     },
     ports::{self, certificates::Leaf},
 };
+use sha2::{Digest, Sha256};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The name of its check.
@@ -35,30 +40,47 @@ pub struct Certificates {
     pub shown: Mutex<Option<Shown>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
+    pub issuer: String,
+    pub names: Vec<String>,
+    pub start: Timestamp,
     pub renewal: Timestamp,
     pub end: Timestamp,
+    /// SHA-256 of the certificate, in hex.
+    pub fingerprint: String,
 }
 
 impl Certificates {
     /// A new certificate, shown at once. The one before stays when anything fails.
     pub async fn renew(&self) -> Result<Shown> {
-        let leaf = self.issuer.issue(&self.names, self.clock.now()).await?;
+        let now = self.clock.now();
+        let issuer = self.issuer.issuer(now)?;
+        let leaf = self.issuer.issue(&self.names, now).await?;
         self.show.show(&leaf).map_err(super::Error::Internal)?;
-        let shown = Shown { renewal: leaf.renewal(), end: leaf.not_after };
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
+        let shown = Shown {
+            issuer,
+            names: self.names.clone(),
+            start: leaf.not_before,
+            renewal: leaf.renewal(),
+            end: leaf.not_after,
+            fingerprint: leaf.chain.first().map(|der| hex::encode(Sha256::digest(der))).unwrap_or_default(),
+        };
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown.clone());
         self.metrics.sample(|sample| sample.certificate_end = Some(shown.end));
         self.health.report(Finding::ok(CHECK));
         tracing::info!(names = self.names.join(" "), end = shown.end.rfc3339(), "certificate issued");
         Ok(shown)
     }
 
-    /// Renews if it is time; a failure shows in the instance's health as the end comes near.
+    /// Renews if it is time, or another authority's turn; a failure shows in the instance's health as the end comes near.
     pub async fn renew_when_due(&self) -> Result<()> {
         let now = self.clock.now();
         let shown = self.shown();
-        if shown.is_some_and(|shown| now < shown.renewal) {
+        if let Some(shown) = &shown
+            && now < shown.renewal
+            && self.issuer.issuer(now).is_ok_and(|issuer| issuer == shown.issuer)
+        {
             return Ok(());
         }
         let renewed = self.renew().await.map(drop);
@@ -74,7 +96,7 @@ impl Certificates {
     }
 
     pub fn shown(&self) -> Option<Shown> {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -105,8 +127,8 @@ mod tests {
             Ok(Leaf { chain: Vec::new(), key: Zeroizing::default(), not_before: now, not_after })
         }
 
-        fn authority(&self) -> Option<String> {
-            None
+        fn issuer(&self, now: Timestamp) -> ports::Result<String> {
+            Ok(if now < Timestamp(200 * DAY) { "the first" } else { "the second" }.to_owned())
         }
     }
 
@@ -154,5 +176,13 @@ mod tests {
         certificates.renew_when_due().await.unwrap();
         assert_eq!((level(), show.0.load(Ordering::Relaxed)), (Level::Ok, 2));
         assert_eq!(certificates.shown().unwrap().end, Timestamp(181 * DAY));
+
+        // Another authority's turn, long before the end.
+        at(199);
+        certificates.renew().await.unwrap();
+        at(201);
+        certificates.renew_when_due().await.unwrap();
+        certificates.renew_when_due().await.unwrap();
+        assert_eq!((certificates.shown().unwrap().issuer.as_str(), show.0.load(Ordering::Relaxed)), ("the second", 4));
     }
 }
