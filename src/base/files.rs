@@ -54,9 +54,10 @@ pub fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_folder(path)
 }
 
-/// What root makes for the service belongs to the owner of the folder it lies in, or the service could not read it.
-pub fn adopt(file: &File, folder: &Path) -> io::Result<()> {
-    let owner = fs::metadata(folder)?;
+/// What root makes for the service belongs to the owner of the folder it lies in, or of what it is to replace: the service
+/// could not read it else.
+pub fn adopt(file: &File, like: &Path) -> io::Result<()> {
+    let owner = fs::metadata(like)?;
     if rustix::process::geteuid().is_root() && owner.uid() != file.metadata()?.uid() {
         std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))?;
     }

@@ -87,6 +87,8 @@ pub struct Sample {
     pub journal_let_go: Option<u64>,
     pub drill: Option<Drill>,
     pub certificate_end: Option<Timestamp>,
+    /// Each key of the instance, and when the version in use was made.
+    pub keys: Vec<(&'static str, Timestamp)>,
     pub audit_entries: Option<u64>,
     /// How far the audit log is behind.
     pub audit_lag_seconds: Option<u64>,
@@ -316,8 +318,18 @@ impl Collector for Sampled {
                 gauge(&mut encoder, name, help, value)?;
             }
         }
+        keys(&sample.keys, &mut encoder)?;
         backups::encode(&sample.backups, now, &mut encoder)
     }
+}
+
+fn keys(keys: &[(&'static str, Timestamp)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let (name, help) = ("key_created_timestamp_seconds", "When the key in use was made");
+    let mut family = encoder.encode_descriptor(name, help, None, ConstGauge::new(0_i64).metric_type())?;
+    for (key, created) in keys {
+        ConstGauge::new(created.seconds()).encode(family.encode_family(&[("key", *key)])?)?;
+    }
+    Ok(())
 }
 
 fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
@@ -366,7 +378,10 @@ mod tests {
         let segment =
             backups::Kind { last: Some(Timestamp(1_795_000_000_000 - 90_000)), bytes: 7, ..Default::default() };
         let target = backups::Target { name: "usb".to_owned(), segment, damaged: 1, ..Default::default() };
-        metrics.sample(|sample| sample.backups = vec![target]);
+        metrics.sample(|sample| {
+            sample.backups = vec![target];
+            sample.keys = vec![("data", Timestamp(1_795_000_000_000))];
+        });
         let text = metrics.render();
         for line in [
             r#"debrouille_http_requests_total{route="/a/:id",method="GET",status="2xx"} 1"#,
@@ -379,6 +394,7 @@ mod tests {
             r#"debrouille_backup_sent_bytes_total{target="usb",kind="segment"} 7"#,
             r#"debrouille_backup_failures_total{target="usb",kind="full"} 0"#,
             r#"debrouille_backup_damaged{target="usb"} 1"#,
+            r#"debrouille_key_created_timestamp_seconds{key="data"} 1795000000"#,
             "process_start_time_seconds 1795000000",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

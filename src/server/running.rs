@@ -162,7 +162,11 @@ impl Running {
         } = parts;
         let letters = (jobs::recovery::Delivery(recoveries), jobs::verification::Delivery(verifications));
         let told = config.server.client_ca.as_ref().map(|_| machines.clone());
-        let proofs = (jobs::keys::Sweeping { keys, machines }, letters, jobs::secrets::Rotation(secrets.clone()));
+        let proofs = (
+            jobs::keys::Sweeping { keys, machines },
+            letters,
+            jobs::secrets::Rotation { secrets: secrets.clone(), metrics: senses.metrics.clone() },
+        );
         let missing = || Problem::new(Kind::Failed, Fault::new("server.port_failed").with("listener", "https"));
         let (https, http) = (doors.address("https").ok_or_else(missing)?, doors.address("http"));
         let shown = Arc::new(Shown::default());

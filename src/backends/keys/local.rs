@@ -158,9 +158,10 @@ impl RootKeeper for LocalKeeper {
             }
             error => backend(error),
         })?;
-        if let (None, Some(folder)) = (file, path.parent()) {
-            // Where root asked for it, the service must still be able to read it.
-            std::fs::File::open(&path).and_then(|made| files::adopt(&made, folder)).map_err(backend)?;
+        if file.is_none() {
+            // Where root asked for it, whoever reads the one in use must be able to read it.
+            let owner = self.path()?;
+            std::fs::File::open(&path).and_then(|made| files::adopt(&made, owner)).map_err(backend)?;
         }
         Ok(Arc::new(key))
     }
@@ -175,8 +176,14 @@ impl RootKeeper for LocalKeeper {
 
     async fn replace(&self) -> Result<Arc<dyn RootKey>> {
         let path = self.path()?;
-        std::fs::rename(Self::successor(path), path).and_then(|()| files::sync_folder(path)).map_err(backend)?;
-        Ok(Arc::new(LocalRootKey::from_file(path).map_err(backend)?))
+        let next = Self::successor(path);
+        let key = LocalRootKey { source: source(path), ..LocalRootKey::from_file(&next).map_err(backend)? };
+        std::fs::rename(&next, path).map_err(backend)?;
+        // It has taken the place: were this a failure, the keyring would be wrapped by a key that is gone.
+        if let Err(error) = files::sync_folder(path) {
+            tracing::warn!(%error, "the root key's place is not known to be on disk");
+        }
+        Ok(Arc::new(key))
     }
 }
 

@@ -37,6 +37,11 @@ impl Periods {
 }
 
 impl Secrets {
+    /// Each key, and when the version in use was made.
+    pub fn created(&self) -> Vec<(&'static str, Timestamp)> {
+        Purpose::ALL.into_iter().map(|purpose| (purpose.name(), self.keyring.current(purpose).created_at)).collect()
+    }
+
     /// Rotates what is due. One that fails leaves the others theirs; the first failure is answered.
     pub async fn rotate_due(&self) -> Result<()> {
         let now = self.clock.now();
@@ -50,5 +55,69 @@ impl Secrets {
             }
         }
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Vault, *};
+    use crate::{
+        backends::{
+            certificates::internal::Maker,
+            keys::local::{LocalKeeper, LocalRootKey},
+        },
+        base::environment::Environment,
+        services::{bench::Bench, keyring::Keyring},
+    };
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn what_is_due_is_rotated_once_and_is_on_disk() {
+        let bench = Bench::of(Environment::Staging).await;
+        let folder = tempfile::tempdir().unwrap();
+        let root = Arc::new(LocalRootKey::create(&folder.path().join("root.key")).unwrap());
+        let (data, authority) = (folder.path().to_owned(), folder.path().join("ca.crt"));
+        let keeper = Arc::new(LocalKeeper::of(Some(folder.path().join("root.key"))));
+        let secrets = Secrets {
+            keyring: Arc::new(bench.keyring.clone()),
+            documents: bench.documents.clone(),
+            subjects: bench.documents.clone(),
+            sessions: bench.sessions.clone(),
+            access: bench.access.clone(),
+            audit: bench.audit.clone(),
+            clock: bench.clock.clone(),
+            periods: Periods { token: 90, signing: 0, storage: 365 },
+            maker: Arc::new(Maker(Vec::new())),
+            certificates: Default::default(),
+            vault: Vault { data, stamp: bench.stamp.clone(), root: root.clone(), keeper, authority }.into(),
+        };
+        let versions = || Purpose::ALL.map(|purpose| secrets.keyring.current(purpose).version);
+        for (days, expected) in [(89, [1; 7]), (1, [1, 1, 2, 1, 1, 1, 1]), (275, [2, 2, 3, 1, 1, 2, 1])] {
+            bench.wait(days * DAY);
+            for _ in 0..2 {
+                secrets.rotate_due().await.unwrap();
+                assert_eq!(versions(), expected, "after {days} days more");
+            }
+        }
+        // Made by a clock that was years ahead.
+        bench.wait(-3000 * DAY);
+        secrets.rotate_due().await.unwrap();
+        assert_eq!(versions(), [3, 3, 4, 1, 1, 3, 1]);
+        let kept = Keyring::open(folder.path(), &bench.stamp, &*root).await.unwrap();
+        assert_eq!(Purpose::ALL.map(|purpose| kept.current(purpose).version), versions());
+    }
+
+    #[test]
+    fn each_key_has_its_time_and_the_authority_none() {
+        let periods = Periods { token: 90, signing: 0, storage: 365 };
+        let keyring = Keyring::generate(Default::default(), Timestamp(1000));
+        let days = |purpose| periods.due(&keyring.current(purpose)).map(|due| (due.0 - 1000) / DAY / 1000);
+        assert_eq!(days(Purpose::TokenSigning), Some(90));
+        assert_eq!(
+            (days(Purpose::Data), days(Purpose::Subjects), days(Purpose::Media)),
+            (Some(365), Some(365), Some(365))
+        );
+        assert_eq!((days(Purpose::AuditSigning), days(Purpose::BackupSigning), days(Purpose::Ca)), (None, None, None));
+        assert_eq!(Periods::default().due(&keyring.current(Purpose::Data)), None);
     }
 }

@@ -98,11 +98,8 @@ impl Secrets {
     }
 
     async fn succeed(&self, caller: &Caller, purpose: Purpose, revoke: bool) -> Result<Rotated> {
-        if revoke && !matches!(purpose, Purpose::TokenSigning | Purpose::BackupSigning | Purpose::Ca) {
-            return Err(Error::Refused(Fault::new("secrets.irrevocable").with("purpose", purpose.name())));
-        }
-        if revoke && purpose == Purpose::TokenSigning && self.sessions.use_shared_secret() {
-            return Err(Error::Refused(Fault::new("secrets.shared_secret")));
+        if revoke {
+            self.revocable(purpose)?;
         }
         let vault = self.vault.lock().await;
         if purpose == Purpose::AuditSigning {
@@ -131,21 +128,40 @@ impl Secrets {
         vault.save(&next).await?;
         // Before anyone seals with it: a later rotation must not make another of the same version.
         self.keyring.adopt(&next);
-        match (purpose, self.store(purpose)) {
-            (Purpose::TokenSigning, _) => self.sessions.take_keys(&self.keyring),
-            (Purpose::Ca, _) => {
-                let renewed = match self.certificates.get() {
-                    Some(certificates) => certificates.renew().await.map(drop),
-                    None => Ok(()),
-                };
-                vault.publish(&self.authorities().pem())?;
-                renewed?;
-            }
-            (_, Some(store)) => store.take_keys(self.keyring.storage_keys(purpose)).await?,
-            _ => {}
-        }
+        self.put_to_use(&vault, purpose).await?;
         tracing::info!(purpose = purpose.name(), version, ?revoked, "key rotated");
         Ok(Rotated { key, revoked })
+    }
+
+    /// What earlier versions of other keys sealed or signed needs them still.
+    fn revocable(&self, purpose: Purpose) -> Result<()> {
+        match purpose {
+            Purpose::TokenSigning if self.sessions.use_shared_secret() => {
+                Err(Error::Refused(Fault::new("secrets.shared_secret")))
+            }
+            Purpose::TokenSigning | Purpose::BackupSigning | Purpose::Ca => Ok(()),
+            _ => Err(Error::Refused(Fault::new("secrets.irrevocable").with("purpose", purpose.name()))),
+        }
+    }
+
+    /// Tells those who do not look at the keyring each time.
+    async fn put_to_use(&self, vault: &Vault, purpose: Purpose) -> Result<()> {
+        if purpose == Purpose::TokenSigning {
+            self.sessions.take_keys(&self.keyring);
+        }
+        if let Some(store) = self.store(purpose) {
+            store.take_keys(self.keyring.storage_keys(purpose)).await?;
+        }
+        if purpose != Purpose::Ca {
+            return Ok(());
+        }
+        // Whatever becomes of the file, connections must see the new one.
+        let renewed = match self.certificates.get() {
+            Some(certificates) => certificates.renew().await.map(drop),
+            None => Ok(()),
+        };
+        vault.publish(&self.authorities().pem())?;
+        renewed
     }
 
     /// Seals a part of what a store holds anew under the key in use, from a place on (0: the beginning).
