@@ -152,7 +152,7 @@ async fn one(
         told.push(Fault::new("cli.secrets.rewritten").with("key", key).with("pages", pages));
     }
     match key {
-        "backup-signing" => told.push(signer(client).await?),
+        "backup-signing" => told.push(signer(client, revoke).await?),
         "ca" if revoke => told.push(Fault::new("cli.secrets.authority_now")),
         "ca" => told.push(Fault::new("cli.secrets.authority_soon").with("days", ANNOUNCED / 86_400)),
         _ => {}
@@ -174,10 +174,11 @@ async fn rewrite(context: &Context, keys: &[String]) -> Result<(), Failure> {
 }
 
 /// The line to keep with the private keys.
-async fn signer(client: &mut Client) -> Result<Fault, Failure> {
+async fn signer(client: &mut Client, alone: bool) -> Result<Fault, Failure> {
     let keys = client.get("/admin/backups/keys").await?.data;
     let newest = keys["signers"].as_array().and_then(|signers| signers.last()).map(word);
-    Ok(Fault::new("cli.secrets.signer").with("signer", newest.unwrap_or_default()))
+    let key = if alone { "cli.secrets.signer_alone" } else { "cli.secrets.signer" };
+    Ok(Fault::new(key).with("signer", newest.unwrap_or_default()))
 }
 
 /// Part by part, so that a cut loses nothing: what is done is not done again.

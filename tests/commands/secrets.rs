@@ -83,7 +83,7 @@ fn a_rotated_signer_is_believed_and_one_revoked_is_not() {
     let signers = instance.answer(&["backup", "keys", "list"])["signers"].clone();
     assert_eq!(signers.as_array().unwrap().len(), 1);
     let signer = signers[0].as_str().unwrap();
-    assert!(stdout(&told).contains(signer), "{}", stdout(&told));
+    assert!(stdout(&told).contains(signer) && stdout(&told).contains("vouches"), "{}", stdout(&told));
     instance.answer(&["backup", "create"]);
     // What the old key signed is still what its owner believes, and older than what is there; the new key is a stranger.
     let output = restore("two", &[]);
