@@ -130,10 +130,12 @@ async fn rotate(context: &Context, keys: &[String], rewrite: bool, revoke: bool,
         }
     }
     let closed = client.close().await;
-    if !done.is_empty() {
-        context.answer(&json!({ "keys": done }), || if context.quiet { String::new() } else { lines.join("\n") })?;
+    if let Err(failure) = outcome.and(closed) {
+        // The failure is the answer; what is done already is said beside it.
+        lines.iter().for_each(|line| context.note(line));
+        return Err(failure);
     }
-    outcome.and(closed)
+    context.answer(&json!({ "keys": done }), || if context.quiet { String::new() } else { lines.join("\n") })
 }
 
 /// What the rotation of one key answers, and says.

@@ -54,6 +54,13 @@ fn every_key_has_its_successor_with_a_server_and_without() {
     let mut shared = instance.command(&["secrets", "rotate", "token-signing", "--revoke", "--yes"]);
     shared.env("DEBROUILLE_IDENTITY_TOKEN_ALGORITHM", "HS256").env("JWT_SECRET", "s".repeat(40));
     assert_eq!(run(&mut shared).status.code(), Some(3), "it would change nothing");
+    // One of them is refused: the others are rotated, and said to be; the answer is one document.
+    let mut partly = instance.command(&["secrets", "rotate", "backup-signing", "token-signing", "--revoke", "--yes"]);
+    partly.env("DEBROUILLE_IDENTITY_TOKEN_ALGORITHM", "HS256").env("JWT_SECRET", "s".repeat(40)).arg("--json");
+    let output = run(&mut partly);
+    assert_eq!(output.status.code(), Some(3));
+    let answer: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert!(answer["error"].is_object() && stderr(&output).contains("backup-signing is at version"), "{answer}");
     instance.failure(&["secrets", "rotate"], 2);
     instance.failure(&["secrets", "rotate", "root"], 2);
     instance.failure(&["tls", "status"], 6);
