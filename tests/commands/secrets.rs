@@ -174,8 +174,7 @@ fn finder<'a>(words: impl Iterator<Item = &'a Vec<u8>>) -> regex::bytes::Regex {
     regex::bytes::RegexBuilder::new(&pattern).size_limit(1 << 26).build().unwrap()
 }
 
-/// Logs at their loudest, answers, errors, metrics, the audit log, backups, stores, what children inherit: none of them
-/// holds a key.
+/// Logs at their loudest, answers, errors, the audit log, backups, stores: none of them holds a key.
 #[test]
 fn no_key_is_anywhere_it_should_not_be() {
     let instance = Instance::backing_up("").vouched().with_places(100);
@@ -217,7 +216,6 @@ fn no_key_is_anywhere_it_should_not_be() {
     }
     note();
     server.stop();
-    // A child of the service would be given its environment: of a process, no more than what it was started with.
     let mut files = vec![instance.path("backups"), instance.path("logs"), data.clone()];
     while let Some(path) = files.pop() {
         match std::fs::read_dir(&path) {

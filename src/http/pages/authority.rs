@@ -1,19 +1,18 @@
 //! The console's page that tells how a device comes to trust this server's own authority, and the files it offers. They
 //! are public: who does not trust the connection yet compares the fingerprint over another way.
 
+use super::style;
 use crate::{
     base::messages::{self, Language},
     http::{State, exchange},
     services::certificates::Bundle,
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::{
     Request, Response, Result, Route,
     endpoint::make,
     get,
     http::{HeaderValue, header},
 };
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 const PAGE: &str = include_str!("authority.html");
@@ -67,9 +66,7 @@ fn render(language: Language, bundle: &Bundle) -> String {
 
 /// Its own style and files, no script.
 fn policy(page: &str) -> String {
-    let style = page.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>"));
-    let hash = style.map(|(style, _)| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(style))));
-    let style = hash.unwrap_or_default();
+    let style = style(page);
     format!("default-src 'none'; style-src {style}; form-action 'none'; base-uri 'none'; frame-ancestors 'none'")
 }
 

@@ -1,18 +1,16 @@
 //! The console's two pages that a letter's link opens: another password chosen, an address proven. The token stands in
 //! the link's fragment, which the page's own script alone reads.
 
-use super::scripts;
+use super::{hash, scripts, style};
 use crate::{
     base::messages::{self, Language},
     http::exchange,
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
 use poem::{
     Endpoint, Request, Response, Result,
     endpoint::make,
     http::{HeaderValue, header},
 };
-use sha2::{Digest, Sha256};
 
 const PAGE: &str = include_str!("link.html");
 
@@ -77,14 +75,11 @@ impl Link {
 
 /// Its own script and style, its own server, nothing else; shown within no other page.
 fn policy(page: &str) -> String {
-    let hash = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
     let script = scripts(page).map(hash).collect::<Vec<_>>().join(" ");
-    let style =
-        page.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>")).map(|(style, _)| hash(style));
     format!(
         "default-src 'none'; script-src {script}; style-src {}; connect-src 'self'; form-action 'none'; base-uri 'none'; \
          frame-ancestors 'none'",
-        style.unwrap_or_default()
+        style(page)
     )
 }
 

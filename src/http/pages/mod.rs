@@ -69,10 +69,20 @@ fn scripts(page: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// What stands in a page, as its policy names it.
+fn hash(text: &str) -> String {
+    format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)))
+}
+
+/// What stands between a page's `<style>` and its end, as its policy names it.
+fn style(page: &str) -> String {
+    let style = page.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>"));
+    style.map(|(style, _)| hash(style)).unwrap_or_default()
+}
+
 /// The reference carries its own scripts; the policy names them by their hashes and lets nothing else run.
 fn reference(page: String) -> impl Endpoint {
-    let hashes = scripts(&page).map(|script| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(script))));
-    let scripts = hashes.collect::<Vec<_>>().join(" ");
+    let scripts = scripts(&page).map(hash).collect::<Vec<_>>().join(" ");
     let policy = format!(
         "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src 'self' data:; \
          connect-src 'self'; font-src data:; frame-ancestors 'none'"
