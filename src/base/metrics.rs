@@ -87,6 +87,9 @@ pub struct Sample {
     pub journal_let_go: Option<u64>,
     pub drill: Option<Drill>,
     pub certificate_end: Option<Timestamp>,
+    /// Whether our own is shown where another is wanted.
+    pub certificate_fallback: Option<bool>,
+    pub certificate_failures: Option<u64>,
     /// Each key of the instance, and when the version in use was made.
     pub keys: Vec<(&'static str, Timestamp)>,
     pub audit_entries: Option<u64>,
@@ -312,6 +315,12 @@ impl Collector for Sampled {
                 "When the certificate shown ends",
                 sample.certificate_end.map(seconds),
             ),
+            (
+                "certificate_fallback",
+                "1 when the internal authority's is shown where another is wanted",
+                sample.certificate_fallback.map(u64::from),
+            ),
+            ("certificate_failures", "Attempts in a row that gave no certificate", sample.certificate_failures),
         ];
         for (name, help, value) in gauges {
             if let Some(value) = value {

@@ -25,9 +25,9 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
         ("server.http", "--http", arguments.http),
         ("server.ops", "--ops", arguments.ops),
     ];
-    let flags = flags.into_iter().filter_map(|(key, flag, word)| Some((key, flag, word?))).collect();
-    let config = context.config(flags)?;
-    server::serve(config).await.map_err(failure)
+    let flags: Vec<_> = flags.into_iter().filter_map(|(key, flag, word)| Some((key, flag, word?))).collect();
+    let config = context.config(flags.clone())?;
+    server::serve(config, &|| context.load(flags.clone(), context.file_named)).await.map_err(failure)
 }
 
 /// Why the instance could not be opened, made or restored, as an exit code.

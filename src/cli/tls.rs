@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{base::fault::Fault, server, services::certificates::Bundle};
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 #[derive(clap::Subcommand)]
@@ -47,14 +47,30 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     let mut client = Client::open(context, context.config(Vec::new())?).await?;
     let shown = client.call(method, path, None).await?.data;
     client.close().await?;
-    context.answer(&shown, || {
-        let words = ["issuer", "notBefore", "notAfter", "renewsAt", "fingerprint"].map(|name| word(&shown[name]));
-        let [issuer, from, until, renews, fingerprint] = words;
-        let names: Vec<_> = shown["names"].as_array().into_iter().flatten().map(word).collect();
-        let told = Fault::new("cli.tls.status").with("names", names.join(" ")).with("issuer", issuer);
-        let told = told.with("from", from).with("until", until).with("renews", renews);
-        context.words(&told.with("fingerprint", fingerprint))
-    })
+    context.answer(&shown, || described(context, &shown))
+}
+
+fn described(context: &Context, shown: &Value) -> String {
+    let told = |key: &'static str, params: &[(&'static str, &str)]| {
+        params.iter().fold(Fault::new(key), |told, (name, field)| told.with(name, word(&shown[*field])))
+    };
+    let names: Vec<_> = shown["names"].as_array().into_iter().flatten().map(word).collect();
+    let params = [("issuer", "issuer"), ("mode", "mode"), ("from", "notBefore"), ("until", "notAfter")];
+    let head = told("cli.tls.status", &params).with("names", names.join(" "));
+    let mut lines = vec![head.with("fingerprint", word(&shown["fingerprint"]))];
+    if shown["renewsAt"].is_string() {
+        lines.push(told("cli.tls.renews", &[("time", "renewsAt")]));
+    }
+    if shown["fallback"] == true {
+        lines.push(told("cli.tls.fallback", &[("mode", "mode")]));
+    }
+    if shown["nextAttemptAt"].is_string() {
+        lines.push(told("cli.tls.next", &[("count", "failures"), ("time", "nextAttemptAt")]));
+    }
+    let mut lines: Vec<_> = lines.iter().map(|line| context.words(line)).collect();
+    // In the reader's language already.
+    lines.extend(shown["fault"].as_str().map(str::to_owned));
+    lines.join("\n")
 }
 
 /// It is public and lies in the data directory: no server is asked.

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod bucket;
+pub mod certificate;
 pub mod checkpoint;
 pub mod collection;
 pub mod contact;

@@ -1,7 +1,10 @@
 //! The routes of the certificate shown over HTTPS: what it is, and another one.
 
 use super::{conditions, envelope::Answer, proof::By, spec::Tag};
-use crate::services::{Result, certificates::Shown};
+use crate::{
+    base::messages::{Language, render},
+    services::{Result, certificates::Served},
+};
 use poem::Request;
 use poem_openapi::{Object, OpenApi};
 use serde::Serialize;
@@ -12,16 +15,29 @@ pub struct Routes;
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 struct ServerCertificate {
+    /// Who certifies the host names: `internal`, `files` or `acme`
+    mode: String,
     issuer: String,
     /// Host names and addresses it is for
     names: Vec<String>,
     /// RFC 3339
     not_before: String,
     not_after: String,
-    /// When another takes its place
-    renews_at: String,
+    /// When another takes its place; absent where that is not the server's work
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renews_at: Option<String>,
     /// SHA-256 in hex
     fingerprint: String,
+    /// The internal authority's is shown, since the one wanted is not there
+    fallback: bool,
+    /// Attempts in a row that gave none
+    failures: u32,
+    /// When it is tried again, after failures
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_attempt_at: Option<String>,
+    /// Why the last attempt gave none
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
 }
 
 #[OpenApi(prefix_path = "/api/v1/admin/certificate", tag = "Tag::Administration")]
@@ -29,24 +45,34 @@ impl Routes {
     /// The certificate shown over HTTPS
     #[oai(path = "/", method = "get", operation_id = "showCertificate")]
     async fn show(&self, by: By) -> Result<Answer<ServerCertificate>> {
-        Answer::value(&by.exchange, &ServerCertificate::of(by.exchange.state.secrets.certificate(&by.caller)?))
+        let served = by.exchange.state.secrets.certificate(&by.caller)?;
+        Answer::value(&by.exchange, &ServerCertificate::of(served, by.exchange.language))
     }
 
     /// Show another one, under another key; connections that are open keep the one they saw
     #[oai(path = "/renew", method = "post", operation_id = "renewCertificate")]
     async fn renew(&self, by: By, request: &Request) -> Result<Answer<ServerCertificate>> {
         conditions::no_attempt(request)?;
-        Answer::value(
-            &by.exchange,
-            &ServerCertificate::of(by.exchange.state.secrets.renew_certificate(&by.caller).await?),
-        )
+        let served = by.exchange.state.secrets.renew_certificate(&by.caller).await?;
+        Answer::value(&by.exchange, &ServerCertificate::of(served, by.exchange.language))
     }
 }
 
 impl ServerCertificate {
-    fn of(shown: Shown) -> Self {
-        let Shown { issuer, names, start, renewal, end, fingerprint } = shown;
-        let (not_before, not_after, renews_at) = (start.rfc3339(), end.rfc3339(), renewal.rfc3339());
-        Self { issuer, names, not_before, not_after, renews_at, fingerprint }
+    fn of(served: Served, language: Language) -> Self {
+        let certificate = served.shown.certificate;
+        Self {
+            mode: served.mode.to_owned(),
+            issuer: certificate.issuer,
+            names: certificate.names,
+            not_before: certificate.not_before.rfc3339(),
+            not_after: certificate.not_after.rfc3339(),
+            renews_at: served.shown.renewal.map(|time| time.rfc3339()),
+            fingerprint: certificate.fingerprint,
+            fallback: served.fallback,
+            failures: served.failures,
+            next_attempt_at: served.next.map(|time| time.rfc3339()),
+            fault: served.trouble.map(|fault| render(language, &fault)),
+        }
     }
 }

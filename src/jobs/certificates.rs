@@ -1,4 +1,4 @@
-//! Renews the certificate shown, well before its end.
+//! Renews certificates well before their end, and reads those that others renew.
 
 use super::Job;
 use crate::services::{Result, certificates::Certificates};
@@ -13,10 +13,15 @@ impl Job for Renewal {
     }
 
     fn every(&self) -> Duration {
-        Duration::from_secs(3600)
+        Duration::from_secs(30)
+    }
+
+    /// Nobody waits for the first certificate longer than they must.
+    fn first(&self) -> Duration {
+        Duration::from_secs(1)
     }
 
     async fn run(&self) -> Result<()> {
-        self.0.renew_when_due().await
+        self.0.tend().await
     }
 }

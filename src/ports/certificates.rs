@@ -1,6 +1,7 @@
-//! Certificates: what the HTTPS listener shows. Issued for host names and addresses, for a time, by somebody.
+//! Certificates: what the HTTPS listener shows. Issued for host names and addresses, for a time, by somebody: our own
+//! authority, a file that others keep, or a public authority that is asked over the network.
 
-use super::Result;
+use super::{Error, Result};
 use crate::base::clock::Timestamp;
 use zeroize::Zeroizing;
 
@@ -9,7 +10,7 @@ use zeroize::Zeroizing;
 pub struct Leaf {
     /// DER, the leaf first, without the root.
     pub chain: Vec<Vec<u8>>,
-    /// PKCS#8 DER.
+    /// DER: PKCS#8, or as a file held it (SEC 1, PKCS#1).
     pub key: Zeroizing<Vec<u8>>,
     pub not_before: Timestamp,
     pub not_after: Timestamp,
@@ -21,10 +22,6 @@ impl Leaf {
     pub fn renewal(&self) -> Timestamp {
         let life = self.not_after.0.saturating_sub(self.not_before.0);
         Timestamp(self.not_before.0.saturating_add(life / 5 * 3))
-    }
-
-    pub fn due(&self, now: Timestamp) -> bool {
-        now >= self.renewal()
     }
 }
 
@@ -52,21 +49,76 @@ pub trait Certificates: Send + Sync {
     fn issuer(&self, now: Timestamp) -> Result<String>;
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A certificate that others renew.
+pub trait Kept: Send + Sync {
+    /// As it is now. `Rejected`: unreadable, open to all, out of its time, or a key that is another's.
+    fn read(&self, now: Timestamp) -> Result<Leaf>;
+    /// Where it is.
+    fn place(&self) -> String;
+}
 
-    #[test]
-    fn is_renewed_before_two_thirds_of_its_life() {
-        let day = 86_400_000;
-        let leaf = Leaf {
-            chain: Vec::new(),
-            key: Zeroizing::default(),
-            not_before: Timestamp(0),
-            not_after: Timestamp(90 * day),
-        };
-        assert!(!leaf.due(Timestamp(53 * day)));
-        assert!(leaf.due(Timestamp(54 * day)));
-        assert!(leaf.renewal() < Timestamp(60 * day));
-    }
+/// What is asked of a public authority.
+pub struct Order<'a> {
+    /// As registering answered it.
+    pub account: &'a [u8],
+    pub names: &'a [String],
+    /// The certificate (DER) that this one replaces, where it is this authority's own.
+    pub replaces: Option<&'a [u8]>,
+}
+
+/// Why a public authority gave nothing.
+#[derive(Debug)]
+pub struct Denial {
+    pub error: Error,
+    /// Not to be asked again before.
+    pub again: Option<Timestamp>,
+    /// It does not know the account.
+    pub stranger: bool,
+}
+
+/// When a public authority would have a certificate replaced (RFC 9773, 4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    pub start: Timestamp,
+    pub end: Timestamp,
+    /// When to ask for it again.
+    pub again: Timestamp,
+}
+
+/// A public authority (RFC 8555).
+#[async_trait::async_trait]
+pub trait Issuer: Send + Sync {
+    /// The URL of its directory.
+    fn directory(&self) -> &str;
+    /// Makes an account; answered is what to keep, and to bring with each order: it is secret.
+    async fn register(&self, now: Timestamp) -> std::result::Result<Zeroizing<Vec<u8>>, Denial>;
+    async fn order(&self, order: Order<'_>, now: Timestamp) -> std::result::Result<Leaf, Denial>;
+    /// `None`: it does not say.
+    async fn window(
+        &self,
+        account: &[u8],
+        certificate: &[u8],
+        now: Timestamp,
+    ) -> std::result::Result<Option<Window>, Denial>;
+}
+
+/// What shows a public authority that a name is ours (RFC 8555, 8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// The host name or address, without `*.`.
+    pub name: String,
+    pub token: String,
+    /// The token and the account's thumbprint (8.1).
+    pub authorization: String,
+    /// SHA-256 of it.
+    pub digest: [u8; 32],
+}
+
+/// Where proofs are left to be found.
+#[async_trait::async_trait]
+pub trait Proofs: Send + Sync {
+    /// On return all can be looked for.
+    async fn show(&self, proofs: &[Proof]) -> Result<()>;
+    /// None of these is shown any more, as far as each had been.
+    async fn withdraw(&self, proofs: &[Proof]) -> Result<()>;
 }

@@ -1,6 +1,7 @@
 //! Composition: configuration, backends, services, listeners and jobs; start-up and two-stage drain.
 
 pub mod authority;
+mod certificates;
 pub mod drill;
 pub mod init;
 mod keys;

@@ -315,7 +315,7 @@ pub async fn assemble(
         maker: Arc::new(Maker(config.server.hostnames.clone())),
         certificates: Default::default(),
         periods: secrets::Periods { token: token_days, signing: signing_days, storage: storage_days },
-        vault: vault.into(),
+        vault: vault.shared(),
     });
     let limiter = Arc::new(Limiter::new(time(), requests(config)?));
     Ok(Opened {

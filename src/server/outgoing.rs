@@ -28,6 +28,9 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
+/// For an answer of an identity provider or a witness.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A server where one is configured; a folder while developing; else nothing is sent.
 pub fn mailer(config: &Config, stamp: &Stamp, clock: &SharedClock) -> Result<Option<Arc<dyn Mailer>>, Problem> {
     let settings = &config.mail;
@@ -94,7 +97,7 @@ pub fn web(config: &Config) -> Result<Arc<dyn Web>, Problem> {
         false => Ok(rustls::RootCertStore::empty()),
     };
     let roots = roots.map_err(|error| Problem::file("tls.trusted", error))?;
-    let https = Https::new(roots);
+    let https = Https::new(roots, PATIENCE);
     let https = https.map_err(|error| Problem::new(Kind::Failed, Fault::new("server.tls_failed").with("cause", error)));
     Ok(Arc::new(https?))
 }

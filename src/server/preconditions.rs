@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     base::{
-        clock::Timestamp,
-        config::{Config, Listener},
+        clock::{SharedClock, SystemClock, Timestamp},
+        config::{Config, Listener, Source},
         environment::Environment,
         fault::Fault,
         process,
@@ -28,6 +28,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::unix::fs::MetadataExt,
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -125,6 +126,7 @@ pub async fn instance(config: &Config, now: Timestamp) -> Judged {
         Ok(keyring) => {
             judged.add(Finding::ok("keys"));
             judged.add(certificate(config, &stamp, &keyring, now).await);
+            judged.add(source(config));
         }
         Err(problem) => judged.fail("keys", problem),
     }
@@ -201,7 +203,19 @@ async fn certificate(config: &Config, stamp: &Stamp, keyring: &Keyring, now: Tim
     };
     match issued.await {
         Ok(_) => Finding::ok(certificates::CHECK),
+        // Where others certify the names, ours only stands in.
+        Err(problem) if config.tls.mode != Source::Internal => Finding::warning(certificates::CHECK, problem.fault),
         Err(problem) => Finding::failure(certificates::CHECK, problem.fault),
+    }
+}
+
+/// Whether the configuration says all that is needed of those who certify the host names.
+fn source(config: &Config) -> Finding {
+    const CHECK: &str = "certificate_source";
+    let clock: SharedClock = Arc::new(SystemClock);
+    match super::certificates::mode(config, &Arc::default(), &clock) {
+        Ok(_) => Finding::ok(CHECK),
+        Err(problem) => Finding::failure(CHECK, problem.fault),
     }
 }
 

@@ -1,6 +1,7 @@
 //! An instance that serves: its listeners and jobs, and their end in two stages.
 
 use super::{
+    certificates,
     listener::{
         Limits, clients,
         control::Control,
@@ -9,6 +10,7 @@ use super::{
     },
     preconditions,
     problem::{Kind, Problem},
+    serve::digest,
 };
 use crate::{
     base::{
@@ -20,9 +22,10 @@ use crate::{
     },
     http::{self, serve::App},
     jobs::{self, Scheduler, backups::AWAY},
-    ports::{certificates::Certificates as Issuer, documents::Documents},
+    ports::documents::Documents,
     services::{
-        audit::Audit,
+        access::Caller,
+        audit::{Audit, Event},
         backups::Backups,
         certificates::Certificates,
         drills::Drills,
@@ -96,9 +99,9 @@ pub struct Parts {
     pub recoveries: Arc<Recoveries>,
     pub verifications: Arc<Verifications>,
     pub secrets: Arc<Secrets>,
-    pub issuer: Arc<dyn Issuer>,
-    /// Host names and addresses the certificate carries.
-    pub names: Vec<String>,
+    pub certificates: Arc<Certificates>,
+    /// What they are shown by.
+    pub shown: Arc<Shown>,
     pub app: App,
 }
 
@@ -107,6 +110,7 @@ pub struct Running {
     pub http: Option<SocketAddr>,
     pub ops: Option<SocketAddr>,
     pub certificates: Arc<Certificates>,
+    shown: Arc<Shown>,
     pub senses: Senses,
     documents: Arc<dyn Documents>,
     trust: Arc<Trust>,
@@ -156,8 +160,8 @@ impl Running {
             verifications,
             secrets,
             trust,
-            issuer,
-            names,
+            certificates,
+            shown,
             app,
         } = parts;
         let letters = (jobs::recovery::Delivery(recoveries), jobs::verification::Delivery(verifications));
@@ -169,21 +173,12 @@ impl Running {
         );
         let missing = || Problem::new(Kind::Failed, Fault::new("server.port_failed").with("listener", "https"));
         let (https, http) = (doors.address("https").ok_or_else(missing)?, doors.address("http"));
-        let shown = Arc::new(Shown::default());
-        let certificates = Arc::new(Certificates {
-            issuer,
-            show: shown.clone(),
-            names: names.clone(),
-            clock: senses.clock.clone(),
-            metrics: senses.metrics.clone(),
-            health: senses.health.clone(),
-            shown: std::sync::Mutex::default(),
-        });
-        certificates.renew().await?;
+        certificates.begin().await?;
         let _ = secrets.certificates.set(certificates.clone());
         let clients = config.server.client_ca.as_deref().map(clients::verifier).transpose();
         let clients = clients.map_err(|fault| Problem::new(Kind::Refused, fault))?;
-        let tls = tls::config(shown, clients)
+        let (names, challenges) = (certificates.names.clone(), shown.challenges.clone());
+        let tls = tls::config(shown.clone(), clients)
             .map_err(|error| Problem::new(Kind::Failed, Fault::new("server.tls_failed").with("cause", error)))?;
 
         let limits = limits(config);
@@ -192,7 +187,7 @@ impl Running {
             .map_err(|fault| Problem::new(Kind::Failed, fault))?;
         stop.spawn(control.run(stop.clone()));
         if let Some(listener) = doors.open("http") {
-            let redirect = App::new(http::redirect::router(names, https.port()), senses.metrics.clone());
+            let redirect = App::new(http::redirect::router(names, https.port(), challenges), senses.metrics.clone());
             let (limits, metrics) = (limits.clone(), senses.metrics.clone());
             serve(&stop, Network { name: "http", listener, tls: None, machines: None, app: redirect, limits, metrics });
         }
@@ -206,6 +201,7 @@ impl Running {
             http,
             ops,
             certificates,
+            shown,
             senses,
             documents,
             audit,
@@ -291,6 +287,38 @@ impl Running {
         scheduler.start(jobs::subjects::Forgetting(subjects));
         scheduler.start(jobs::scrub::Scrubbing { documents: self.documents.clone(), next: 0.into() });
         scheduler.start(jobs::certificates::Renewal(self.certificates.clone()));
+    }
+
+    /// Takes from a configuration that was read again who certifies the host names; what else changed waits for a restart.
+    pub async fn follow(&self, before: &Config, again: &Config) {
+        const FOLLOWED: [&str; 4] = ["tls.mode", "tls.certificate", "tls.key", "tls.trusted"];
+        // Names and listeners stay, and are what it is held against.
+        let next = Config { server: before.server.clone(), ..again.clone() };
+        let told = async {
+            let mode = certificates::mode(&next, &self.shown.challenges, &self.senses.clock)?;
+            let event = Event::new("server.reload").with("configuration", digest(again));
+            self.audit.record(&Caller::system(), event).await?;
+            Ok::<_, Problem>(mode)
+        };
+        match told.await {
+            Ok(mode) => {
+                if let Err(error) = self.certificates.switch(mode).await {
+                    tracing::warn!(%error, "no certificate from where the configuration says, so far");
+                }
+            }
+            Err(problem) => {
+                tracing::error!(fault = %problem.fault, "the source of certificates stays as it was");
+                return;
+            }
+        }
+        let followed = |key: &str| key.starts_with("acme.") || FOLLOWED.contains(&key);
+        let pairs = before.entries.iter().zip(&again.entries);
+        let waiting = pairs.filter(|(old, new)| old.value != new.value && !followed(old.setting.key));
+        let waiting: Vec<_> = waiting.map(|(old, _)| old.setting.key).collect();
+        match waiting.is_empty() {
+            true => tracing::info!("configuration read again"),
+            false => tracing::warn!(settings = waiting.join(" "), "configuration read again: these wait for a restart"),
+        }
     }
 
     /// Finishes what is in flight within `grace`, or until `hurry`; cuts the rest; closes the store.

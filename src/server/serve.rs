@@ -1,19 +1,21 @@
 //! `serve`: the start-up list, then the wait, then the end.
 
 use super::{
-    authority::Issuing,
+    certificates,
+    listener::tls::Shown,
     open::{self, Opened},
     preconditions::{self, Judged},
     problem::{Kind, Problem},
     restore,
     running::{Doors, Parts, Running, Senses, start_ops},
     safekeeping,
-    supervisor::{self, Signals},
+    supervisor::{self, Signals, Told},
 };
 use crate::{
     base::{
         clock::{SharedClock, Stopwatch, SystemClock},
         config::{Config, Origin},
+        fault::Fault,
         metrics::Metrics,
         process,
         stop::Stopper,
@@ -32,8 +34,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{sync::Arc, time::Duration};
 
+/// Reads the configuration once more.
+pub type Reread<'a> = &'a (dyn Fn() -> Result<Config, Vec<Fault>> + Sync);
+
 /// Serves until told to stop. An instance in an unhealthy state is refused, with every reason at once.
-pub async fn serve(config: Config) -> Result<(), Problem> {
+pub async fn serve(config: Config, reread: Reread<'_>) -> Result<(), Problem> {
     let watch = Stopwatch::start();
     let clock: SharedClock = Arc::new(SystemClock);
     let mut signals = Signals::listen().map_err(|error| Problem::file("signals", error))?;
@@ -47,7 +52,7 @@ pub async fn serve(config: Config) -> Result<(), Problem> {
     telemetry::watch_panics(senses.metrics.clone());
     let running = tokio::select! {
         running = start(&config, senses, findings) => running,
-        signal = signals.next() => return told(signal),
+        signal = signals.end() => return told(signal),
     };
     let running = running.inspect_err(|problem| {
         for fault in problem.faults() {
@@ -57,7 +62,7 @@ pub async fn serve(config: Config) -> Result<(), Problem> {
     announce(&running, watch.millis());
 
     let signal = tokio::select! {
-        signal = signals.next() => signal,
+        signal = attend(&mut signals, &running, &config, reread) => signal,
         () = supervisor::keep_watchdog() => "",
     };
     let grace = Duration::from_secs(config.server.drain_seconds);
@@ -65,13 +70,30 @@ pub async fn serve(config: Config) -> Result<(), Problem> {
     supervisor::stopping("draining");
     let hurry = async {
         tokio::select! {
-            signal = signals.next() => tracing::warn!(signal, "told again"),
+            signal = signals.end() => tracing::warn!(signal, "told again"),
             () = supervisor::keep_watchdog() => {}
         }
     };
     running.stop(grace, hurry).await.inspect_err(|problem| tracing::error!(%problem, "the store did not close"))?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Follows the configuration as it is told to, until it is told to end.
+async fn attend(signals: &mut Signals, running: &Running, config: &Config, reread: Reread<'_>) -> &'static str {
+    loop {
+        match signals.next().await {
+            Told::End(signal) => return signal,
+            Told::Reload => match reread() {
+                Ok(again) => running.follow(config, &again).await,
+                Err(faults) => {
+                    for fault in faults {
+                        tracing::error!(%fault, "the configuration stays as it was");
+                    }
+                }
+            },
+        }
+    }
 }
 
 /// From the addresses to the open doors. What opens the store comes after the addresses are ours.
@@ -107,9 +129,10 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
             tracing::warn!(%error, "password hashes stay at the floor");
         }
     });
+    let shown = Arc::new(Shown::default());
     let parts = Parts {
-        issuer: Arc::new(Issuing { keyring: opened.keyring.clone(), days: config.tls.certificate_days }),
-        names: preconditions::names(config, &opened.stamp),
+        certificates: Arc::new(certificates::certificates(config, &opened, shown.clone(), &senses)?),
+        shown,
         app: app(config, &opened, &senses, &stopper),
         documents: documents.clone(),
         audit: opened.audit.clone(),
@@ -140,15 +163,20 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
 fn started(config: &Config, opened: &Opened) -> Event {
     let set = config.entries.iter().filter(|entry| entry.origin != Origin::Default);
     let origins = set.map(|entry| (entry.setting.key.to_owned(), Value::from(entry.origin.to_string())));
-    let values = config.entries.iter().map(|entry| format!("{}={}\n", entry.setting.key, entry.value));
     let keys = opened.keyring.keys().into_iter().map(|key| format!("{} {}", key.purpose.name(), key.version));
     Event::new("server.start")
         .with("version", env!("CARGO_PKG_VERSION"))
         .with("environment", opened.stamp.environment.name())
         .with("lineage", opened.stamp.lineage)
-        .with("configuration", hex::encode(Sha256::digest(values.collect::<String>())))
+        .with("configuration", digest(config))
         .with("origins", Value::Object(origins.collect()))
         .with("keys", keys.collect::<Vec<_>>())
+}
+
+/// Of every value there is, a secret's but whether there is one.
+pub fn digest(config: &Config) -> String {
+    let values = config.entries.iter().map(|entry| format!("{}={}\n", entry.setting.key, entry.value));
+    hex::encode(Sha256::digest(values.collect::<String>()))
 }
 
 /// The routes over an opened instance.

@@ -1,7 +1,7 @@
 //! What systemd is told (sd_notify(3)), and what the operator tells us by signals.
 
 use sd_notify::NotifyState;
-use std::io;
+use std::io::{self, IsTerminal};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Sent when a write passes the process's file size limit; by default it kills.
@@ -35,11 +35,21 @@ pub async fn keep_watchdog() {
     }
 }
 
-/// Requests to end.
+/// What the operator wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// By this signal.
+    End(&'static str),
+    /// Look at the configuration again.
+    Reload,
+}
+
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// A person started it: when their terminal goes, so does it.
+    attended: bool,
     /// Held so that a full quota is an error of the write, not the end of the process.
     _too_large: Signal,
 }
@@ -50,16 +60,25 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            attended: io::stdin().is_terminal(),
             _too_large: signal(SignalKind::from_raw(SIGXFSZ))?,
         })
     }
 
-    /// The name of the next signal to end.
-    pub async fn next(&mut self) -> &'static str {
+    pub async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.hang_up.recv() => "SIGHUP",
+            _ = self.terminate.recv() => Told::End("SIGTERM"),
+            _ = self.interrupt.recv() => Told::End("SIGINT"),
+            _ = self.hang_up.recv() => if self.attended { Told::End("SIGHUP") } else { Told::Reload },
+        }
+    }
+
+    /// The name of the next signal to end.
+    pub async fn end(&mut self) -> &'static str {
+        loop {
+            if let Told::End(signal) = self.next().await {
+                return signal;
+            }
         }
     }
 }

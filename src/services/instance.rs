@@ -6,6 +6,7 @@ use super::{
     access::Caller,
     audit,
     backups::BACKUPS,
+    certificates::ORDERS,
     drills::DRILLS,
     identities::{self, IDENTITIES, LINKS},
     invitations::INVITATIONS,
@@ -189,6 +190,7 @@ fn own_collections() -> Vec<(&'static str, RawDocumentBuf)> {
         (CERTIFICATES, rawdoc! { "indexes": [] }),
         (BACKUPS, rawdoc! { "indexes": [] }),
         (DRILLS, rawdoc! { "indexes": ["at"] }),
+        (ORDERS, rawdoc! { "indexes": [] }),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! One suite of behaviour, with answers from a real mongod at run time: the language first, then each engine.
 
+mod acme;
 mod corpus;
 mod documents;
 mod embedded;

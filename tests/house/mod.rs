@@ -54,7 +54,7 @@ use poem::{
     http::{HeaderMap, Method, StatusCode},
 };
 use serde_json::{Value, json};
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
@@ -209,7 +209,7 @@ async fn state_at(
     let recoveries = Recoveries::new(held, time, who, audit.clone(), mailer.clone(), page);
     let (held, time, page) = (store.clone(), clock.clone(), "https://example.org/verify".to_owned());
     let verifications = Verifications::new(held, time, identities.clone(), audit.clone(), mailer, page);
-    let (time, web) = (clock.clone(), Https::new(rustls::RootCertStore::empty()).unwrap());
+    let (time, web) = (clock.clone(), Https::new(rustls::RootCertStore::empty(), Duration::from_secs(10)).unwrap());
     let oidc = Oidc::new(time, identities.clone(), audit.clone(), Arc::new(web), provider());
     let secrets = Secrets {
         keyring: keys,
@@ -222,7 +222,7 @@ async fn state_at(
         maker: Arc::new(Maker(vec!["localhost".to_owned()])),
         certificates: Default::default(),
         periods: secrets::Periods::default(),
-        vault: vault(folder, stamp).into(),
+        vault: vault(folder, stamp).shared(),
     };
     let health = Arc::new(Health::default());
     health.enter(Phase::Serving);

@@ -24,13 +24,19 @@ pub struct Instance {
 
 impl Instance {
     pub fn new() -> Self {
+        Self::of("development", &["localhost"])
+    }
+
+    /// For these host names.
+    pub fn of(environment: &str, names: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (data, password) = (folder.path().join("data"), folder.path().join("password"));
         fs::write(&password, PASSWORD).unwrap();
         fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
         let instance = Self { _folder: folder, data };
         let made = instance
-            .command(&["init", "--environment", "development", "--hostname", "localhost"])
+            .command(&["init", "--environment", environment])
+            .args(names.iter().flat_map(|name| ["--hostname", name]))
             .args(["--admin-email", "admin@example.cd", "--admin-password-file", password.to_str().unwrap()])
             .output()
             .unwrap();

@@ -2,6 +2,7 @@
 
 mod appliance;
 mod backups;
+mod certificates;
 mod crash;
 mod machines;
 mod restore;

@@ -29,7 +29,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("redb", &["src/backends/documents/embedded/"]),
     ("mongodb", &["src/backends/documents/mongodb/"]),
     ("rcgen", &["src/backends/certificates/"]),
-    ("hyper", &["src/http/", "src/server/", "src/cli/", "src/backends/web/"]),
+    ("hyper", &["src/http/", "src/server/", "src/cli/", "src/backends/web/", "src/backends/certificates/acme/"]),
     ("hyper_util", &["src/http/", "src/server/", "src/cli/", "src/backends/web/"]),
     ("tokio_rustls", &["src/server/", "src/backends/web/"]),
     ("lettre", &["src/backends/mail/"]),

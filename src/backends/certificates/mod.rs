@@ -1,3 +1,5 @@
-//! The authorities that certify the HTTPS listener: our own, and later public ones.
+//! Who certifies the HTTPS listener: our own authority, files that others renew, public authorities.
 
+pub mod acme;
+pub mod files;
 pub mod internal;

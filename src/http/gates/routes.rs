@@ -62,13 +62,14 @@ impl Routes {
     }
 }
 
-/// What takes as long as it takes: streams end when their client does, a backup when all is written and checked.
+/// What takes as long as it takes: streams end when their client does, a backup when all is written and checked, an order when
+/// an authority has looked.
 pub fn is_long(request: &Request) -> bool {
     let path = request.uri().path().strip_prefix("/api/v1/").unwrap_or_default();
     let parts: Vec<_> = path.split('/').collect();
     matches!(
         *parts,
-        ["admin", "backups" | "secrets" | "subjects", ..]
+        ["admin", "backups" | "certificate" | "secrets" | "subjects", ..]
             | ["admin", "identities", "import"]
             | ["audit", "export"]
             | ["collections", _, "import" | "export"]

@@ -5,6 +5,7 @@ use super::{
     admission::{Admission, Ticket},
     clients,
     connection::{self, Guarded, Protocol, Talk},
+    tls,
 };
 use crate::{
     base::{fault::Fault, metrics::Metrics, stop::Stop},
@@ -119,8 +120,11 @@ impl Network {
                 Ok(Ok(stream)) => {
                     let certificate = clients::shown(stream.get_ref().1);
                     talk.peer = Peer::Network { local, remote, tls: true, certificate };
-                    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                        talk.protocol = Protocol::Http2;
+                    match stream.get_ref().1.alpn_protocol() {
+                        // It has seen what it came for.
+                        Some(tls::PROOF) => return,
+                        Some(b"h2") => talk.protocol = Protocol::Http2,
+                        _ => {}
                     }
                     connection::serve(stream, talk, &limits, connection_stop).await;
                 }

@@ -14,7 +14,7 @@ use crate::{
         stop::Stopper,
     },
     http::{peer::LocalPeer, serve::App},
-    ports::certificates::{Authority, Certificates, Leaf},
+    ports::certificates::{Authority, Certificates, Leaf, Proof, Proofs},
     services::certificates::{Bundle, Show},
 };
 use poem::{Route, get, handler, web::Data};
@@ -240,6 +240,96 @@ async fn the_certificate_is_swapped_live() {
     assert!(site.shown.show(&wrong).is_err(), "a key that does not fit was taken");
     let kept = site.secure(&[], &[&rustls::version::TLS13]).await;
     assert_eq!(seen(&new), seen(&kept));
+}
+
+#[tokio::test]
+async fn a_proof_is_shown_to_who_speaks_its_language_and_to_nobody_else() {
+    let site = Site::start(Limits::default(), true).await;
+    let shown = || async {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config =
+            rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        let verifier = Arc::new(Blind(provider));
+        let mut config = config.unwrap().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+        config.alpn_protocols = vec![super::tls::PROOF.to_vec()];
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut stream = connector.connect(name, site.connect().await).await.ok()?;
+        let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+        assert!(timeout(SECOND, stream.read_to_end(&mut Vec::new())).await.is_ok(), "it stays open");
+        Some(certificate)
+    };
+    assert_eq!(shown().await, None);
+    let (token, authorization) = ("t".to_owned(), "t.a".to_owned());
+    let proof = Proof { name: "localhost".to_owned(), token, authorization, digest: [0xa5; 32] };
+    site.shown.challenges.show(std::slice::from_ref(&proof)).await.unwrap();
+    let der = shown().await.unwrap();
+    let (_, read) = x509_parser::parse_x509_certificate(&der).unwrap();
+    let extension = read.extensions().iter().find(|one| one.oid.to_id_string() == "1.3.6.1.5.5.7.1.31").unwrap();
+    assert!(extension.critical && extension.value == [&[0x04, 0x20][..], &[0xa5; 32]].concat());
+    // Others go on seeing what they saw.
+    let _ = site.secure(&["acme-tls/1", "http/1.1"], &[&rustls::version::TLS13]).await;
+    site.shown.challenges.withdraw(&[proof]).await.unwrap();
+    assert_eq!(shown().await, None);
+}
+
+/// Takes any certificate, to look at it.
+#[derive(Debug)]
+struct Blind(Arc<rustls::crypto::CryptoProvider>);
+
+impl rustls::client::danger::ServerCertVerifier for Blind {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    // The library cannot read what it is about.
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        self.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[tokio::test]
+async fn others_certificate_is_shown_for_its_names_alone() {
+    let site = Site::start(Limits::default(), true).await;
+    let seen = |stream: &Secure| -> CertificateDer<'static> {
+        stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+    };
+    let own = seen(&site.secure(&[], &[&rustls::version::TLS13]).await);
+    let foreign =
+        Internal::open(Authority::create(&["x.example.cd".to_owned()], SystemClock.now()).unwrap(), 90).unwrap();
+    let other = foreign.issue(&["x.example.cd".to_owned()], SystemClock.now()).await.unwrap();
+    site.shown.show_public(Some(&other)).unwrap();
+    assert_eq!(seen(&site.secure(&[], &[&rustls::version::TLS13]).await), own);
+    let ours = leaf(&site.internal).await;
+    site.shown.show_public(Some(&ours)).unwrap();
+    assert_eq!(seen(&site.secure(&[], &[&rustls::version::TLS13]).await).as_ref(), &ours.chain[0][..]);
+    site.shown.show_public(None).unwrap();
+    assert_eq!(seen(&site.secure(&[], &[&rustls::version::TLS13]).await), own);
 }
 
 #[tokio::test]

@@ -1,39 +1,96 @@
-//! TLS 1.3, and 1.2 with authenticated ciphers only; X25519MLKEM768 first; the certificate is swapped live.
+//! TLS 1.3, and 1.2 with authenticated ciphers only; X25519MLKEM768 first; certificates are chosen by the name asked for and
+//! swapped live.
 
-use crate::{ports::certificates::Leaf, services::certificates::Show};
+use crate::{
+    backends::certificates::acme::handshake,
+    domain::certificate::Certificate,
+    ports::certificates::Leaf,
+    services::certificates::{Challenges, Show},
+};
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer},
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// The certificate shown to whoever shakes hands next.
-/// None yet: handshakes fail.
+/// What a public authority speaks that looks for a proof (RFC 8737, 6.2): a handshake, and nothing after it.
+pub const PROOF: &[u8] = b"acme-tls/1";
+
+/// The certificates shown to whoever shakes hands next.
 #[derive(Debug, Default)]
-pub struct Shown(RwLock<Option<Arc<CertifiedKey>>>);
+pub struct Shown {
+    /// Of our own authority. None yet: handshakes fail.
+    own: RwLock<Option<Arc<CertifiedKey>>>,
+    /// Of others, with what it is for.
+    public: RwLock<Option<(Certificate, Arc<CertifiedKey>)>>,
+    pub challenges: Arc<Challenges>,
+}
 
 impl Show for Shown {
     /// Connections already open keep the one they saw.
-    fn show(&self, leaf: &Leaf) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    fn show(&self, leaf: &Leaf) -> Result<(), Trouble> {
         let certified = certified(leaf)?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(certified);
+        *self.own.write().unwrap_or_else(PoisonError::into_inner) = Some(certified);
+        Ok(())
+    }
+
+    fn show_public(&self, leaf: Option<&Leaf>) -> Result<(), Trouble> {
+        let public = match leaf {
+            Some(leaf) => Some((Certificate::read(first(leaf))?, certified(leaf)?)),
+            None => None,
+        };
+        *self.public.write().unwrap_or_else(PoisonError::into_inner) = public;
         Ok(())
     }
 }
 
+type Trouble = Box<dyn std::error::Error + Send + Sync>;
+
+fn first(leaf: &Leaf) -> &[u8] {
+    leaf.chain.first().map(Vec::as_slice).unwrap_or_default()
+}
+
 /// Refuses a key that does not fit its certificate.
-fn certified(leaf: &Leaf) -> Result<Arc<CertifiedKey>, rustls::Error> {
+fn certified(leaf: &Leaf) -> Result<Arc<CertifiedKey>, Trouble> {
     let chain = leaf.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(leaf.key.as_slice())).clone_key();
-    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map(Arc::new)
+    let key = PrivateKeyDer::try_from(leaf.key.to_vec())?;
+    Ok(CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map(Arc::new)?)
+}
+
+impl Shown {
+    /// Others' certificate is for its names. Who names none came by an address.
+    fn chosen(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let public = self.public.read().unwrap_or_else(PoisonError::into_inner);
+        let fits = |certificate: &Certificate| match name {
+            Some(name) => certificate.covers(name),
+            None => certificate.has_address(),
+        };
+        match &*public {
+            Some((certificate, key)) if fits(certificate) => Some(key.clone()),
+            _ => self.own.read().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    fn proof(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        let (name, digest) = self.challenges.digest(name)?;
+        let (certificate, key) = handshake::proof(name, &digest)?;
+        let (chain, key) = (vec![CertificateDer::from(certificate)], PrivateKeyDer::try_from(key).ok()?);
+        // Not judged as others are: the extension that it is about is critical, and unknown to all but its authority.
+        let key = aws_lc_rs::default_provider().key_provider.load_private_key(key).ok()?;
+        Some(Arc::new(CertifiedKey::new(chain, key)))
+    }
 }
 
 impl ResolvesServerCert for Shown {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let speaks = |word: &[u8]| hello.alpn().is_some_and(|mut all| all.all(|one| one == word));
+        match hello.server_name() {
+            Some(name) if speaks(PROOF) => self.proof(name),
+            name => self.chosen(name),
+        }
     }
 }
 
@@ -49,7 +106,9 @@ pub fn config(
         None => config.with_no_client_auth(),
     };
     let mut config = config.with_cert_resolver(shown);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Both sides have good ciphers only; then ours decides, which has the strongest first.
+    config.ignore_client_order = true;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), PROOF.to_vec()];
     // Resumption by tickets sealed with rotating keys: no state held for strangers.
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});

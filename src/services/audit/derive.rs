@@ -12,6 +12,7 @@ use crate::{
     services::{
         Result,
         backups::BACKUPS,
+        certificates::ORDERS,
         identities::IDENTITIES,
         machines::ASSERTIONS,
         recovery::{OUTBOX, RECOVERIES},
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// Collections whose changes tell nothing of their own: what matters of them comes as an event.
-const SILENT: [&str; 13] = [
+const SILENT: [&str; 14] = [
     SESSIONS,
     REFRESHES,
     RECEIPTS,
@@ -37,6 +38,7 @@ const SILENT: [&str; 13] = [
     RECOVERIES,
     CERTIFICATES,
     VERIFICATIONS,
+    ORDERS,
 ];
 
 /// `None`: nothing.

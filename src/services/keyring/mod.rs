@@ -34,10 +34,14 @@ pub enum Purpose {
     Subjects,
     /// The internal certificate authority (PKCS#8 of a P-256 key; its certificate is the public part).
     Ca,
+    /// The certificate that a public authority issued (PKCS#8).
+    Tls,
+    /// An account with a public authority (as the ACME library writes it; the authority's URL is the public part).
+    Acme,
 }
 
 impl Purpose {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Data,
         Self::Media,
         Self::TokenSigning,
@@ -45,6 +49,8 @@ impl Purpose {
         Self::BackupSigning,
         Self::Subjects,
         Self::Ca,
+        Self::Tls,
+        Self::Acme,
     ];
 
     /// As backups write it.
@@ -57,7 +63,19 @@ impl Purpose {
             Self::BackupSigning => "backup-signing",
             Self::Subjects => "subjects",
             Self::Ca => "ca",
+            Self::Tls => "tls",
+            Self::Acme => "acme",
         }
+    }
+
+    /// Whether an instance has one from the beginning: those others agree to come with the first order.
+    fn is_own(self) -> bool {
+        !matches!(self, Self::Tls | Self::Acme)
+    }
+
+    /// Whether it is 32 random bytes.
+    fn is_plain(self) -> bool {
+        self.is_own() && self != Self::Ca
     }
 
     pub fn from_name(name: &str) -> Option<Self> {
@@ -98,7 +116,7 @@ impl Keyring {
     /// Every key a new instance needs; the authority's pair (PKCS#8, certificate DER) is made by its own backend.
     pub fn generate(ca: (Zeroizing<Vec<u8>>, Vec<u8>), now: Timestamp) -> Self {
         let keyring = Self::of(Vec::new());
-        for purpose in Purpose::ALL.into_iter().filter(|purpose| *purpose != Purpose::Ca) {
+        for purpose in Purpose::ALL.into_iter().filter(|purpose| purpose.is_plain()) {
             keyring.rotate(purpose, now);
         }
         keyring.add(Purpose::Ca, now, ca);
@@ -112,7 +130,7 @@ impl Keyring {
             Purpose::TokenSigning | Purpose::AuditSigning | Purpose::BackupSigning => {
                 pair(&*seed).public_key().as_ref().to_vec()
             }
-            Purpose::Data | Purpose::Media | Purpose::Subjects | Purpose::Ca => Vec::new(),
+            _ => Vec::new(),
         };
         self.add(purpose, now, (Zeroizing::new(seed.to_vec()), public))
     }
@@ -136,7 +154,8 @@ impl Keyring {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = other.keys();
     }
 
-    /// Whether there is a key of this purpose: a keyring of an earlier release has none for subjects.
+    /// Whether there is a key of this purpose: a keyring of an earlier release has none for subjects, and one for others'
+    /// certificates only who ordered one.
     pub fn has(&self, purpose: Purpose) -> bool {
         self.versions(purpose).next().is_some()
     }
@@ -198,13 +217,13 @@ impl Keyring {
         keys.sort_by_key(|key| key.version);
         let keyring = Self::of(keys.into_iter().map(Arc::new).collect());
         // One of an earlier release gets its key for subjects when it is opened to serve.
-        for purpose in Purpose::ALL.into_iter().filter(|purpose| *purpose != Purpose::Subjects) {
+        for purpose in Purpose::ALL.into_iter().filter(|purpose| purpose.is_own() && *purpose != Purpose::Subjects) {
             if !keyring.has(purpose) {
                 return Err(KeyringError::Incomplete(purpose));
             }
         }
         for key in keyring.keys() {
-            if key.purpose != Purpose::Ca && key.material.len() != 32 {
+            if key.purpose.is_plain() && key.material.len() != 32 {
                 return Err(KeyringError::Incomplete(key.purpose));
             }
         }

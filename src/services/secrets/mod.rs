@@ -15,7 +15,7 @@ use super::{
     Error, Result,
     access::{Access, Action, Caller, Resource},
     audit::{Audit, Event},
-    certificates::{Bundle, Certificates, Shown},
+    certificates::{Bundle, Certificates, Served},
     keyring::{Key, Keyring, KeyringError, Purpose},
     sessions::Sessions,
 };
@@ -50,7 +50,7 @@ pub struct Secrets {
     /// Where the instance serves: who shows a certificate.
     pub certificates: OnceLock<Arc<Certificates>>,
     /// One change at a time.
-    pub vault: tokio::sync::Mutex<Vault>,
+    pub vault: Arc<tokio::sync::Mutex<Vault>>,
 }
 
 /// A key as it stands.
@@ -78,7 +78,7 @@ impl Secrets {
     pub async fn status(&self, caller: &Caller) -> Result<(String, Vec<Status>)> {
         self.access.decide(caller, Action::View, MODULE)?;
         let mut all = Vec::new();
-        for purpose in Purpose::ALL {
+        for purpose in self.held() {
             let pages = match self.store(purpose) {
                 Some(store) => Some(store.sealed_by().await?),
                 None => None,
@@ -98,6 +98,9 @@ impl Secrets {
     }
 
     async fn succeed(&self, caller: &Caller, purpose: Purpose, revoke: bool) -> Result<Rotated> {
+        if let Purpose::Tls | Purpose::Acme = purpose {
+            return Err(Error::Refused(Fault::new("secrets.ordered").with("purpose", purpose.name())));
+        }
         if revoke {
             self.revocable(purpose)?;
         }
@@ -157,7 +160,7 @@ impl Secrets {
         }
         // Whatever becomes of the file, connections must see the new one.
         let renewed = match self.certificates.get() {
-            Some(certificates) => certificates.renew().await.map(drop),
+            Some(certificates) => certificates.renew_own().await,
             None => Ok(()),
         };
         vault.publish(&self.authorities().pem())?;
@@ -186,21 +189,27 @@ impl Secrets {
     }
 
     /// The certificate shown over HTTPS.
-    pub fn certificate(&self, caller: &Caller) -> Result<Shown> {
+    pub fn certificate(&self, caller: &Caller) -> Result<Served> {
         self.access.decide(caller, Action::View, MODULE)?;
-        self.certificates()?.shown().ok_or_else(unserved)
+        self.certificates()?.served().ok_or_else(unserved)
     }
 
     /// Another certificate, under another key, shown at once.
-    pub async fn renew_certificate(&self, caller: &Caller) -> Result<Shown> {
+    pub async fn renew_certificate(&self, caller: &Caller) -> Result<Served> {
         self.access.decide(caller, Action::Manage, MODULE)?;
         let certificates = self.certificates()?;
         self.audit.record(caller, Event::new("certificates.renew")).await?;
-        certificates.renew().await
+        certificates.renew().await?;
+        certificates.served().ok_or_else(unserved)
     }
 
     fn certificates(&self) -> Result<&Arc<Certificates>> {
         self.certificates.get().ok_or_else(unserved)
+    }
+
+    /// What there are keys for.
+    fn held(&self) -> impl Iterator<Item = Purpose> {
+        Purpose::ALL.into_iter().filter(|purpose| self.keyring.has(*purpose))
     }
 
     fn store(&self, purpose: Purpose) -> Option<&Arc<dyn Documents>> {

@@ -2,20 +2,22 @@
 
 use super::{MODULE, Secrets};
 use crate::{
-    base::{fault::Fault, files},
+    base::{clock::Timestamp, fault::Fault, files},
     ports::keys::{RootKeeper, RootKey},
     services::{
         Error, Result,
         access::{Action, Caller, Subject},
         audit::Event,
         instance::Stamp,
-        keyring::Keyring,
+        keyring::{Key, Keyring, Purpose},
     },
 };
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
 
 pub struct Vault {
     pub data: PathBuf,
@@ -27,6 +29,34 @@ pub struct Vault {
 }
 
 impl Vault {
+    /// For those who change it, one at a time.
+    pub fn shared(self) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(self))
+    }
+
+    /// Adds what was agreed with others, secret and public part, to the keyring, once it is on disk. Of certificates' keys the
+    /// one before stays, and the one that is named; of accounts one with each authority.
+    pub async fn keep(
+        &self,
+        keyring: &Keyring,
+        purpose: Purpose,
+        now: Timestamp,
+        (material, public): (Zeroizing<Vec<u8>>, &[u8]),
+        named: Option<u32>,
+    ) -> Result<u32> {
+        let next = keyring.clone();
+        let version = next.add(purpose, now, (material, public.to_vec()));
+        let replaced = |key: &Arc<Key>| match purpose {
+            Purpose::Acme => key.version < version && key.public == public,
+            _ => key.version + 1 < version && named != Some(key.version),
+        };
+        let replaced: Vec<u32> = next.versions(purpose).filter(replaced).map(|key| key.version).collect();
+        next.retain(purpose, |version| !replaced.contains(&version));
+        self.save(&next).await?;
+        keyring.adopt(&next);
+        Ok(version)
+    }
+
     pub fn source(&self) -> String {
         self.root.source()
     }

@@ -73,7 +73,7 @@ fn serve(mut stream: impl Read + Write, status: u16, got: &Mutex<Vec<(String, St
 }
 
 fn web(roots: RootCertStore) -> Arc<dyn Web> {
-    Arc::new(Https::new(roots).unwrap())
+    Arc::new(Https::new(roots, std::time::Duration::from_secs(10)).unwrap())
 }
 
 impl Log {
