@@ -54,6 +54,7 @@ struct Entry {
 
 /// The files of the catalogue; a new capability adds its own here.
 const FILES: &[&str] = &[
+    include_str!("messages/alerts.toml"),
     include_str!("messages/archive.toml"),
     include_str!("messages/audit.toml"),
     include_str!("messages/backups.toml"),

@@ -1,7 +1,10 @@
 //! What is counted, measured and sampled, in one registry, as OpenMetrics text. Labels are bounded: a caller
 //! can never make a new series at will.
 
+pub mod alerts;
 pub mod backups;
+pub mod plain;
+pub mod shipped;
 
 use super::{
     clock::{SharedClock, Timestamp},

@@ -3,11 +3,11 @@
 use crate::{
     base::{
         messages::{Language, render},
-        metrics::{self, Metrics},
+        metrics::{self, Metrics, plain},
     },
     services::health::{Health, Level},
 };
-use poem::{IntoEndpoint, Response, Route, get, handler, http::StatusCode, web::Data};
+use poem::{IntoEndpoint, Request, Response, Route, get, handler, http::StatusCode, web::Data};
 use std::sync::Arc;
 
 /// The ops listener's routes.
@@ -59,9 +59,14 @@ fn json(status: StatusCode, value: &serde_json::Value) -> Response {
     Response::builder().status(status).content_type("application/json").body(value.to_string())
 }
 
+/// OpenMetrics, or Prometheus' older text for who asks for plain text alone.
 #[handler]
-fn scrape(metrics: Data<&Arc<Metrics>>) -> Response {
-    Response::builder().content_type(metrics::CONTENT_TYPE).body(metrics.render())
+fn scrape(request: &Request, metrics: Data<&Arc<Metrics>>) -> Response {
+    let text = metrics.render();
+    match request.header("accept").is_some_and(|accept| accept.starts_with("text/plain")) {
+        true => Response::builder().content_type(plain::CONTENT_TYPE).body(plain::plain(&text)),
+        false => Response::builder().content_type(metrics::CONTENT_TYPE).body(text),
+    }
 }
 
 #[cfg(test)]
@@ -71,7 +76,7 @@ mod tests {
         base::{clock::SystemClock, fault::Fault},
         services::health::{Finding, Phase},
     };
-    use poem::{Endpoint, Request};
+    use poem::Endpoint;
 
     async fn fetch(health: &Arc<Health>, path: &str) -> (StatusCode, String) {
         let router = router(health.clone(), Metrics::new(Arc::new(SystemClock))).into_endpoint();

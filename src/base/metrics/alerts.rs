@@ -1,0 +1,375 @@
+//! The table of alerts: what is wrong, from when on, and figures that show it wrong and well again. The rules, their tests and
+//! the dashboard that are shipped follow from it (`shipped.rs`).
+
+/// How soon somebody must look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// At once: requests fail, or data is at risk.
+    Critical,
+    /// Within days.
+    Warning,
+}
+
+impl Severity {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// Its words are `alert.NAME` in the catalogue.
+pub struct Alert {
+    pub name: &'static str,
+    /// In PromQL; true where it is wrong.
+    pub expr: &'static str,
+    /// For which it must be so: `5m`.
+    pub wait: &'static str,
+    pub severity: Severity,
+    pub proof: Proof,
+}
+
+/// Samples a minute apart, as promtool writes them, and what is to be seen of them.
+pub struct Proof {
+    pub series: &'static [(&'static str, &'static str)],
+    /// When it fires, and with which labels beside its severity.
+    pub fires: &'static str,
+    pub labels: &'static [(&'static str, &'static str)],
+    /// When it no longer does.
+    pub over: &'static str,
+}
+
+const ONE: &[(&str, &str)] = &[("instance", "a"), ("job", "debrouille")];
+const GROUPED: &[(&str, &str)] = &[("instance", "a")];
+
+const fn alert(name: &'static str, severity: Severity, wait: &'static str, expr: &'static str, proof: Proof) -> Alert {
+    Alert { name, expr, wait, severity, proof }
+}
+
+/// A gauge that is well for ten minutes, wrong for forty, and well again.
+const fn proof(
+    series: &'static [(&'static str, &'static str)],
+    labels: &'static [(&'static str, &'static str)],
+) -> Proof {
+    Proof { series, fires: "49m", labels, over: "80m" }
+}
+
+/// Failures of requests that use up the budget of 99.9 % so many times too fast, over a long and a short window.
+macro_rules! burn {
+    ($times:literal, $long:literal, $short:literal) => {
+        concat!(
+            "(sum by (instance) (rate(debrouille_http_requests_total{status=\"5xx\"}[",
+            $long,
+            "]))",
+            " / sum by (instance) (rate(debrouille_http_requests_total[",
+            $long,
+            "]))) > ",
+            $times,
+            " * 0.001",
+            " and (sum by (instance) (rate(debrouille_http_requests_total{status=\"5xx\"}[",
+            $short,
+            "]))",
+            " / sum by (instance) (rate(debrouille_http_requests_total[",
+            $short,
+            "]))) > ",
+            $times,
+            " * 0.001"
+        )
+    };
+}
+
+const GOOD: &str =
+    r#"debrouille_http_requests_total{job="debrouille",instance="a",route="/a",method="GET",status="2xx"}"#;
+const BAD: &str =
+    r#"debrouille_http_requests_total{job="debrouille",instance="a",route="/a",method="GET",status="5xx"}"#;
+
+pub const ALERTS: &[Alert] = &[
+    alert(
+        "DebrouilleDown",
+        Severity::Critical,
+        "2m",
+        r#"up{job="debrouille"} == 0"#,
+        proof(&[(r#"up{job="debrouille",instance="a"}"#, "1x10 0x40 1x40")], ONE),
+    ),
+    alert(
+        "DebrouilleReadOnly",
+        Severity::Critical,
+        "1m",
+        "debrouille_storage_read_only == 1",
+        proof(&[(r#"debrouille_storage_read_only{job="debrouille",instance="a"}"#, "0x10 1x40 0x40")], ONE),
+    ),
+    alert(
+        "DebrouilleErrorsFast",
+        Severity::Critical,
+        "2m",
+        burn!("14.4", "1h", "5m"),
+        Proof {
+            series: &[(GOOD, "0+600x240"), (BAD, "0+0x30 0+60x60 3600+0x150")],
+            fires: "90m",
+            labels: GROUPED,
+            over: "110m",
+        },
+    ),
+    alert(
+        "DebrouilleErrorsSlow",
+        Severity::Critical,
+        "15m",
+        burn!("6", "6h", "30m"),
+        Proof {
+            series: &[(GOOD, "0+600x900"), (BAD, "0+0x30 0+6x400 2400+0x470")],
+            fires: "430m",
+            labels: GROUPED,
+            over: "500m",
+        },
+    ),
+    alert(
+        "DebrouilleErrorsCreeping",
+        Severity::Warning,
+        "1h",
+        burn!("1", "3d", "6h"),
+        Proof {
+            series: &[(GOOD, "0+600x6000"), (BAD, "0+0x30 0+1x4600 4600+0x1370")],
+            fires: "4600m",
+            labels: GROUPED,
+            over: "5400m",
+        },
+    ),
+    alert(
+        "DebrouilleSlow",
+        Severity::Warning,
+        "10m",
+        "histogram_quantile(0.95, sum by (instance, le) (rate(debrouille_http_request_duration_seconds_bucket[5m]))) > 0.5",
+        Proof {
+            series: &[
+                (
+                    r#"debrouille_http_request_duration_seconds_bucket{instance="a",le="0.1"}"#,
+                    "0+60x30 1800+0x40 1800+60x60",
+                ),
+                (
+                    r#"debrouille_http_request_duration_seconds_bucket{instance="a",le="0.5"}"#,
+                    "0+60x30 1800+0x40 1800+60x60",
+                ),
+                (r#"debrouille_http_request_duration_seconds_bucket{instance="a",le="1.0"}"#, "0+60x130"),
+                (r#"debrouille_http_request_duration_seconds_bucket{instance="a",le="+Inf"}"#, "0+60x130"),
+            ],
+            fires: "65m",
+            labels: GROUPED,
+            over: "100m",
+        },
+    ),
+    alert(
+        "DebrouilleMeanSlow",
+        Severity::Warning,
+        "10m",
+        "sum by (instance) (rate(debrouille_http_request_duration_seconds_sum[5m])) / sum by (instance) (rate(debrouille_http_request_duration_seconds_count[5m])) > 0.15",
+        Proof {
+            series: &[
+                (r#"debrouille_http_request_duration_seconds_sum{instance="a"}"#, "0+1x30 30+20x40 830+1x60"),
+                (r#"debrouille_http_request_duration_seconds_count{instance="a"}"#, "0+60x130"),
+            ],
+            fires: "65m",
+            labels: GROUPED,
+            over: "100m",
+        },
+    ),
+    alert(
+        "DebrouillePanics",
+        Severity::Warning,
+        "0m",
+        "increase(debrouille_panics_total[1h]) > 0",
+        Proof {
+            series: &[(r#"debrouille_panics_total{job="debrouille",instance="a"}"#, "0x10 1x120")],
+            fires: "30m",
+            labels: ONE,
+            over: "100m",
+        },
+    ),
+    alert(
+        "DebrouilleDiskLow",
+        Severity::Warning,
+        "10m",
+        "debrouille_volume_free_bytes / debrouille_volume_size_bytes < 0.15",
+        proof(
+            &[
+                (r#"debrouille_volume_free_bytes{job="debrouille",instance="a"}"#, "50x10 10x40 50x40"),
+                (r#"debrouille_volume_size_bytes{job="debrouille",instance="a"}"#, "100x90"),
+            ],
+            ONE,
+        ),
+    ),
+    alert(
+        "DebrouilleDiskFull",
+        Severity::Critical,
+        "5m",
+        "debrouille_volume_free_bytes / debrouille_volume_size_bytes < 0.05",
+        proof(
+            &[
+                (r#"debrouille_volume_free_bytes{job="debrouille",instance="a"}"#, "50x10 4x40 50x40"),
+                (r#"debrouille_volume_size_bytes{job="debrouille",instance="a"}"#, "100x90"),
+            ],
+            ONE,
+        ),
+    ),
+    alert(
+        "DebrouilleFilesExhausted",
+        Severity::Warning,
+        "5m",
+        "process_open_fds / process_max_fds > 0.8",
+        proof(
+            &[
+                (r#"process_open_fds{job="debrouille",instance="a"}"#, "10x10 90x40 10x40"),
+                (r#"process_max_fds{job="debrouille",instance="a"}"#, "100x90"),
+            ],
+            ONE,
+        ),
+    ),
+    alert(
+        "DebrouilleConnectionsRefused",
+        Severity::Warning,
+        "5m",
+        r#"rate(debrouille_connections_refused_total{reason="waiting"}[5m]) > 0"#,
+        Proof {
+            series: &[(
+                r#"debrouille_connections_refused_total{job="debrouille",instance="a",listener="https",reason="waiting"}"#,
+                "0x10 0+5x30 150x60",
+            )],
+            fires: "35m",
+            labels: &[("instance", "a"), ("job", "debrouille"), ("listener", "https"), ("reason", "waiting")],
+            over: "60m",
+        },
+    ),
+    alert(
+        "DebrouilleCommitsQueued",
+        Severity::Warning,
+        "5m",
+        "debrouille_commit_queue_depth > 1000",
+        proof(&[(r#"debrouille_commit_queue_depth{job="debrouille",instance="a"}"#, "3x10 5000x40 3x40")], ONE),
+    ),
+    alert(
+        "DebrouilleJobFailing",
+        Severity::Warning,
+        "0m",
+        "increase(debrouille_job_failures_total[1h]) > 3",
+        Proof {
+            series: &[(
+                r#"debrouille_job_failures_total{job="debrouille",instance="a",exported_job="journal_trimming"}"#,
+                "0x10 0+1x20 20x120",
+            )],
+            fires: "30m",
+            labels: &[("exported_job", "journal_trimming"), ("instance", "a"), ("job", "debrouille")],
+            over: "120m",
+        },
+    ),
+    alert(
+        "DebrouilleBackupOld",
+        Severity::Critical,
+        "5m",
+        r#"debrouille_backup_last_success_age_seconds{kind="full"} > 26 * 3600 or debrouille_backup_last_success_age_seconds{kind="segment"} > 26 * 3600"#,
+        proof(
+            &[(
+                r#"debrouille_backup_last_success_age_seconds{job="debrouille",instance="a",target="usb",kind="full"}"#,
+                "100x10 100000x40 100x40",
+            )],
+            &[("instance", "a"), ("job", "debrouille"), ("kind", "full"), ("target", "usb")],
+        ),
+    ),
+    alert(
+        "DebrouilleBackupFailing",
+        Severity::Warning,
+        "0m",
+        "debrouille_backup_failing > 2",
+        proof(
+            &[(r#"debrouille_backup_failing{job="debrouille",instance="a",target="usb"}"#, "0x10 5x40 0x40")],
+            &[("instance", "a"), ("job", "debrouille"), ("target", "usb")],
+        ),
+    ),
+    alert(
+        "DebrouilleBackupDamaged",
+        Severity::Critical,
+        "0m",
+        "debrouille_backup_damaged > 0",
+        proof(
+            &[(r#"debrouille_backup_damaged{job="debrouille",instance="a",target="usb"}"#, "0x10 1x40 0x40")],
+            &[("instance", "a"), ("job", "debrouille"), ("target", "usb")],
+        ),
+    ),
+    alert(
+        "DebrouilleJournalLost",
+        Severity::Critical,
+        "0m",
+        "delta(debrouille_journal_let_go[1h]) > 0",
+        Proof {
+            series: &[(r#"debrouille_journal_let_go{job="debrouille",instance="a"}"#, "0x10 7x120")],
+            fires: "30m",
+            labels: ONE,
+            over: "100m",
+        },
+    ),
+    alert(
+        "DebrouilleDrillOld",
+        Severity::Warning,
+        "1h",
+        "debrouille_drill_last_age_seconds > 35 * 86400",
+        proof_slow(&[(
+            r#"debrouille_drill_last_age_seconds{job="debrouille",instance="a"}"#,
+            "100x10 4000000x120 100x60",
+        )]),
+    ),
+    alert(
+        "DebrouilleDrillFailed",
+        Severity::Critical,
+        "0m",
+        "debrouille_drill_passed == 0",
+        proof(&[(r#"debrouille_drill_passed{job="debrouille",instance="a"}"#, "1x10 0x40 1x40")], ONE),
+    ),
+    alert(
+        "DebrouilleAuditBehind",
+        Severity::Critical,
+        "5m",
+        "debrouille_audit_seal_lag_seconds > 300",
+        proof(&[(r#"debrouille_audit_seal_lag_seconds{job="debrouille",instance="a"}"#, "1x10 900x40 1x40")], ONE),
+    ),
+    alert(
+        "DebrouilleAuditUnwitnessed",
+        Severity::Warning,
+        "1h",
+        "debrouille_audit_witness_age_seconds > 86400",
+        proof_slow(&[(
+            r#"debrouille_audit_witness_age_seconds{job="debrouille",instance="a"}"#,
+            "1x10 90000x120 1x60",
+        )]),
+    ),
+    alert(
+        "DebrouilleCertificateEnding",
+        Severity::Critical,
+        "5m",
+        "debrouille_certificate_end_timestamp_seconds - time() < 86400",
+        proof(
+            &[(
+                r#"debrouille_certificate_end_timestamp_seconds{job="debrouille",instance="a"}"#,
+                "999999x10 3000x40 999999x40",
+            )],
+            ONE,
+        ),
+    ),
+    alert(
+        "DebrouilleCertificateFallback",
+        Severity::Warning,
+        "15m",
+        "debrouille_certificate_fallback == 1",
+        proof(&[(r#"debrouille_certificate_fallback{job="debrouille",instance="a"}"#, "0x10 1x40 0x40")], ONE),
+    ),
+    alert(
+        "DebrouilleCertificateFailing",
+        Severity::Warning,
+        "0m",
+        "debrouille_certificate_failures > 3",
+        proof(&[(r#"debrouille_certificate_failures{job="debrouille",instance="a"}"#, "0x10 4x40 0x40")], ONE),
+    ),
+];
+
+/// As [`proof`], wrong for two hours.
+const fn proof_slow(series: &'static [(&'static str, &'static str)]) -> Proof {
+    Proof { series, fires: "120m", labels: ONE, over: "160m" }
+}
