@@ -82,6 +82,9 @@ mod tests {
         let reversed = format!("1.{}8.b.d.0.1.0.0.2.ip6.arpa", "0.".repeat(23));
         assert_eq!(challenges.digest(&reversed), Some(("2001:db8::1".to_owned(), [3; 32])));
         assert_eq!(challenges.digest("192.0.2.7"), None);
+        // One left behind by an order that ended badly does not stand before its successor.
+        challenges.show(&[proof("2001:db8::1", "dddd")]).await.unwrap();
+        assert_eq!(challenges.digest(&reversed), Some(("2001:db8::1".to_owned(), [4; 32])));
         challenges.withdraw(&proofs[..1]).await.unwrap();
         assert_eq!((challenges.authorization("a"), challenges.digest("api.example.cd")), (None, None));
         assert!(challenges.authorization("bb").is_some());

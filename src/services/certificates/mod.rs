@@ -222,7 +222,14 @@ impl Certificates {
             // An order that was on its way when the source changed.
             Mode::Internal if lock(&self.sources.public).is_some() => self.withdraw(),
             Mode::Internal => Ok(()),
-            Mode::Files(_) => self.resume().await,
+            Mode::Files(_) => {
+                let told = lock(&self.sources.trouble).clone();
+                // Said when it begins, not twice a minute.
+                match self.resume().await {
+                    Err(_) if told.is_some() && told == *lock(&self.sources.trouble) => Ok(()),
+                    read => read,
+                }
+            }
             Mode::Acme(issuers) => match self.orders.tend(&issuers).await {
                 // Taken away by a clock that was ahead, it is shown again.
                 Ok(None) if lock(&self.sources.public).is_none() => self.resume().await,
@@ -242,6 +249,10 @@ impl Certificates {
     async fn tend_own(&self) -> Result<()> {
         let now = self.clock.now();
         let shown = lock(&self.sources.own).clone();
+        // Told at the start: our authority was made for none of the names.
+        if shown.is_none() && !matches!(self.mode(), Mode::Internal) {
+            return Ok(());
+        }
         if let Some(Shown { certificate, renewal: Some(renewal) }) = shown
             && now < renewal
             && now >= certificate.not_before

@@ -35,7 +35,7 @@ impl Vault {
     }
 
     /// Adds what was agreed with others, secret and public part, to the keyring, once it is on disk. Of certificates' keys the
-    /// one before stays, and the one that is named; of accounts one with each authority.
+    /// one that is named stays beside it; of accounts one with each authority.
     pub async fn keep(
         &self,
         keyring: &Keyring,
@@ -48,7 +48,7 @@ impl Vault {
         let version = next.add(purpose, now, (material, public.to_vec()));
         let replaced = |key: &Arc<Key>| match purpose {
             Purpose::Acme => key.version < version && key.public == public,
-            _ => key.version + 1 < version && named != Some(key.version),
+            _ => key.version < version && named != Some(key.version),
         };
         let replaced: Vec<u32> = next.versions(purpose).filter(replaced).map(|key| key.version).collect();
         next.retain(purpose, |version| !replaced.contains(&version));
