@@ -28,7 +28,7 @@ struct ServerCertificate {
     renews_at: Option<String>,
     /// SHA-256 in hex
     fingerprint: String,
-    /// The internal authority's is shown, since the one wanted is not there
+    /// For some or all host names the internal authority's is shown, since the one wanted is not there
     fallback: bool,
     /// Attempts in a row that gave none
     failures: u32,

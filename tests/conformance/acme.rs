@@ -16,7 +16,7 @@ use debrouille_appliance::{
     },
 };
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     path::Path,
     process::Command,
@@ -150,21 +150,43 @@ async fn why_there_is_no_certificate_is_said() {
 
 /// Answers requests over plain HTTP: a path's beginning, and the head's end and body to give.
 fn serve(answers: Vec<(&'static str, String)>) -> String {
+    listen(answers).0
+}
+
+/// Paths, and the bodies sent there.
+type Seen = Arc<Mutex<Vec<(String, String)>>>;
+
+/// The same, and what was sent to it.
+fn listen(answers: Vec<(&'static str, String)>) -> (String, Seen) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    let seen = Seen::default();
+    let told = seen.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(|line| line.ok());
-            let first = lines.next().unwrap_or_default();
-            while lines.next().is_some_and(|line| !line.is_empty()) {}
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut first, mut length) = (String::new(), 0);
+            reader.read_line(&mut first).unwrap();
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line).unwrap() <= 2 {
+                    break;
+                }
+                if let Some(("content-length", bytes)) = line.to_lowercase().split_once(": ") {
+                    length = bytes.trim().parse().unwrap();
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
             let path = first.split(' ').nth(1).unwrap_or_default();
+            told.lock().unwrap().push((path.to_owned(), String::from_utf8(body).unwrap()));
             let answer = answers.iter().find(|(beginning, _)| path.starts_with(beginning));
             let answer = answer.map_or("HTTP/1.1 404 Not Found\r\n\r\n", |(_, answer)| answer);
             let _ = stream.write_all(answer.as_bytes());
         }
     });
-    format!("http://{address}")
+    (format!("http://{address}"), seen)
 }
 
 fn answer(head: &str, body: &str) -> String {
@@ -211,5 +233,48 @@ async fn when_it_wants_one_replaced_and_when_to_be_left_alone_is_understood() {
     let place = serve(vec![("/dir", answer("200 OK", &directory.to_string()))]);
     let denial = acme(&format!("{place}/dir"), Arc::new(Records::default())).register(now).await.unwrap_err();
     assert_eq!(denial.again.map(|again| again.0 - now.0), Some(7_200_000));
-    assert_eq!(told(denial).key, "certificates.issuer_away");
+    assert_eq!(told(denial).key, "certificates.issuer_busy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_is_asked_for_by_name_and_nothing_is_replaced_against_an_authoritys_will() {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    let now = SystemClock.now();
+    // A certificate to replace, of whoever.
+    let real = acme(&partner("ACME_URL"), Arc::new(Records::default()));
+    let account = real.register(now).await.unwrap();
+    let names = [format!("kind-{}.example", std::process::id())];
+    let held = real.order(Order { account: &account, names: &names, replaces: None }, now).await.unwrap();
+
+    let nonce = "replay-nonce: bm9uY2U";
+    let refusal = r#"{"type": "urn:ietf:params:acme:error:malformed", "detail": "not yours to replace"}"#;
+    let refusal = answer(&format!("400 Bad Request\r\n{nonce}\r\ncontent-type: application/problem+json"), refusal);
+    let (place, seen) = listen(vec![
+        ("/nonce", answer(&format!("200 OK\r\n{nonce}"), "")),
+        ("/account", answer(&format!("201 Created\r\n{nonce}\r\nlocation: http://127.0.0.1/account/1"), "{}")),
+        ("/order", refusal),
+    ]);
+    let directory = serde_json::json!({
+        "newNonce": format!("{place}/nonce"),
+        "newAccount": format!("{place}/account"),
+        "newOrder": format!("{place}/order"),
+        "renewalInfo": format!("{place}/renewal"),
+    });
+    let at = serve(vec![("/dir", answer("200 OK", &directory.to_string()))]);
+    let mut issuer = acme(&format!("{at}/dir"), Arc::new(Records::default()));
+    issuer.profile = Some("shortlived".to_owned());
+    let account = issuer.register(now).await.unwrap();
+    let order = Order { account: &account, names: &names, replaces: Some(&held.chain[0]) };
+    assert_eq!(told(issuer.order(order, now).await.err().unwrap()).key, "certificates.issuer_refused");
+    let payload = |body: &String| -> serde_json::Value {
+        let signed: serde_json::Value = serde_json::from_str(body).unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(signed["payload"].as_str().unwrap()).unwrap()).unwrap()
+    };
+    let seen = seen.lock().unwrap();
+    let orders: Vec<_> = seen.iter().filter(|(path, _)| path == "/order").map(|(_, body)| payload(body)).collect();
+    assert_eq!(orders.len(), 2, "{orders:?}");
+    assert!(
+        orders.iter().all(|order| order["profile"] == "shortlived" && order["identifiers"][0]["value"] == names[0])
+    );
+    assert!(orders[0]["replaces"].is_string() && orders[1]["replaces"].is_null(), "{orders:?}");
 }

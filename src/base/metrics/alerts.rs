@@ -215,7 +215,7 @@ pub const ALERTS: &[Alert] = &[
         "DebrouilleFilesExhausted",
         Severity::Warning,
         "5m",
-        "process_open_fds / process_max_fds > 0.8",
+        r#"process_open_fds{job="debrouille"} / process_max_fds{job="debrouille"} > 0.8"#,
         proof(
             &[
                 (r#"process_open_fds{job="debrouille",instance="a"}"#, "10x10 90x40 10x40"),
@@ -250,15 +250,15 @@ pub const ALERTS: &[Alert] = &[
         "DebrouilleJobFailing",
         Severity::Warning,
         "0m",
-        "increase(debrouille_job_failures_total[1h]) > 3",
+        "increase(debrouille_job_failures_total[6h]) > 2",
         Proof {
             series: &[(
                 r#"debrouille_job_failures_total{job="debrouille",instance="a",exported_job="journal_trimming"}"#,
-                "0x10 0+1x20 20x120",
+                "0x10 0+1x5 5x500",
             )],
             fires: "30m",
             labels: &[("exported_job", "journal_trimming"), ("instance", "a"), ("job", "debrouille")],
-            over: "120m",
+            over: "420m",
         },
     ),
     alert(
@@ -298,13 +298,8 @@ pub const ALERTS: &[Alert] = &[
         "DebrouilleJournalLost",
         Severity::Critical,
         "0m",
-        "delta(debrouille_journal_let_go[1h]) > 0",
-        Proof {
-            series: &[(r#"debrouille_journal_let_go{job="debrouille",instance="a"}"#, "0x10 7x120")],
-            fires: "30m",
-            labels: ONE,
-            over: "100m",
-        },
+        "debrouille_journal_let_go > 0",
+        proof(&[(r#"debrouille_journal_let_go{job="debrouille",instance="a"}"#, "0x10 7x40 0x40")], ONE),
     ),
     alert(
         "DebrouilleDrillOld",
@@ -363,9 +358,14 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleCertificateFailing",
         Severity::Warning,
-        "0m",
-        "debrouille_certificate_failures > 3",
-        proof(&[(r#"debrouille_certificate_failures{job="debrouille",instance="a"}"#, "0x10 4x40 0x40")], ONE),
+        "6h",
+        "debrouille_certificate_failures > 0",
+        Proof {
+            series: &[(r#"debrouille_certificate_failures{job="debrouille",instance="a"}"#, "0x10 1x500 0x60")],
+            fires: "480m",
+            labels: ONE,
+            over: "540m",
+        },
     ),
 ];
 

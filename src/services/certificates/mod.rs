@@ -33,6 +33,8 @@ use tokio::sync::Semaphore;
 
 /// The name of its check.
 pub const CHECK: &str = "certificate";
+/// Another's certificate is not for all names.
+const UNCOVERED: &str = "certificates.uncovered";
 /// For files to be read.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -105,7 +107,7 @@ pub struct Shown {
 pub struct Served {
     pub mode: &'static str,
     pub shown: Shown,
-    /// It is our own, since the one wanted is not there.
+    /// For some or all names it is our own, since the one wanted is not there.
     pub fallback: bool,
     /// In a row.
     pub failures: u32,
@@ -335,6 +337,7 @@ impl Certificates {
                 Finding::failure(CHECK, fault("certificates.ended", error))
             }
             (Some(error), _) if ours => Finding::warning(CHECK, fault("certificates.not_renewed", error)),
+            (_, Some(cause)) if cause.key == UNCOVERED => Finding::warning(CHECK, cause.clone()),
             (_, Some(cause)) if served.fallback => Finding::warning(CHECK, fault("certificates.fallback", cause)),
             (_, Some(cause)) => Finding::warning(CHECK, fault("certificates.not_renewed", cause)),
             (_, None) if served.fallback => Finding::warning(CHECK, fault("certificates.awaited", &served.mode)),
@@ -348,7 +351,7 @@ impl Certificates {
         let own = lock(&self.sources.own).clone();
         let (failures, next, renewal) = match mode {
             Mode::Acme(_) => (self.orders.attempts().0, self.orders.attempts().1, self.orders.renewal()),
-            _ => (0, None, None),
+            _ => (u32::from(lock(&self.sources.trouble).is_some()), None, None),
         };
         let trouble = lock(&self.sources.trouble).clone();
         let bare = match (&mode, &public) {
@@ -358,7 +361,7 @@ impl Certificates {
         };
         let fallback = !bare.is_empty();
         let trouble = trouble.or_else(|| match &public {
-            Some(_) if fallback => Some(Fault::new("certificates.uncovered").with("names", bare.join(" "))),
+            Some(_) if fallback => Some(Fault::new(UNCOVERED).with("names", bare.join(" "))),
             _ => None,
         });
         let public = public.map(|shown| Shown { renewal: renewal.filter(|_| shown.renewal.is_some()), ..shown });

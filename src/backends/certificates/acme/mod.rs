@@ -145,6 +145,11 @@ impl Acme {
                     let stranger = problem.r#type.as_deref() == Some(NO_ACCOUNT);
                     Err(Denial { error: self.refused(&error.to_string()), again, stranger })
                 }
+                instant_acme::Error::Api(_) => {
+                    let fault = Fault::new("certificates.issuer_busy").with("issuer", &self.directory);
+                    let error = Error::OutOfReach(fault.with("cause", shortened(&error.to_string())));
+                    Err(Denial { error, again, stranger: false })
+                }
                 _ => Err(away(shortened(&error.to_string()))),
             },
             Ok(Err(_)) => Err(away("an answer that cannot be".to_owned())),
