@@ -350,7 +350,10 @@ impl Certificates {
         let (mode, public) = (self.mode(), lock(&self.sources.public).clone());
         let own = lock(&self.sources.own).clone();
         let (failures, next, renewal) = match mode {
-            Mode::Acme(_) => (self.orders.attempts().0, self.orders.attempts().1, self.orders.renewal()),
+            Mode::Acme(_) => {
+                let (failures, next) = self.orders.attempts();
+                (failures, next, self.orders.renewal())
+            }
             _ => (u32::from(lock(&self.sources.trouble).is_some()), None, None),
         };
         let trouble = lock(&self.sources.trouble).clone();
