@@ -59,7 +59,7 @@ def fill(database):
     orders.create_index([("customer", 1), ("total", -1)])
     orders.create_index("number", unique=True)
     orders.create_index([("customer", "text")], name="words")
-    orders.create_index("at", expireAfterSeconds=10**9)
+    orders.create_index("expires", expireAfterSeconds=10**9)  # no order has it: a mongod would delete what is past
     database.create_collection("userProfiles", validator={"$jsonSchema": {"bsonType": "object"}})
     database.userProfiles.insert_many([{"_id": f"u{n}", "a": {"b": {"c": n}}} for n in range(3)])
     database.create_collection("latest", viewOn="orders", pipeline=[])
