@@ -5,5 +5,6 @@ pub mod documents;
 
 pub mod keys;
 pub mod mail;
+pub mod notices;
 pub mod objects;
 pub mod web;

@@ -95,18 +95,21 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Room on the volume of a path, in bytes.
+/// Room on the volume of a path, in bytes and files.
 #[derive(Debug, Clone, Copy)]
 pub struct Volume {
     pub size: u64,
     /// What an ordinary user may still take.
     pub free: u64,
+    /// Files it may hold in all and still; `None`: there is no such bound.
+    pub inodes: Option<(u64, u64)>,
 }
 
 pub fn volume(path: &Path) -> io::Result<Volume> {
     let stat = rustix::fs::statvfs(path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-    Ok(Volume { size: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
+    let inodes = (stat.f_files > 0).then_some((stat.f_files, stat.f_favail));
+    Ok(Volume { size: bytes(stat.f_blocks), free: bytes(stat.f_bavail), inodes })
 }
 
 #[cfg(test)]

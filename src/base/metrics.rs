@@ -4,12 +4,14 @@
 pub mod alerts;
 pub mod backups;
 pub mod plain;
+pub mod series;
 pub mod shipped;
 
 use super::{
     clock::{SharedClock, Timestamp},
     process,
 };
+use alerts::Severity;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text},
@@ -75,11 +77,14 @@ pub struct Drill {
 }
 
 /// What jobs sample from time to time. `None` is unknown, and shows no series.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sample {
     pub stored_bytes: Option<u64>,
     pub volume_free_bytes: Option<u64>,
     pub volume_size_bytes: Option<u64>,
+    /// Files there may be more of on it, and in all; some file systems know no such bound.
+    pub volume_free_inodes: Option<u64>,
+    pub volume_inodes: Option<u64>,
     pub queued_batches: Option<u64>,
     pub journal_sequence: Option<u64>,
     pub journal_records: Option<u64>,
@@ -100,6 +105,12 @@ pub struct Sample {
     pub audit_lag_seconds: Option<u64>,
     /// When the witness last had the newest checkpoint.
     pub audit_witnessed: Option<Timestamp>,
+    /// How many fire, by severity.
+    pub alerts: Vec<(Severity, u64)>,
+    /// Ways by which alerts are told, and failures in a row of each.
+    pub alert_channels: Vec<(&'static str, u64)>,
+    /// Of the errors allowed in thirty days, what is left; under 0: more were made.
+    pub budget_left: Option<f64>,
 }
 
 pub struct Metrics {
@@ -280,6 +291,8 @@ impl Collector for Sampled {
             ("storage_read_only", "1 when writes are refused", sample.read_only.map(u64::from)),
             ("volume_free_bytes", "Room left on the data directory's volume", sample.volume_free_bytes),
             ("volume_size_bytes", "Size of the data directory's volume", sample.volume_size_bytes),
+            ("volume_free_inodes", "Files that volume may still take", sample.volume_free_inodes),
+            ("volume_inodes", "Files it may hold in all", sample.volume_inodes),
             ("commit_queue_depth", "Batches waiting for the writer", sample.queued_batches),
             ("journal_sequence", "The last change recorded", sample.journal_sequence),
             ("journal_records", "Changes the journal keeps", sample.journal_records),
@@ -331,8 +344,31 @@ impl Collector for Sampled {
             }
         }
         keys(&sample.keys, &mut encoder)?;
+        watched(&sample, &mut encoder)?;
         backups::encode(&sample.backups, now, &mut encoder)
     }
+}
+
+/// What the appliance found of itself.
+fn watched(sample: &Sample, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let kind = ConstGauge::new(0_i64).metric_type();
+    if let Some(left) = sample.budget_left {
+        let help = "Of the errors allowed in thirty days, the part that is left";
+        let gauge = ConstGauge::new(left);
+        gauge.encode(encoder.encode_descriptor("error_budget_left_ratio", help, None, gauge.metric_type())?)?;
+    }
+    let mut family = encoder.encode_descriptor("alerts_firing", "Alerts that fire", None, kind)?;
+    for (severity, count) in &sample.alerts {
+        let gauge = ConstGauge::new(i64::try_from(*count).unwrap_or(i64::MAX));
+        gauge.encode(family.encode_family(&[("severity", severity.name())])?)?;
+    }
+    let help = "Failures in a row to tell of alerts";
+    let mut family = encoder.encode_descriptor("alert_channel_failing", help, None, kind)?;
+    for (channel, count) in &sample.alert_channels {
+        let gauge = ConstGauge::new(i64::try_from(*count).unwrap_or(i64::MAX));
+        gauge.encode(family.encode_family(&[("channel", *channel)])?)?;
+    }
+    Ok(())
 }
 
 fn keys(keys: &[(&'static str, Timestamp)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

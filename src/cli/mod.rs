@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand; no rules, only words and tables.
 
 mod access;
+mod alert;
 mod audit;
 mod backup;
 mod client;
@@ -23,6 +24,7 @@ mod query;
 mod restore;
 mod secrets;
 mod serve;
+mod status;
 mod subject;
 mod tls;
 mod token;
@@ -67,6 +69,9 @@ enum Command {
     Init(init::Arguments),
     Serve(serve::Arguments),
     Doctor,
+    Status(status::Arguments),
+    #[command(subcommand)]
+    Alert(alert::Command),
     #[command(subcommand)]
     Config(config::Command),
     #[command(subcommand)]
@@ -144,6 +149,8 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Init(arguments) => init::run(context, arguments).await,
         Command::Serve(arguments) => serve::run(context, arguments).await,
         Command::Doctor => doctor::run(context).await,
+        Command::Status(arguments) => status::run(context, arguments).await,
+        Command::Alert(command) => alert::run(context, command).await,
         Command::Config(command) => config::run(context, command),
         Command::Collection(command) => collection::run(context, command).await,
         Command::Import(arguments) => import::run(context, arguments).await,

@@ -8,7 +8,7 @@ use crate::base::messages::text;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use std::{
-    io::{ErrorKind, Write},
+    io::{ErrorKind, IsTerminal, Write},
     time::Duration,
 };
 
@@ -19,6 +19,10 @@ pub fn write(bytes: &[u8]) -> Result<(), Failure> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(unwritable("stdout", error)),
         _ => Ok(()),
     }
+}
+
+pub fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
 }
 
 /// What `--json` answers of a command that failed.

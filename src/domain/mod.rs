@@ -26,6 +26,7 @@ pub mod schema;
 pub mod sealing;
 pub mod sort;
 pub mod stamp;
+pub mod tally;
 pub mod trust;
 pub mod update;
 pub mod value;

@@ -2,6 +2,7 @@
 
 pub mod activity;
 mod address;
+mod alerts;
 mod audit;
 mod auth;
 mod backups;
@@ -37,6 +38,7 @@ mod search;
 mod secrets;
 pub mod serve;
 mod spec;
+mod status;
 mod subjects;
 mod trust;
 mod verification;
@@ -50,8 +52,8 @@ use crate::{
         access::Access, audit::Audit, backups::Backups, collections::Collections, documents::Documents, drills::Drills,
         health::Health, identities::Identities, invitations::Invitations, keys::Keys, limits::Limiter,
         machines::Machines, mfa::Mfa, oidc::Oidc, organizations::Organizations, policies::Policies,
-        recovery::Recoveries, secrets::Secrets, sessions::Sessions, subjects::Subjects, throttle::Throttle,
-        trust::Trust, verification::Verifications,
+        recovery::Recoveries, secrets::Secrets, sessions::Sessions, status::Status, subjects::Subjects,
+        throttle::Throttle, trust::Trust, verification::Verifications,
     },
 };
 use poem::{Endpoint, Response};
@@ -85,6 +87,7 @@ pub struct State {
     pub subjects: Arc<Subjects>,
     pub secrets: Arc<Secrets>,
     pub health: Arc<Health>,
+    pub status: Status,
     pub clock: SharedClock,
     pub environment: Environment,
     pub limits: Limits,

@@ -1,8 +1,9 @@
 //! The API's own description: every operation, as OpenAPI.
 
 use super::{
-    audit, auth, backups, certificates, collections, documents, drills, identities, invitations, keys, lines, machines,
-    memberships, meta, mfa, oidc, organizations, passkeys, policies, recovery, secrets, subjects, trust, verification,
+    alerts, audit, auth, backups, certificates, collections, documents, drills, identities, invitations, keys, lines,
+    machines, memberships, meta, mfa, oidc, organizations, passkeys, policies, recovery, secrets, status, subjects,
+    trust, verification,
 };
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
@@ -39,6 +40,8 @@ type Keeping = (
     subjects::Routes,
     secrets::Routes,
     certificates::Routes,
+    alerts::Routes,
+    status::Routes,
 );
 type Apis = (Proofs, Content, People, Keeping);
 pub type Service = OpenApiService<Apis, ()>;
@@ -95,6 +98,8 @@ pub fn service() -> Service {
         subjects::Routes,
         secrets::Routes,
         certificates::Routes,
+        alerts::Routes,
+        status::Routes,
     );
     let apis = (proofs, content, people, keeping);
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")

@@ -2,6 +2,7 @@
 
 mod scheduler;
 
+pub mod alerts;
 pub mod audit;
 pub mod backups;
 pub mod certificates;

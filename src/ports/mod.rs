@@ -5,6 +5,7 @@ pub mod directory;
 pub mod documents;
 pub mod keys;
 pub mod mail;
+pub mod notices;
 pub mod objects;
 pub mod web;
 

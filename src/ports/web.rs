@@ -8,6 +8,8 @@ pub struct Request {
     pub url: String,
     pub body: Option<Body>,
     pub authorization: Option<String>,
+    /// Others, by their names.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 #[derive(Debug)]
@@ -16,6 +18,7 @@ pub enum Body {
     Form(String),
     /// `text/plain` in UTF-8.
     Text(String),
+    Json(String),
 }
 
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! Composition: configuration, backends, services, listeners and jobs; start-up and two-stage drain.
 
+pub mod alerts;
 pub mod authority;
 mod certificates;
 pub mod drill;

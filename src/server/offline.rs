@@ -1,6 +1,6 @@
 //! The instance opened for one command while no server runs: the same routes, over a pipe inside the process.
 
-use super::{listener, open, problem::Problem, running::Senses, serve};
+use super::{alerts, listener, open, problem::Problem, running::Senses, serve};
 use crate::{
     base::{
         clock::{SharedClock, SystemClock},
@@ -36,7 +36,9 @@ pub async fn offline(config: Config) -> Result<Offline, Problem> {
     senses.health.enter(Phase::Serving);
     let opened = open::open(&config, senses.clock.clone()).await?;
     let stopper = Stopper::default();
-    let app = serve::app(&config, &opened, &senses, &stopper);
+    let alerts = alerts::alerts(&config, &opened, &senses)?;
+    alerts.recall();
+    let app = serve::app(&config, &opened, &senses, (&stopper, alerts));
     Ok(Offline { app, documents: opened.documents, audit: opened.audit, seals: opened.seals, stopper })
 }
 

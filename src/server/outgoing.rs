@@ -89,10 +89,12 @@ fn is_url(place: &str) -> bool {
     place.contains("://")
 }
 
-/// How an identity provider and the audit log's witnesses are reached.
+/// How an identity provider, the audit log's witnesses and who is told of alerts are reached.
 pub fn web(config: &Config) -> Result<Arc<dyn Web>, Problem> {
     // Read only where it is used: a command alone asks nobody.
-    let roots = match config.oidc.issuer.is_some() || config.audit.witness.iter().any(|place| is_url(place)) {
+    let alerts = config.alerts.webhook.is_some() || config.alerts.push.is_some();
+    let used = alerts || config.oidc.issuer.is_some() || config.audit.witness.iter().any(|place| is_url(place));
+    let roots = match used {
         true => trust::roots(config.tls.trusted.as_deref()),
         false => Ok(rustls::RootCertStore::empty()),
     };

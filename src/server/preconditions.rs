@@ -1,7 +1,7 @@
 //! What must hold before the instance serves; the same checks for start-up and for `doctor`.
 
 use super::{
-    authority, drill, keys,
+    alerts, authority, drill, keys,
     listener::{clients, network},
     open, outgoing,
     problem::{Kind, Problem},
@@ -121,6 +121,11 @@ pub async fn instance(config: &Config, now: Timestamp) -> Judged {
     match outgoing::directory(config, &stamp) {
         Ok(_) => judged.add(Finding::ok("directory")),
         Err(problem) => judged.fail("directory", problem),
+    }
+    let time: SharedClock = Arc::new(SystemClock);
+    match alerts::finding(config, &stamp, &time) {
+        Ok(finding) => judged.add(finding),
+        Err(problem) => judged.fail("alerts", problem),
     }
     match keyring(config, &stamp).await {
         Ok(keyring) => {

@@ -25,6 +25,7 @@ use crate::{
     ports::documents::Documents,
     services::{
         access::Caller,
+        alerts::Alerts,
         audit::{Audit, Event},
         backups::Backups,
         certificates::Certificates,
@@ -87,6 +88,7 @@ const CUT: Duration = Duration::from_secs(10);
 /// What an opened instance brings along.
 pub struct Parts {
     pub documents: Arc<dyn Documents>,
+    pub alerts: Arc<Alerts>,
     pub audit: Arc<Audit>,
     pub seals: Arc<Seals>,
     pub subjects: Arc<Subjects>,
@@ -113,6 +115,7 @@ pub struct Running {
     shown: Arc<Shown>,
     pub senses: Senses,
     documents: Arc<dyn Documents>,
+    alerts: Arc<Alerts>,
     trust: Arc<Trust>,
     audit: Arc<Audit>,
     seals: Arc<Seals>,
@@ -148,6 +151,7 @@ impl Running {
     ) -> Result<Self, Problem> {
         let Parts {
             documents,
+            alerts,
             audit,
             seals,
             subjects,
@@ -204,6 +208,7 @@ impl Running {
             shown,
             senses,
             documents,
+            alerts,
             audit,
             trust,
             seals,
@@ -263,6 +268,8 @@ impl Running {
         let scheduler = Scheduler { clock, metrics, stop: self.stopper.stop() };
         scheduler.start(jobs::health::Observation(observer));
         scheduler.start(watching);
+        scheduler.start(jobs::alerts::Watching(self.alerts.clone()));
+        scheduler.start(jobs::alerts::Telling(self.alerts.clone()));
         for target in self.backups.targets().filter(|_| self.backups.are_configured()) {
             let (backups, target) = (self.backups.clone(), target.to_owned());
             let stop = self.stopper.stop();
@@ -355,6 +362,7 @@ impl Running {
                 () = &mut hurry => {}
             }
         }
+        self.alerts.finish().await;
         let closed = self.documents.close().await;
         let keys_closed = self.seals.close().await;
         self.ops_stopper.abort(CUT).await;

@@ -1,7 +1,7 @@
 //! `serve`: the start-up list, then the wait, then the end.
 
 use super::{
-    certificates,
+    alerts, certificates,
     listener::tls::Shown,
     open::{self, Opened},
     preconditions::{self, Judged},
@@ -24,10 +24,12 @@ use crate::{
     http::{self, serve::App},
     services::{
         access::Caller,
+        alerts::Alerts,
         audit::Event,
         collections::Collections,
         documents::{self, Documents},
         health::{Finding, Health},
+        status::Status,
     },
 };
 use serde_json::Value;
@@ -129,11 +131,14 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
             tracing::warn!(%error, "password hashes stay at the floor");
         }
     });
+    let alerts = alerts::alerts(config, &opened, &senses)?;
+    alerts.begin().await;
     let shown = Arc::new(Shown::default());
     let parts = Parts {
         certificates: Arc::new(certificates::certificates(config, &opened, shown.clone(), &senses)?),
         shown,
-        app: app(config, &opened, &senses, &stopper),
+        app: app(config, &opened, &senses, (&stopper, alerts.clone())),
+        alerts,
         documents: documents.clone(),
         audit: opened.audit.clone(),
         seals: seals.clone(),
@@ -180,7 +185,7 @@ pub fn digest(config: &Config) -> String {
 }
 
 /// The routes over an opened instance.
-pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper) -> App {
+pub fn app(config: &Config, opened: &Opened, senses: &Senses, (stopper, alerts): (&Stopper, Arc<Alerts>)) -> App {
     let server = &config.server;
     let mib = |count: u64| usize::try_from(count << 20).unwrap_or(usize::MAX);
     let store = opened.documents.clone();
@@ -221,6 +226,12 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, stopper: &Stopper)
         subjects: opened.subjects.clone(),
         secrets: opened.secrets.clone(),
         health: senses.health.clone(),
+        status: Status {
+            alerts,
+            health: senses.health.clone(),
+            metrics: senses.metrics.clone(),
+            started: senses.clock.now(),
+        },
         clock: senses.clock.clone(),
         environment: opened.stamp.environment,
         limits: http::Limits {

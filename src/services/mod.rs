@@ -1,6 +1,7 @@
 //! Use cases: one file or folder per capability, the only place with rules.
 
 pub mod access;
+pub mod alerts;
 pub mod archive;
 pub mod audit;
 pub mod backups;
@@ -34,6 +35,7 @@ pub mod sealing;
 pub mod secrets;
 pub mod sessions;
 mod signature;
+pub mod status;
 pub mod subjects;
 pub mod throttle;
 pub mod trust;

@@ -15,12 +15,14 @@ use debrouille_appliance::{
     base::{
         clock::{Clock, FixedClock, SharedClock, SystemClock, Timestamp},
         environment::Environment,
+        metrics::Metrics,
     },
     domain::trust::Rules,
     http::{self, Limits, State},
     ports::{documents::Documents as Store, mail::Mailer},
     services::{
         access::{Access, Caller, Role},
+        alerts::{Alerts, Head},
         audit::{self, Audit},
         backups::{Backups, Identity, Recipient, Target},
         collections::Collections,
@@ -42,6 +44,7 @@ use debrouille_appliance::{
         sealing::Seals,
         secrets::{self, Secrets},
         sessions::Sessions,
+        status::Status,
         subjects::{Periods, Subjects},
         throttle::Throttle,
         trust::Trust,
@@ -226,6 +229,10 @@ async fn state_at(
     };
     let health = Arc::new(Health::default());
     health.enter(Phase::Serving);
+    let (metrics, started) = (Metrics::new(clock.clone()), clock.now());
+    let (told, rights) = ((clock.clone(), metrics.clone(), health.clone()), (access.clone(), audit.clone()));
+    let head = Head { host: "localhost".to_owned(), environment: stamp.environment.name() };
+    let alerts = Arc::new(Alerts::new(told, rights, folder.join("alerts.json"), head, Vec::new()));
     let (kept, time, rows) = (store.clone(), clock.clone(), DocumentLimits::default());
     State {
         organizations: Organizations::new(store.clone(), clock.clone(), access.clone(), memberships),
@@ -251,6 +258,7 @@ async fn state_at(
         trust,
         limiter: Arc::new(Limiter::new(clock.clone(), limits::Settings::default())),
         proxies: Vec::new(),
+        status: Status { alerts, health: health.clone(), metrics, started },
         health,
         clock,
         environment: stamp.environment,

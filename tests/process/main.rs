@@ -1,5 +1,6 @@
 //! The real binary: sockets, signals, refusals, its supervisor, crashes and failing disks.
 
+mod alerts;
 mod appliance;
 mod backups;
 mod certificates;

@@ -70,10 +70,14 @@ impl Web for Https {
             None => (None, String::new()),
             Some(Body::Form(form)) => (Some("application/x-www-form-urlencoded"), form),
             Some(Body::Text(text)) => (Some("text/plain; charset=utf-8"), text),
+            Some(Body::Json(text)) => (Some("application/json"), text),
         };
         let mut head = hyper::Request::builder().uri(request.url).header(header::ACCEPT, "application/json");
         if let Some(authorization) = request.authorization {
             head = head.header(header::AUTHORIZATION, authorization);
+        }
+        for (name, value) in request.headers {
+            head = head.header(name, value);
         }
         if let Some(kind) = kind {
             head = head.header(header::CONTENT_TYPE, kind).method("POST");

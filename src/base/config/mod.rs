@@ -7,8 +7,8 @@ mod sources;
 mod value;
 
 pub use sections::{
-    Acme, Audit, Backup, Challenge, Identity, Instance, Ldap, Limits, Listener, Log, LogFormat, LogOutput, Mail, Oidc,
-    Secrets, Server, Source, Storage, Switch, Tls, TokenAlgorithm, Trust,
+    Acme, Alerts, Audit, Backup, Challenge, Identity, Instance, Ldap, Limits, Listener, Log, LogFormat, LogOutput,
+    Mail, Oidc, Secrets, Server, Source, Storage, Switch, Tls, TokenAlgorithm, Trust,
 };
 pub use settings::{Kind, SETTINGS, Setting};
 pub use sources::{Origin, process as process_environment};
@@ -39,6 +39,7 @@ pub struct Config {
     pub storage: Storage,
     pub backup: Backup,
     pub audit: Audit,
+    pub alerts: Alerts,
     pub log: Log,
     pub identity: Identity,
     pub mail: Mail,

@@ -189,6 +189,23 @@ pub struct Audit {
     pub keep_days: u32,
 }
 
+/// Who is told what the appliance finds wrong with itself.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alerts {
+    /// Addresses.
+    pub mail: Vec<String>,
+    pub webhook: Option<String>,
+    /// What its requests are signed with.
+    pub webhook_secret: Option<Secret>,
+    /// `https://SERVER/TOPIC` of a server like ntfy.
+    pub push: Option<String>,
+    pub push_token: Option<Secret>,
+    /// Run with a number and a message for each of the numbers.
+    pub sms_program: Option<PathBuf>,
+    pub sms_numbers: Vec<String>,
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {

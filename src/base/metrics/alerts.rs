@@ -1,13 +1,19 @@
 //! The table of alerts: what is wrong, from when on, and figures that show it wrong and well again. The rules, their tests and
-//! the dashboard that are shipped follow from it (`shipped.rs`).
+//! the dashboard that are shipped follow from it (`shipped.rs`), and so does what the appliance watches of itself
+//! (`services::alerts`).
+
+mod when;
+
+pub use when::{AVAILABILITY, FEWEST_FAILURES, MEAN_SECONDS, P95_SECONDS, When, budget, duration};
 
 /// How soon somebody must look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// At once: requests fail, or data is at risk.
-    Critical,
     /// Within days.
     Warning,
+    /// At once: requests fail, or data is at risk.
+    Critical,
 }
 
 impl Severity {
@@ -22,10 +28,9 @@ impl Severity {
 /// Its words are `alert.NAME` in the catalogue.
 pub struct Alert {
     pub name: &'static str,
-    /// In PromQL; true where it is wrong.
-    pub expr: &'static str,
-    /// For which it must be so: `5m`.
-    pub wait: &'static str,
+    pub when: When,
+    /// Seconds for which it must be so.
+    pub wait: i64,
     pub severity: Severity,
     pub proof: Proof,
 }
@@ -43,8 +48,12 @@ pub struct Proof {
 const ONE: &[(&str, &str)] = &[("instance", "a"), ("job", "debrouille")];
 const GROUPED: &[(&str, &str)] = &[("instance", "a")];
 
-const fn alert(name: &'static str, severity: Severity, wait: &'static str, expr: &'static str, proof: Proof) -> Alert {
-    Alert { name, expr, wait, severity, proof }
+const MINUTE: i64 = 60;
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+
+const fn alert(name: &'static str, severity: Severity, wait: i64, when: When, proof: Proof) -> Alert {
+    Alert { name, when, wait, severity, proof }
 }
 
 /// A gauge that is well for ten minutes, wrong for forty, and well again.
@@ -55,28 +64,10 @@ const fn proof(
     Proof { series, fires: "49m", labels, over: "80m" }
 }
 
-/// Failures of requests that use up the budget of 99.9 % so many times too fast, over a long and a short window.
-macro_rules! burn {
-    ($times:literal, $long:literal, $short:literal) => {
-        concat!(
-            "(sum by (instance) (rate(debrouille_http_requests_total{status=\"5xx\"}[",
-            $long,
-            "]))",
-            " / sum by (instance) (rate(debrouille_http_requests_total[",
-            $long,
-            "]))) > ",
-            $times,
-            " * 0.001",
-            " and (sum by (instance) (rate(debrouille_http_requests_total{status=\"5xx\"}[",
-            $short,
-            "]))",
-            " / sum by (instance) (rate(debrouille_http_requests_total[",
-            $short,
-            "]))) > ",
-            $times,
-            " * 0.001"
-        )
-    };
+impl Alert {
+    pub fn named(name: &str) -> Option<&'static Self> {
+        ALERTS.iter().find(|alert| alert.name == name)
+    }
 }
 
 const GOOD: &str =
@@ -88,22 +79,22 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleDown",
         Severity::Critical,
-        "2m",
-        r#"up{job="debrouille"} == 0"#,
+        2 * MINUTE,
+        When::Down,
         proof(&[(r#"up{job="debrouille",instance="a"}"#, "1x10 0x40 1x40")], ONE),
     ),
     alert(
         "DebrouilleReadOnly",
         Severity::Critical,
-        "1m",
-        "debrouille_storage_read_only == 1",
+        MINUTE,
+        When::Above("debrouille_storage_read_only", 0.0),
         proof(&[(r#"debrouille_storage_read_only{job="debrouille",instance="a"}"#, "0x10 1x40 0x40")], ONE),
     ),
     alert(
         "DebrouilleErrorsFast",
         Severity::Critical,
-        "2m",
-        burn!("14.4", "1h", "5m"),
+        2 * MINUTE,
+        When::Burns { times: 14.4, long: HOUR, short: 5 * MINUTE },
         Proof {
             series: &[(GOOD, "0+600x240"), (BAD, "0+0x30 0+60x60 3600+0x150")],
             fires: "90m",
@@ -114,8 +105,8 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleErrorsSlow",
         Severity::Critical,
-        "15m",
-        burn!("6", "6h", "30m"),
+        15 * MINUTE,
+        When::Burns { times: 6.0, long: 6 * HOUR, short: 30 * MINUTE },
         Proof {
             series: &[(GOOD, "0+600x900"), (BAD, "0+0x30 0+6x400 2400+0x470")],
             fires: "430m",
@@ -126,8 +117,8 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleErrorsCreeping",
         Severity::Warning,
-        "1h",
-        burn!("1", "3d", "6h"),
+        HOUR,
+        When::Burns { times: 1.0, long: 3 * DAY, short: 6 * HOUR },
         Proof {
             series: &[(GOOD, "0+600x6000"), (BAD, "0+0x30 0+1x4600 4600+0x1370")],
             fires: "4600m",
@@ -138,8 +129,8 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleSlow",
         Severity::Warning,
-        "10m",
-        "histogram_quantile(0.95, sum by (instance, le) (rate(debrouille_http_request_duration_seconds_bucket[5m]))) > 0.5",
+        10 * MINUTE,
+        When::P95Above(P95_SECONDS),
         Proof {
             series: &[
                 (
@@ -161,8 +152,8 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleMeanSlow",
         Severity::Warning,
-        "10m",
-        "sum by (instance) (rate(debrouille_http_request_duration_seconds_sum[5m])) / sum by (instance) (rate(debrouille_http_request_duration_seconds_count[5m])) > 0.15",
+        10 * MINUTE,
+        When::MeanAbove(MEAN_SECONDS),
         Proof {
             series: &[
                 (r#"debrouille_http_request_duration_seconds_sum{instance="a"}"#, "0+1x30 30+20x40 830+1x60"),
@@ -176,8 +167,8 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouillePanics",
         Severity::Warning,
-        "0m",
-        "increase(debrouille_panics_total[1h]) > 0",
+        0,
+        When::Grew { counter: "debrouille_panics_total", only: None, window: HOUR, by: 0.0 },
         Proof {
             series: &[(r#"debrouille_panics_total{job="debrouille",instance="a"}"#, "0x10 1x120")],
             fires: "30m",
@@ -188,8 +179,8 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleDiskLow",
         Severity::Warning,
-        "10m",
-        "debrouille_volume_free_bytes / debrouille_volume_size_bytes < 0.15",
+        10 * MINUTE,
+        When::PartBelow("debrouille_volume_free_bytes", "debrouille_volume_size_bytes", 0.15),
         proof(
             &[
                 (r#"debrouille_volume_free_bytes{job="debrouille",instance="a"}"#, "50x10 10x40 50x40"),
@@ -201,8 +192,8 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleDiskFull",
         Severity::Critical,
-        "5m",
-        "debrouille_volume_free_bytes / debrouille_volume_size_bytes < 0.05",
+        5 * MINUTE,
+        When::PartBelow("debrouille_volume_free_bytes", "debrouille_volume_size_bytes", 0.05),
         proof(
             &[
                 (r#"debrouille_volume_free_bytes{job="debrouille",instance="a"}"#, "50x10 4x40 50x40"),
@@ -212,10 +203,23 @@ pub const ALERTS: &[Alert] = &[
         ),
     ),
     alert(
+        "DebrouilleInodesLow",
+        Severity::Warning,
+        10 * MINUTE,
+        When::PartBelow("debrouille_volume_free_inodes", "debrouille_volume_inodes", 0.1),
+        proof(
+            &[
+                (r#"debrouille_volume_free_inodes{job="debrouille",instance="a"}"#, "50x10 5x40 50x40"),
+                (r#"debrouille_volume_inodes{job="debrouille",instance="a"}"#, "100x90"),
+            ],
+            ONE,
+        ),
+    ),
+    alert(
         "DebrouilleFilesExhausted",
         Severity::Warning,
-        "5m",
-        r#"process_open_fds{job="debrouille"} / process_max_fds{job="debrouille"} > 0.8"#,
+        5 * MINUTE,
+        When::PartAbove("process_open_fds", "process_max_fds", 0.8),
         proof(
             &[
                 (r#"process_open_fds{job="debrouille",instance="a"}"#, "10x10 90x40 10x40"),
@@ -227,8 +231,13 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleConnectionsRefused",
         Severity::Warning,
-        "5m",
-        r#"rate(debrouille_connections_refused_total{reason="waiting"}[5m]) > 0"#,
+        5 * MINUTE,
+        When::Grew {
+            counter: "debrouille_connections_refused_total",
+            only: Some(("reason", "waiting")),
+            window: 5 * MINUTE,
+            by: 0.0,
+        },
         Proof {
             series: &[(
                 r#"debrouille_connections_refused_total{job="debrouille",instance="a",listener="https",reason="waiting"}"#,
@@ -242,15 +251,15 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleCommitsQueued",
         Severity::Warning,
-        "5m",
-        "debrouille_commit_queue_depth > 1000",
+        5 * MINUTE,
+        When::Above("debrouille_commit_queue_depth", 1000.0),
         proof(&[(r#"debrouille_commit_queue_depth{job="debrouille",instance="a"}"#, "3x10 5000x40 3x40")], ONE),
     ),
     alert(
         "DebrouilleJobFailing",
         Severity::Warning,
-        "0m",
-        "increase(debrouille_job_failures_total[6h]) > 2",
+        0,
+        When::Grew { counter: "debrouille_job_failures_total", only: None, window: 6 * HOUR, by: 2.0 },
         Proof {
             series: &[(
                 r#"debrouille_job_failures_total{job="debrouille",instance="a",exported_job="journal_trimming"}"#,
@@ -264,8 +273,8 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleBackupOld",
         Severity::Critical,
-        "5m",
-        r#"debrouille_backup_last_success_age_seconds{kind="full"} > 26 * 3600 or debrouille_backup_last_success_age_seconds{kind="segment"} > 26 * 3600"#,
+        5 * MINUTE,
+        When::Above("debrouille_backup_last_success_age_seconds", 26.0 * 3600.0),
         proof(
             &[(
                 r#"debrouille_backup_last_success_age_seconds{job="debrouille",instance="a",target="usb",kind="full"}"#,
@@ -277,8 +286,8 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleBackupFailing",
         Severity::Warning,
-        "0m",
-        "debrouille_backup_failing > 2",
+        0,
+        When::Above("debrouille_backup_failing", 2.0),
         proof(
             &[(r#"debrouille_backup_failing{job="debrouille",instance="a",target="usb"}"#, "0x10 5x40 0x40")],
             &[("instance", "a"), ("job", "debrouille"), ("target", "usb")],
@@ -287,8 +296,8 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleBackupDamaged",
         Severity::Critical,
-        "0m",
-        "debrouille_backup_damaged > 0",
+        0,
+        When::Above("debrouille_backup_damaged", 0.0),
         proof(
             &[(r#"debrouille_backup_damaged{job="debrouille",instance="a",target="usb"}"#, "0x10 1x40 0x40")],
             &[("instance", "a"), ("job", "debrouille"), ("target", "usb")],
@@ -297,15 +306,15 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleJournalLost",
         Severity::Critical,
-        "0m",
-        "debrouille_journal_let_go > 0",
+        0,
+        When::Above("debrouille_journal_let_go", 0.0),
         proof(&[(r#"debrouille_journal_let_go{job="debrouille",instance="a"}"#, "0x10 7x40 0x40")], ONE),
     ),
     alert(
         "DebrouilleDrillOld",
         Severity::Warning,
-        "1h",
-        "debrouille_drill_last_age_seconds > 35 * 86400",
+        HOUR,
+        When::Above("debrouille_drill_last_age_seconds", 35.0 * 86400.0),
         proof_slow(&[(
             r#"debrouille_drill_last_age_seconds{job="debrouille",instance="a"}"#,
             "100x10 4000000x120 100x60",
@@ -314,22 +323,22 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleDrillFailed",
         Severity::Critical,
-        "0m",
-        "debrouille_drill_passed == 0",
+        0,
+        When::Below("debrouille_drill_passed", 1.0),
         proof(&[(r#"debrouille_drill_passed{job="debrouille",instance="a"}"#, "1x10 0x40 1x40")], ONE),
     ),
     alert(
         "DebrouilleAuditBehind",
         Severity::Critical,
-        "5m",
-        "debrouille_audit_seal_lag_seconds > 300",
+        5 * MINUTE,
+        When::Above("debrouille_audit_seal_lag_seconds", 300.0),
         proof(&[(r#"debrouille_audit_seal_lag_seconds{job="debrouille",instance="a"}"#, "1x10 900x40 1x40")], ONE),
     ),
     alert(
         "DebrouilleAuditUnwitnessed",
         Severity::Warning,
-        "1h",
-        "debrouille_audit_witness_age_seconds > 86400",
+        HOUR,
+        When::Above("debrouille_audit_witness_age_seconds", 86400.0),
         proof_slow(&[(
             r#"debrouille_audit_witness_age_seconds{job="debrouille",instance="a"}"#,
             "1x10 90000x120 1x60",
@@ -338,8 +347,8 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleCertificateEnding",
         Severity::Critical,
-        "5m",
-        "debrouille_certificate_end_timestamp_seconds - time() < 86400",
+        5 * MINUTE,
+        When::EndsWithin("debrouille_certificate_end_timestamp_seconds", DAY),
         proof(
             &[(
                 r#"debrouille_certificate_end_timestamp_seconds{job="debrouille",instance="a"}"#,
@@ -351,21 +360,31 @@ pub const ALERTS: &[Alert] = &[
     alert(
         "DebrouilleCertificateFallback",
         Severity::Warning,
-        "15m",
-        "debrouille_certificate_fallback == 1",
+        15 * MINUTE,
+        When::Above("debrouille_certificate_fallback", 0.0),
         proof(&[(r#"debrouille_certificate_fallback{job="debrouille",instance="a"}"#, "0x10 1x40 0x40")], ONE),
     ),
     alert(
         "DebrouilleCertificateFailing",
         Severity::Warning,
-        "6h",
-        "debrouille_certificate_failures > 0",
+        6 * HOUR,
+        When::Above("debrouille_certificate_failures", 0.0),
         Proof {
             series: &[(r#"debrouille_certificate_failures{job="debrouille",instance="a"}"#, "0x10 1x500 0x60")],
             fires: "480m",
             labels: ONE,
             over: "540m",
         },
+    ),
+    alert(
+        "DebrouilleAlertsUntold",
+        Severity::Warning,
+        10 * MINUTE,
+        When::Above("debrouille_alert_channel_failing", 2.0),
+        proof(
+            &[(r#"debrouille_alert_channel_failing{job="debrouille",instance="a",channel="mail"}"#, "0x10 3x40 0x40")],
+            &[("channel", "mail"), ("instance", "a"), ("job", "debrouille")],
+        ),
     ),
 ];
 

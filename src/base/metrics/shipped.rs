@@ -1,7 +1,7 @@
 //! What is generated from the table of alerts, for who has a Prometheus and a Grafana: rules, tests of the rules, what to
 //! scrape, a dashboard.
 
-use super::alerts::{ALERTS, Alert};
+use super::alerts::{ALERTS, Alert, duration};
 use crate::base::messages::{Language, lookup};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -31,8 +31,8 @@ pub fn rules() -> String {
     let mut text = format!("groups:\n  - name: {GROUP}\n    rules:\n");
     for alert in ALERTS {
         let _ = writeln!(text, "      - alert: {}", alert.name);
-        let _ = writeln!(text, "        expr: {}", quoted(alert.expr));
-        let _ = writeln!(text, "        for: {}", alert.wait);
+        let _ = writeln!(text, "        expr: {}", quoted(&alert.when.expr()));
+        let _ = writeln!(text, "        for: {}", duration(alert.wait));
         let _ = writeln!(text, "        labels:\n          severity: {}", alert.severity.name());
         text.push_str("        annotations:\n");
         for (name, value) in annotations(alert) {
@@ -115,6 +115,8 @@ pub const PANELS: &[(&str, &str, &str)] = &[
     ("Écritures en attente", "debrouille_commit_queue_depth", "short"),
     ("Fichiers ouverts", "process_open_fds{job=\"debrouille\"} / process_max_fds{job=\"debrouille\"}", "percentunit"),
     ("Place libre", "debrouille_volume_free_bytes", "bytes"),
+    ("Budget d'erreurs restant", "debrouille_error_budget_left_ratio", "percentunit"),
+    ("Alertes", "sum by (severity) (debrouille_alerts_firing)", "short"),
     ("Base de données", "debrouille_storage_size_bytes", "bytes"),
     ("Journal", "debrouille_journal_bytes", "bytes"),
     ("Âge des sauvegardes", "debrouille_backup_last_success_age_seconds", "s"),
@@ -154,7 +156,7 @@ mod tests {
     use super::*;
     use crate::base::{
         clock::{FixedClock, Timestamp},
-        metrics::{Drill, Metrics, Sample, backups},
+        metrics::{Drill, Metrics, Sample, alerts::Severity, backups},
     };
     use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
@@ -201,6 +203,8 @@ mod tests {
                 stored_bytes: Some(1),
                 volume_free_bytes: Some(1),
                 volume_size_bytes: Some(1),
+                volume_free_inodes: Some(1),
+                volume_inodes: Some(1),
                 queued_batches: Some(1),
                 journal_sequence: Some(1),
                 journal_records: Some(1),
@@ -216,6 +220,9 @@ mod tests {
                 audit_entries: Some(1),
                 audit_lag_seconds: Some(1),
                 audit_witnessed: Some(Timestamp(1)),
+                alerts: vec![(Severity::Critical, 1)],
+                alert_channels: vec![("mail", 1)],
+                budget_left: Some(1.0),
             };
         });
         let text = metrics.render();
@@ -227,10 +234,10 @@ mod tests {
     fn alerts_and_panels_speak_of_series_that_there_are() {
         let known = known();
         let named = regex::Regex::new(r"\b(debrouille|process)_[a-z_]+\b").unwrap();
-        let expressions = ALERTS.iter().map(|alert| alert.expr).chain(PANELS.iter().map(|(_, expr, _)| *expr));
+        let panels = PANELS.iter().map(|(_, expr, _)| (*expr).to_owned());
         let mut seen = 0;
-        for expr in expressions {
-            for name in named.find_iter(expr) {
+        for expr in ALERTS.iter().map(|alert| alert.when.expr()).chain(panels) {
+            for name in named.find_iter(&expr) {
                 seen += 1;
                 assert!(known.contains(name.as_str()), "{} of {expr}", name.as_str());
             }

@@ -13,8 +13,9 @@ pub use scope::Scope;
 use std::fmt;
 
 /// The parts of the appliance a policy may open.
-pub const MODULES: [&str; 10] = [
+pub const MODULES: [&str; 11] = [
     "access",
+    "alerts",
     "audit",
     "backups",
     "collections",

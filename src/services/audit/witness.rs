@@ -148,7 +148,8 @@ impl Audit {
         let fault = |cause: String| Fault::new("audit.witness_server").with("url", shown).with("cause", cause);
         let web = self.web.as_ref().ok_or_else(|| fault("no way out".to_owned()))?;
         let authorization = self.settings.token.as_ref().map(|token| format!("Bearer {}", token.expose()));
-        let request = Request { url: url.to_owned(), body: Some(Body::Text(note.to_owned())), authorization };
+        let (url, body) = (url.to_owned(), Some(Body::Text(note.to_owned())));
+        let request = Request { url, body, authorization, ..Request::default() };
         match web.fetch(request).await {
             Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
             Ok(answer) => Err(fault(format!("HTTP {}", answer.status))),

@@ -56,6 +56,16 @@ pub enum Phase {
     Draining,
 }
 
+impl Phase {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// The running instance's state of health; jobs report to it, `/readyz` reads it.
 #[derive(Default)]
 pub struct Health {

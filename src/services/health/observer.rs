@@ -72,6 +72,7 @@ pub fn disk(data: &std::path::Path, reserve: u64, metrics: Option<&Metrics>) -> 
         metrics.sample(|sample| {
             sample.volume_free_bytes = Some(volume.free);
             sample.volume_size_bytes = Some(volume.size);
+            (sample.volume_inodes, sample.volume_free_inodes) = volume.inodes.unzip();
         });
     }
     let fault = |key| {

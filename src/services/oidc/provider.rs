@@ -95,7 +95,8 @@ impl Provider {
             fields.push(("client_id", client));
         }
         let url = known.description.token_endpoint.clone();
-        let answer = self.web.fetch(Request { url, body: Some(Body::Form(form(&fields))), authorization }).await?;
+        let body = Some(Body::Form(form(&fields)));
+        let answer = self.web.fetch(Request { url, body, authorization, ..Request::default() }).await?;
         if (400..500).contains(&answer.status) {
             return Err(Error::InvalidProof("the provider refused the code"));
         }
@@ -105,7 +106,7 @@ impl Provider {
             && let (Some(url), Some(access)) = (&known.description.userinfo_endpoint, &tokens.access_token)
         {
             let authorization = Some(format!("Bearer {access}"));
-            let said: Claims = self.get(Request { url: url.clone(), body: None, authorization }).await?;
+            let said: Claims = self.get(Request { url: url.clone(), authorization, ..Request::default() }).await?;
             // OpenID Connect Core, 5.3.2: else it may be of somebody else.
             if said.sub != claims.sub {
                 return Err(Error::InvalidProof("user info of another subject"));

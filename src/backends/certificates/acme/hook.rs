@@ -2,21 +2,17 @@
 //! tools can change.
 
 use crate::{
-    base::fault::Fault,
+    base::{fault::Fault, process},
     ports::{
         Error, Result,
         certificates::{Proof, Proofs},
     },
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use std::{path::PathBuf, process::Stdio, time::Duration};
-use tokio::process::Command;
+use std::{path::PathBuf, time::Duration};
 
 /// For the program to end.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Of what it says, in bytes.
-const MOST_WORDS: usize = 500;
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs `PROGRAM add|remove _acme-challenge.NAME VALUE`.
 pub struct Hook {
@@ -58,26 +54,10 @@ impl Proofs for Hook {
 impl Hook {
     async fn run(&self, word: &str, proof: &Proof) -> Result<()> {
         let (name, value) = record(proof);
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "the operator names it for this, and nothing of ours is handed on"
-        )]
-        let mut command = Command::new(&self.program);
-        // Our own environment may hold secrets.
-        command.args([word, &name, &value]).env_clear().env("PATH", PATH).current_dir("/");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-        let failed = |cause: String| {
+        process::run(&self.program, &[word, &name, &value], "", PATIENCE).await.map_err(|cause| {
             let fault = Fault::new("certificates.hook_failed").with("program", self.program.display());
             Error::OutOfReach(fault.with("name", &name).with("cause", cause))
-        };
-        let output = tokio::time::timeout(PATIENCE, command.output()).await;
-        let output = output.map_err(|_| failed(format!("no end in {} s", PATIENCE.as_secs())))?;
-        let output = output.map_err(|error| failed(error.to_string()))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let words = output.stderr.get(output.stderr.len().saturating_sub(MOST_WORDS)..).unwrap_or_default();
-        Err(failed(format!("{}: {}", output.status, String::from_utf8_lossy(words).trim())))
+        })
     }
 }
 

@@ -1,0 +1,192 @@
+//! What the counters did, from one look at the metrics to the next: enough for every window of the table of alerts, for a
+//! month's budget of errors, and for the last hour minute by minute.
+
+use crate::{
+    base::metrics::{
+        alerts::{ALERTS, When},
+        series::Point,
+    },
+    domain::tally::{LONGEST, Tally},
+};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// Minutes shown of what is not counted by the month.
+pub const MINUTES: usize = 60;
+const KEPT: i64 = 7 * 3600;
+
+pub const REQUESTS: &str = "requests";
+pub const FAILURES: &str = "failures";
+pub const CPU: &str = "cpu";
+const SECONDS: &str = "seconds";
+const ANSWERS: &str = "answers";
+const BUCKET: &str = "le=";
+
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+pub struct History {
+    tallies: BTreeMap<String, Tally>,
+    /// As the counters stood at the last look; a process begins at zero.
+    #[serde(skip)]
+    before: HashMap<String, f64>,
+    /// Bytes held, by the minute.
+    #[serde(skip)]
+    memory: VecDeque<(i64, f64)>,
+}
+
+impl History {
+    /// Takes a look at `now`, in seconds.
+    pub fn observe(&mut self, points: &[Point], now: i64) {
+        let mut totals: HashMap<String, f64> = HashMap::new();
+        for point in points {
+            for key in keys(point) {
+                *totals.entry(key).or_default() += point.value;
+            }
+            if point.name == "process_resident_memory_bytes" {
+                self.memory.retain(|(minute, _)| *minute < now / 60 && *minute > now / 60 - MINUTES as i64);
+                self.memory.push_back((now / 60, point.value));
+            }
+        }
+        for (key, total) in totals {
+            let before = self.before.insert(key.clone(), total).unwrap_or_default();
+            self.tallies.entry(key).or_default().add(now, (total - before).max(0.0));
+        }
+        for (key, tally) in &mut self.tallies {
+            tally.age(now, if [REQUESTS, FAILURES].contains(&key.as_str()) { LONGEST } else { KEPT });
+        }
+        self.tallies.retain(|_, tally| !tally.is_empty());
+    }
+
+    pub fn within(&self, key: &str, now: i64, window: i64) -> f64 {
+        self.tallies.get(key).map_or(0.0, |tally| tally.within(now, window))
+    }
+
+    pub fn minutes(&self, key: &str, now: i64) -> Vec<f64> {
+        self.tallies.get(key).map_or_else(|| vec![0.0; MINUTES], |tally| tally.minutes(now, MINUTES))
+    }
+
+    /// Of requests, the part that failed; `None`: there were none.
+    pub fn failing(&self, now: i64, window: i64) -> Option<f64> {
+        let requests = self.within(REQUESTS, now, window);
+        (requests > 0.0).then(|| self.within(FAILURES, now, window) / requests)
+    }
+
+    /// Seconds until an answer, in the mean.
+    pub fn mean(&self, now: i64, window: i64) -> Option<f64> {
+        let answers = self.within(ANSWERS, now, window);
+        (answers > 0.0).then(|| self.within(SECONDS, now, window) / answers)
+    }
+
+    /// Seconds within which 95 of a hundred answers came.
+    pub fn p95(&self, now: i64, window: i64) -> Option<f64> {
+        quantile(0.95, self.buckets(|tally| tally.within(now, window)))
+    }
+
+    /// The same, minute by minute; 0 where there were none.
+    pub fn p95_minutes(&self, now: i64) -> Vec<f64> {
+        let all = self.buckets(|tally| tally.minutes(now, MINUTES));
+        let of = |minute: usize| all.iter().map(move |(bound, minutes)| (*bound, minutes[minute])).collect();
+        (0..MINUTES).map(|minute| quantile(0.95, of(minute)).unwrap_or_default()).collect()
+    }
+
+    pub fn memory_minutes(&self, now: i64) -> Vec<f64> {
+        let mut minutes = vec![0.0; MINUTES];
+        for (minute, bytes) in &self.memory {
+            let place = usize::try_from(now / 60 - minute).ok().and_then(|age| MINUTES.checked_sub(age + 1));
+            if let Some(slot) = place.and_then(|place| minutes.get_mut(place)) {
+                *slot = *bytes;
+            }
+        }
+        minutes
+    }
+
+    /// What a counter of the table has grown by, place by place.
+    pub fn grown<'a>(&'a self, counter: &'a str, now: i64, window: i64) -> impl Iterator<Item = (&'a str, f64)> {
+        let of = move |(key, tally): (&'a String, &'a Tally)| {
+            let place = key.strip_prefix(counter)?.strip_prefix('|')?;
+            Some((place, tally.within(now, window)))
+        };
+        self.tallies.iter().filter_map(of)
+    }
+
+    fn buckets<T>(&self, read: impl Fn(&Tally) -> T) -> Vec<(f64, T)> {
+        let bound = |key: &str| key.strip_prefix(BUCKET).and_then(|bound| bound.parse::<f64>().ok());
+        let buckets = self.tallies.iter().filter_map(|(key, tally)| Some((bound(key)?, read(tally))));
+        let mut buckets: Vec<_> = buckets.collect();
+        buckets.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        buckets
+    }
+}
+
+/// Under which a point is counted, if at all.
+fn keys(point: &Point) -> Vec<String> {
+    match point.name.as_str() {
+        "debrouille_http_requests_total" if point.label("status") == Some("5xx") => {
+            vec![REQUESTS.to_owned(), FAILURES.to_owned()]
+        }
+        "debrouille_http_requests_total" => vec![REQUESTS.to_owned()],
+        "debrouille_http_request_duration_seconds_sum" => vec![SECONDS.to_owned()],
+        "debrouille_http_request_duration_seconds_count" => vec![ANSWERS.to_owned()],
+        "debrouille_http_request_duration_seconds_bucket" => {
+            point.label("le").map(|bound| format!("{BUCKET}{bound}")).into_iter().collect()
+        }
+        "process_cpu_seconds_total" => vec![CPU.to_owned()],
+        name if ALERTS.iter().any(|alert| watches(&alert.when, point)) => vec![format!("{name}|{}", point.place())],
+        _ => Vec::new(),
+    }
+}
+
+fn watches(when: &When, point: &Point) -> bool {
+    let When::Grew { counter, only, .. } = when else { return false };
+    point.name == *counter && only.is_none_or(|(label, value)| point.label(label) == Some(value))
+}
+
+/// As Prometheus' `histogram_quantile` has it: within a bucket evenly spread, beyond the last bound that bound. `buckets`
+/// are cumulative, in the order of their bounds.
+fn quantile(part: f64, buckets: Vec<(f64, f64)>) -> Option<f64> {
+    let rank = buckets.last().map(|(_, all)| part * all).filter(|rank| *rank > 0.0)?;
+    let at = buckets.iter().position(|(_, count)| *count >= rank)?;
+    let (lower, below) = at.checked_sub(1).and_then(|at| buckets.get(at)).copied().unwrap_or_default();
+    let (upper, count) = buckets[at];
+    Some(if upper.is_infinite() { lower } else { lower + (upper - lower) * (rank - below) / (count - below).max(1e-9) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::metrics::series;
+
+    #[test]
+    fn looks_add_up_over_restarts() {
+        let text = |good: u32, bad: u32| {
+            format!(
+                "debrouille_http_requests_total{{route=\"/a\",status=\"2xx\"}} {good}\n\
+                 debrouille_http_requests_total{{route=\"/b\",status=\"5xx\"}} {bad}\n\
+                 debrouille_job_failures_total{{job=\"x\"}} {bad}\nprocess_resident_memory_bytes {good}\n"
+            )
+        };
+        let mut history = History::default();
+        history.observe(&series::read(&text(90, 10)), 6000);
+        history.observe(&series::read(&text(98, 12)), 6015);
+        assert_eq!((history.within(REQUESTS, 6015, 300), history.within(FAILURES, 6015, 300)), (110.0, 12.0));
+        assert_eq!(history.grown("debrouille_job_failures_total", 6015, 300).collect::<Vec<_>>(), [("job=x", 12.0)]);
+        // What was counted before a start stays; the counters begin anew.
+        let kept = serde_json::to_string(&history).unwrap();
+        let mut again: History = serde_json::from_str(&kept).unwrap();
+        again.observe(&series::read(&text(8, 2)), 6100);
+        assert_eq!(again.within(REQUESTS, 6100, 300), 120.0);
+        assert_eq!(again.failing(6100, 300), Some(14.0 / 120.0));
+        assert_eq!(
+            (again.minutes(REQUESTS, 6100)[58..].to_vec(), again.memory_minutes(6100)[59]),
+            (vec![110.0, 10.0], 8.0)
+        );
+        assert_eq!(again.failing(90_000, 300), None);
+    }
+
+    #[test]
+    fn quantiles_are_those_of_prometheus() {
+        let buckets = vec![(0.1, 60.0), (0.5, 90.0), (1.0, 100.0), (f64::INFINITY, 100.0)];
+        assert_eq!(quantile(0.5, buckets.clone()), Some(0.1 * 50.0 / 60.0));
+        assert!((quantile(0.95, buckets).unwrap() - 0.75).abs() < 1e-9);
+        assert_eq!(quantile(0.95, vec![(5.0, 10.0), (f64::INFINITY, 100.0)]), Some(5.0));
+        assert_eq!((quantile(0.95, vec![(1.0, 0.0)]), quantile(0.95, Vec::new())), (None, None));
+    }
+}

@@ -1,0 +1,135 @@
+//! Where the table of alerts is wrong at this moment, and what becomes of each alert: pending, firing, ended.
+
+use super::history::History;
+use crate::base::{
+    clock::Timestamp,
+    metrics::{
+        alerts::{ALERTS, Alert, FEWEST_FAILURES, Severity, When, budget},
+        series::Point,
+    },
+};
+use std::collections::BTreeMap;
+
+/// Seconds without a fault after which an alert has ended: one that comes and goes is one alert.
+pub const QUIET: i64 = 300;
+/// Seconds for which one that ended is still shown.
+const SHOWN: i64 = 24 * 3600;
+/// Seconds after which one is forgotten, whoever was not told.
+const FORGOTTEN: i64 = 7 * 24 * 3600;
+const FIVE_MINUTES: i64 = 300;
+
+/// One alert at one place.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Known {
+    pub name: String,
+    /// Its labels: `target=usb kind=full`; empty where there is but one.
+    pub place: String,
+    pub severity: Severity,
+    /// Since when it is wrong.
+    pub since: Timestamp,
+    /// Since when it fires: it was wrong for long enough.
+    pub fired: Option<Timestamp>,
+    /// Since when it is well again.
+    pub quiet: Option<Timestamp>,
+    pub ended: Option<Timestamp>,
+    /// By channel: who was told that it fired, and (`true`) that it ended.
+    pub told: BTreeMap<String, bool>,
+}
+
+impl Known {
+    pub fn fires(&self) -> bool {
+        self.fired.is_some() && self.ended.is_none()
+    }
+}
+
+/// Every place where something is wrong.
+pub fn wrong(points: &[Point], history: &History, now: Timestamp) -> Vec<(&'static Alert, String)> {
+    let places = |alert: &'static Alert| {
+        wrong_places(&alert.when, points, history, now.seconds()).into_iter().map(move |place| (alert, place))
+    };
+    ALERTS.iter().flat_map(places).collect()
+}
+
+fn wrong_places(when: &When, points: &[Point], history: &History, now: i64) -> Vec<String> {
+    let gauge = |name: &str, is_wrong: &dyn Fn(f64) -> bool| {
+        let named = points.iter().filter(|point| point.name == name && is_wrong(point.value));
+        named.map(Point::place).collect::<Vec<_>>()
+    };
+    let part = |part: &str, whole: &str, is_wrong: &dyn Fn(f64) -> bool| {
+        let of = |name: &str| points.iter().find(|point| point.name == name).map(|point| point.value);
+        let ratio = of(part).zip(of(whole)).map(|(part, whole)| part / whole);
+        everywhere(ratio.is_some_and(is_wrong))
+    };
+    match *when {
+        // Known only afterwards, by who begins again.
+        When::Down => Vec::new(),
+        When::Above(name, bound) => gauge(name, &|value| value > bound),
+        When::Below(name, bound) => gauge(name, &|value| value < bound),
+        When::EndsWithin(name, seconds) => gauge(name, &|value| value - (now as f64) < seconds as f64),
+        When::PartAbove(some, whole, bound) => part(some, whole, &|ratio| ratio > bound),
+        When::PartBelow(some, whole, bound) => part(some, whole, &|ratio| ratio < bound),
+        When::Grew { counter, window, by, .. } => {
+            let grown = history.grown(counter, now, window).filter(|(_, grown)| *grown > by);
+            grown.map(|(place, _)| place.to_owned()).collect()
+        }
+        When::Burns { times, long, short } => {
+            let enough = history.within(super::history::FAILURES, now, long) > FEWEST_FAILURES;
+            let burns = |window| history.failing(now, window).is_some_and(|part| part > times * budget());
+            everywhere(enough && burns(long) && burns(short))
+        }
+        When::MeanAbove(seconds) => everywhere(history.mean(now, FIVE_MINUTES).is_some_and(|mean| mean > seconds)),
+        When::P95Above(seconds) => everywhere(history.p95(now, FIVE_MINUTES).is_some_and(|p95| p95 > seconds)),
+    }
+}
+
+fn everywhere(is_wrong: bool) -> Vec<String> {
+    if is_wrong { vec![String::new()] } else { Vec::new() }
+}
+
+/// What becomes of the alerts that are known. Answers whether anything fired or ended.
+pub fn step(known: &mut Vec<Known>, wrong: Vec<(&'static Alert, String)>, channels: &[&str], now: Timestamp) -> bool {
+    let mut changed = false;
+    for alert in known.iter_mut().filter(|alert| alert.ended.is_none()) {
+        let waits = Alert::named(&alert.name).map_or(0, |alert| alert.wait);
+        // A clock that was ahead.
+        alert.since = alert.since.min(now);
+        if wrong.iter().any(|(wrong, place)| wrong.name == alert.name && *place == alert.place) {
+            alert.quiet = None;
+            if alert.fired.is_none() && alert.since.plus_seconds(waits) <= now {
+                alert.fired = Some(now);
+                changed = true;
+            }
+        } else {
+            let quiet = alert.quiet.map_or(now, |quiet| quiet.min(now));
+            alert.quiet = Some(quiet);
+            if quiet.plus_seconds(QUIET) <= now {
+                alert.ended = Some(quiet);
+                changed |= alert.fired.is_some();
+            }
+        }
+    }
+    // What was never told of is not missed, nor what is no longer watched.
+    known.retain(|alert| alert.fired.is_some() || alert.quiet.is_none());
+    known.retain(|alert| Alert::named(&alert.name).is_some());
+    known.retain(|alert| {
+        let Some(ended) = alert.ended else { return true };
+        let told = channels.iter().all(|channel| alert.told.get(*channel) == Some(&true));
+        ended.plus_seconds(if told { SHOWN } else { FORGOTTEN }) > now
+    });
+    for (alert, place) in wrong {
+        let active = |known: &Known| known.ended.is_none() && known.name == alert.name && known.place == place;
+        if !known.iter().any(active) {
+            let fired = (alert.wait == 0).then_some(now);
+            changed |= fired.is_some();
+            known.push(Known::new(alert, place, now, fired));
+        }
+    }
+    changed
+}
+
+impl Known {
+    pub fn new(alert: &Alert, place: String, since: Timestamp, fired: Option<Timestamp>) -> Self {
+        let (quiet, ended, told) = Default::default();
+        Self { name: alert.name.to_owned(), place, severity: alert.severity, since, fired, quiet, ended, told }
+    }
+}
