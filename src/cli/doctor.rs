@@ -44,7 +44,7 @@ pub async fn run(context: &Context) -> Result<(), Failure> {
         Err(faults) => faults.into_iter().map(|fault| Finding::failure("configuration", fault)).collect(),
     };
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
-    let checks: Vec<Value> = findings.iter().map(|finding| row(context, finding)).collect();
+    let checks = rows(context, &findings);
     context.answer(&json!({ "level": worst, "checks": checks }), || {
         findings.iter().map(|finding| line(context, finding)).collect()
     })?;
@@ -91,6 +91,10 @@ async fn drill(context: &Context, config: &Config) -> Option<Finding> {
     let (environment, days) = (stamp.environment, config.backup.drill_days);
     let found = drills::finding(environment, days, newest.as_ref(), stamp.created_at, SystemClock.now());
     Some(server::drill::judged(environment, found))
+}
+
+pub fn rows(context: &Context, findings: &[Finding]) -> Value {
+    findings.iter().map(|finding| row(context, finding)).collect()
 }
 
 fn row(context: &Context, finding: &Finding) -> Value {

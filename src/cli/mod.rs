@@ -9,6 +9,7 @@ mod collection;
 mod completions;
 mod config;
 mod context;
+mod debug;
 mod doctor;
 mod export;
 mod failure;
@@ -102,6 +103,8 @@ enum Command {
     Tls(tls::Command),
     #[command(subcommand)]
     Secrets(secrets::Command),
+    #[command(subcommand)]
+    Debug(debug::Command),
     Openapi,
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -168,6 +171,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Subject(command) => subject::run(context, command).await,
         Command::Tls(command) => tls::run(context, command).await,
         Command::Secrets(command) => secrets::run(context, command).await,
+        Command::Debug(command) => debug::run(context, command).await,
         Command::Openapi => openapi::run(context),
         Command::Completions(arguments) => completions::run(context, arguments),
         Command::Man(arguments) => man::run(context, arguments),

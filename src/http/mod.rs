@@ -20,6 +20,7 @@ mod identities;
 mod invitations;
 mod keys;
 mod lines;
+mod logs;
 mod machines;
 mod memberships;
 mod meta;
@@ -50,7 +51,7 @@ use crate::{
     base::{clock::SharedClock, environment::Environment},
     services::{
         access::Access, audit::Audit, backups::Backups, collections::Collections, documents::Documents, drills::Drills,
-        health::Health, identities::Identities, invitations::Invitations, keys::Keys, limits::Limiter,
+        health::Health, identities::Identities, invitations::Invitations, keys::Keys, limits::Limiter, logs::Logs,
         machines::Machines, mfa::Mfa, oidc::Oidc, organizations::Organizations, policies::Policies,
         recovery::Recoveries, secrets::Secrets, sessions::Sessions, status::Status, subjects::Subjects,
         throttle::Throttle, trust::Trust, verification::Verifications,
@@ -88,6 +89,7 @@ pub struct State {
     pub secrets: Arc<Secrets>,
     pub health: Arc<Health>,
     pub status: Status,
+    pub logs: Arc<Logs>,
     pub clock: SharedClock,
     pub environment: Environment,
     pub limits: Limits,

@@ -2,8 +2,8 @@
 
 use super::{
     alerts, audit, auth, backups, certificates, collections, documents, drills, identities, invitations, keys, lines,
-    machines, memberships, meta, mfa, oidc, organizations, passkeys, policies, recovery, secrets, status, subjects,
-    trust, verification,
+    logs, machines, memberships, meta, mfa, oidc, organizations, passkeys, policies, recovery, secrets, status,
+    subjects, trust, verification,
 };
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
@@ -42,6 +42,7 @@ type Keeping = (
     certificates::Routes,
     alerts::Routes,
     status::Routes,
+    logs::Routes,
 );
 type Apis = (Proofs, Content, People, Keeping);
 pub type Service = OpenApiService<Apis, ()>;
@@ -100,6 +101,7 @@ pub fn service() -> Service {
         certificates::Routes,
         alerts::Routes,
         status::Routes,
+        logs::Routes,
     );
     let apis = (proofs, content, people, keeping);
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")

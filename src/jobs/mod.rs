@@ -10,6 +10,7 @@ pub mod drills;
 pub mod health;
 pub mod journal;
 pub mod keys;
+pub mod logs;
 pub mod recovery;
 pub mod scrub;
 pub mod secrets;

@@ -46,7 +46,7 @@ pub fn certificates(
     shown: Arc<Shown>,
     senses: &Senses,
 ) -> Result<Certificates, Problem> {
-    let Senses { clock, metrics, health } = senses.clone();
+    let Senses { clock, metrics, health, .. } = senses.clone();
     let (keys, audit) = ((opened.keyring.clone(), opened.secrets.vault.clone()), opened.audit.clone());
     Ok(Certificates {
         issuer: Arc::new(Issuing { keyring: opened.keyring.clone(), days: config.tls.certificate_days }),

@@ -32,7 +32,8 @@ pub struct Offline {
 /// Opens the data under its lock, as the local caller that this process is.
 pub async fn offline(config: Config) -> Result<Offline, Problem> {
     let clock: SharedClock = Arc::new(SystemClock);
-    let senses = Senses { metrics: Metrics::new(clock.clone()), health: Arc::new(Health::default()), clock };
+    let senses =
+        Senses { metrics: Metrics::new(clock.clone()), health: Arc::new(Health::default()), levels: None, clock };
     senses.health.enter(Phase::Serving);
     let opened = open::open(&config, senses.clock.clone()).await?;
     let stopper = Stopper::default();

@@ -19,6 +19,7 @@ use crate::{
         fault::Fault,
         metrics::Metrics,
         stop::{Stop, Stopper},
+        telemetry::Levels,
     },
     http::{self, serve::App},
     jobs::{self, Scheduler, backups::AWAY},
@@ -33,6 +34,7 @@ use crate::{
         health::{Health, Observer, Phase},
         journal::Journal,
         keys::Keys,
+        logs::Logs,
         machines::Machines,
         recovery::Recoveries,
         sealing::Seals,
@@ -52,6 +54,8 @@ pub struct Senses {
     pub clock: SharedClock,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
+    /// Absent where nothing is logged.
+    pub levels: Option<Arc<Levels>>,
 }
 
 /// The configured addresses, taken before anything else is touched. Clients may already queue.
@@ -89,6 +93,7 @@ const CUT: Duration = Duration::from_secs(10);
 pub struct Parts {
     pub documents: Arc<dyn Documents>,
     pub alerts: Arc<Alerts>,
+    pub logs: Arc<Logs>,
     pub audit: Arc<Audit>,
     pub seals: Arc<Seals>,
     pub subjects: Arc<Subjects>,
@@ -152,6 +157,7 @@ impl Running {
         let Parts {
             documents,
             alerts,
+            logs,
             audit,
             seals,
             subjects,
@@ -216,7 +222,7 @@ impl Running {
             stopper,
             ops_stopper,
         };
-        running.start_jobs(config, drills, sessions, subjects, proofs);
+        running.start_jobs(config, drills, sessions, subjects, proofs, logs);
         running.senses.health.enter(Phase::Serving);
         Ok(running)
     }
@@ -232,8 +238,9 @@ impl Running {
             (jobs::recovery::Delivery, jobs::verification::Delivery),
             jobs::secrets::Rotation,
         ),
+        logs: Arc<Logs>,
     ) {
-        let Senses { clock, metrics, health } = self.senses.clone();
+        let Senses { clock, metrics, health, .. } = self.senses.clone();
         let observer = Observer {
             documents: self.documents.clone(),
             data: config.instance.data_dir.clone(),
@@ -267,6 +274,9 @@ impl Running {
         let witnessing = jobs::audit::Witnessing { audit: self.audit.clone(), metrics: metrics.clone(), health };
         let scheduler = Scheduler { clock, metrics, stop: self.stopper.stop() };
         scheduler.start(jobs::health::Observation(observer));
+        let (folder, keep) = (config.log_dir(), config.log.keep_files);
+        scheduler.start(jobs::logs::Archiving { folder, keep, clock: scheduler.clock.clone() });
+        scheduler.start(jobs::logs::Settling(logs));
         scheduler.start(watching);
         scheduler.start(jobs::alerts::Watching(self.alerts.clone()));
         scheduler.start(jobs::alerts::Telling(self.alerts.clone()));

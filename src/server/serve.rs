@@ -19,7 +19,7 @@ use crate::{
         metrics::Metrics,
         process,
         stop::Stopper,
-        telemetry,
+        telemetry::{self, About},
     },
     http::{self, serve::App},
     services::{
@@ -28,7 +28,9 @@ use crate::{
         audit::Event,
         collections::Collections,
         documents::{self, Documents},
-        health::{Finding, Health},
+        health::Finding,
+        instance::Stamp,
+        logs::Logs,
         status::Status,
     },
 };
@@ -48,9 +50,10 @@ pub async fn serve(config: Config, reread: Reread<'_>) -> Result<(), Problem> {
     if let Some(refusal) = refusal {
         return Err(refusal);
     }
-    let log = telemetry::start(&config.log, &config.log_dir(), clock.clone());
-    let _log = log.map_err(|fault| Problem::new(Kind::Failed, fault))?;
-    let senses = Senses { metrics: Metrics::new(clock.clone()), health: Arc::new(Health::default()), clock };
+    let log =
+        telemetry::start(&config.log, &config.log_dir(), config.tls.trusted.as_deref(), about(&config)?, clock.clone());
+    let (_log, levels) = log.map_err(|fault| Problem::new(Kind::Failed, fault))?;
+    let senses = Senses { metrics: Metrics::new(clock.clone()), health: Arc::default(), levels: Some(levels), clock };
     telemetry::watch_panics(senses.metrics.clone());
     let running = tokio::select! {
         running = start(&config, senses, findings) => running,
@@ -79,6 +82,13 @@ pub async fn serve(config: Config, reread: Reread<'_>) -> Result<(), Problem> {
     running.stop(grace, hurry).await.inspect_err(|problem| tracing::error!(%problem, "the store did not close"))?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Whose lines the log has.
+fn about(config: &Config) -> Result<About, Problem> {
+    let stamp = Stamp::read(&config.instance.data_dir, config.instance.environment)?;
+    let host = config.server.hostnames.first().cloned().unwrap_or_else(|| "localhost".to_owned());
+    Ok(About { environment: stamp.environment.name().to_owned(), instance: stamp.id, host })
 }
 
 /// Follows the configuration as it is told to, until it is told to end.
@@ -135,6 +145,7 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
     alerts.begin().await;
     let shown = Arc::new(Shown::default());
     let parts = Parts {
+        logs: logs(&opened, &senses),
         certificates: Arc::new(certificates::certificates(config, &opened, shown.clone(), &senses)?),
         shown,
         app: app(config, &opened, &senses, (&stopper, alerts.clone())),
@@ -226,6 +237,7 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, (stopper, alerts):
         subjects: opened.subjects.clone(),
         secrets: opened.secrets.clone(),
         health: senses.health.clone(),
+        logs: logs(opened, senses),
         status: Status {
             alerts,
             health: senses.health.clone(),
@@ -245,6 +257,12 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, (stopper, alerts):
         bodies: http::Room::default(),
     };
     App::new(http::router(state), senses.metrics.clone())
+}
+
+/// What commands and jobs alike change.
+pub fn logs(opened: &Opened, senses: &Senses) -> Arc<Logs> {
+    let (access, audit) = (opened.access.clone(), opened.audit.clone());
+    Arc::new(Logs { access, audit, clock: senses.clock.clone(), levels: senses.levels.clone() })
 }
 
 fn told(signal: &str) -> Result<(), Problem> {

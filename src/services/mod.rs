@@ -21,6 +21,7 @@ pub mod journal;
 pub mod keyring;
 pub mod keys;
 pub mod limits;
+pub mod logs;
 pub mod machines;
 pub mod memberships;
 pub mod mfa;

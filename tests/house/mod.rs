@@ -35,6 +35,7 @@ use debrouille_appliance::{
         keyring::{Keyring, Purpose},
         keys::Keys,
         limits::{self, Limiter},
+        logs::Logs,
         machines::Machines,
         mfa::{Mfa, Site},
         oidc::{Oidc, Settings as Provider},
@@ -232,6 +233,7 @@ async fn state_at(
     let (metrics, started) = (Metrics::new(clock.clone()), clock.now());
     let (told, rights) = ((clock.clone(), metrics.clone(), health.clone()), (access.clone(), audit.clone()));
     let head = Head { host: "localhost".to_owned(), environment: stamp.environment.name() };
+    let logs = Logs { access: access.clone(), audit: audit.clone(), clock: clock.clone(), levels: None };
     let alerts = Arc::new(Alerts::new(told, rights, folder.join("alerts.json"), head, Vec::new()));
     let (kept, time, rows) = (store.clone(), clock.clone(), DocumentLimits::default());
     State {
@@ -258,6 +260,7 @@ async fn state_at(
         trust,
         limiter: Arc::new(Limiter::new(clock.clone(), limits::Settings::default())),
         proxies: Vec::new(),
+        logs: Arc::new(logs),
         status: Status { alerts, health: health.clone(), metrics, started },
         health,
         clock,

@@ -5,6 +5,7 @@ mod appliance;
 mod backups;
 mod certificates;
 mod crash;
+mod logs;
 mod machines;
 mod restore;
 mod secrets;

@@ -214,6 +214,8 @@ pub struct Log {
     pub output: LogOutput,
     /// Absent: `logs` in the data directory.
     pub dir: Option<PathBuf>,
+    /// A central log beside them: `tls://HOST[:PORT]`.
+    pub syslog: Option<String>,
     /// Daily files kept.
     pub keep_files: usize,
 }

@@ -130,6 +130,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("log.format", Kind::Choice(&["json", "text"]), "json", &[]),
     setting("log.output", Kind::Choice(&["stdout", "off"]), "stdout", &[]),
     setting("log.dir", Kind::Path, "", &[]),
+    setting("log.syslog", Kind::Text, "", &[]),
     setting("log.keep_files", Kind::Integer(1, 365), "14", &[]),
     setting("identity.origins", Kind::List, "", &[]),
     setting("identity.registration", Kind::Choice(&["off", "on"]), "off", &[]),

@@ -1,6 +1,6 @@
 //! One event as one line: JSON for machines, text for a terminal, JSON behind a priority for the journal.
 
-use super::{super::clock::Timestamp, fields::Fields};
+use super::{super::clock::Timestamp, About, fields::Fields};
 use serde_json::Value;
 use std::{borrow::Cow, cell::OnceCell, fmt::Write};
 use tracing::{Level, Metadata};
@@ -13,27 +13,31 @@ pub enum Style {
     },
     /// sd-daemon(3): `<6>` and the like before the line.
     Journal,
+    /// `<6>TIME ` before the line, for [`super::syslog`].
+    Syslog,
 }
 
 /// An event in the styles asked for; JSON is made once for all who want it.
 pub(super) struct Lines<'a> {
     now: Timestamp,
+    about: &'a About,
     metadata: &'a Metadata<'a>,
     fields: &'a Fields,
     json: OnceCell<String>,
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn new(now: Timestamp, metadata: &'a Metadata<'a>, fields: &'a Fields) -> Self {
-        Self { now, metadata, fields, json: OnceCell::new() }
+    pub(super) fn new(now: Timestamp, about: &'a About, metadata: &'a Metadata<'a>, fields: &'a Fields) -> Self {
+        Self { now, about, metadata, fields, json: OnceCell::new() }
     }
 
     /// With its line feed.
     pub(super) fn of(&self, style: Style) -> Cow<'_, str> {
-        let json = || self.json.get_or_init(|| json(self.now, self.metadata, self.fields));
+        let json = || self.json.get_or_init(|| json(self.now, self.about, self.metadata, self.fields));
         match style {
             Style::Json => json().into(),
             Style::Text { colour } => text(self.now, self.metadata, self.fields, colour).into(),
+            Style::Syslog => format!("<{}>{} {}", priority(*self.metadata.level()), self.now.rfc3339(), json()).into(),
             Style::Journal => format!("<{}>{}", priority(*self.metadata.level()), json()).into(),
         }
     }
@@ -59,7 +63,7 @@ fn name(level: Level) -> &'static str {
     }
 }
 
-fn json(now: Timestamp, metadata: &Metadata<'_>, fields: &Fields) -> String {
+fn json(now: Timestamp, about: &About, metadata: &Metadata<'_>, fields: &Fields) -> String {
     let mut line = String::with_capacity(512);
     line.push('{');
     member(&mut line, "time", &now.rfc3339().into());
@@ -69,13 +73,16 @@ fn json(now: Timestamp, metadata: &Metadata<'_>, fields: &Fields) -> String {
     for (name, value) in fields.iter().filter(|(name, _)| !TAKEN.contains(name)) {
         member(&mut line, name, value);
     }
+    member(&mut line, "environment", &about.environment.as_str().into());
+    member(&mut line, "instance", &about.instance.as_str().into());
+    member(&mut line, "version", &env!("CARGO_PKG_VERSION").into());
     let mut line = escape(line);
     line.push_str("}\n");
     line
 }
 
 /// Names a field cannot take over.
-const TAKEN: [&str; 4] = ["time", "level", "message", "target"];
+const TAKEN: [&str; 7] = ["time", "level", "message", "target", "environment", "instance", "version"];
 
 fn member(line: &mut String, name: &str, value: &Value) {
     if line.len() > 1 {

@@ -3,9 +3,14 @@
 //! Events carry the fields of the spans around them; `request`, `trace` and `span` name the request. Values are
 //! escaped, so that nobody can forge a line; secrets are never given to an event in the first place.
 
+mod archive;
 mod fields;
+mod levels;
 mod line;
+mod syslog;
 
+pub use archive::tidy;
+pub use levels::{Levels, Raised};
 pub use line::Style;
 
 use super::{
@@ -14,6 +19,7 @@ use super::{
     fault::Fault,
     files,
     metrics::Metrics,
+    trust,
 };
 use fields::Fields;
 use std::{
@@ -23,6 +29,7 @@ use std::{
     path::Path,
     sync::Arc,
 };
+use syslog::{Origin, Place, Sender};
 use tracing::{Event, Subscriber, span};
 use tracing_appender::{
     non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard},
@@ -32,6 +39,7 @@ use tracing_subscriber::{
     EnvFilter, Layer,
     layer::{Context, SubscriberExt},
     registry::LookupSpan,
+    reload,
     util::SubscriberInitExt,
 };
 
@@ -43,8 +51,22 @@ pub struct Telemetry {
     _writers: Vec<WorkerGuard>,
 }
 
-/// Starts logging as configured, for the whole process. `terminal` and `journal` tell what standard output is.
-pub fn start(log: &Log, folder: &Path, clock: SharedClock) -> Result<Telemetry, Fault> {
+/// Whose lines they are, among those of many that are gathered in one place.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    pub environment: String,
+    pub instance: String,
+    pub host: String,
+}
+
+/// Starts logging as configured, for the whole process.
+pub fn start(
+    log: &Log,
+    folder: &Path,
+    trusted: Option<&Path>,
+    about: About,
+    clock: SharedClock,
+) -> Result<(Telemetry, Arc<Levels>), Fault> {
     let filter = EnvFilter::builder()
         .parse(&log.level)
         .map_err(|error| Fault::new("telemetry.bad_filter").with("value", &log.level).with("cause", error))?;
@@ -54,23 +76,32 @@ pub fn start(log: &Log, folder: &Path, clock: SharedClock) -> Result<Telemetry, 
         outputs.push(Output { style, writer });
         writers.push(guard);
     };
-    add(Style::Json, waiting(daily_files(folder, log.keep_files)?));
+    add(Style::Json, waiting(daily_files(folder)?));
     if log.output == LogOutput::Stdout {
         add(stdout_style(log.format), waiting(std::io::stdout()));
     }
+    if let Some(url) = &log.syslog {
+        let roots =
+            || trust::roots(trusted).map_err(|error| Fault::new("instance.file").at("tls.trusted").with("why", error));
+        let origin = Origin { host: about.host.clone(), process: std::process::id() };
+        add(Style::Syslog, waiting(Sender::new(Place::new(url, roots)?, origin)));
+    }
+    let (filter, handle) = reload::Layer::new(filter);
+    // Gone with the process alone.
+    let levels = Levels::new(&log.level, move |filter| drop(handle.reload(filter)));
     tracing_subscriber::registry()
-        .with(Lines { clock, outputs }.with_filter(filter))
+        .with(Lines { clock, about, outputs }.with_filter(filter))
         .try_init()
         .map_err(|error| Fault::new("telemetry.started").with("cause", error))?;
-    Ok(Telemetry { _writers: writers })
+    Ok((Telemetry { _writers: writers }, Arc::new(levels)))
 }
 
 fn waiting(writer: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
     NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).thread_name("log").finish(writer)
 }
 
-/// `appliance.2026-11-22.log`, one a day (UTC), the oldest removed.
-fn daily_files(folder: &Path, keep: usize) -> Result<RollingFileAppender, Fault> {
+/// `appliance.2026-11-22.log`, one a day (UTC); `tidy` lets go of them.
+fn daily_files(folder: &Path) -> Result<RollingFileAppender, Fault> {
     let failed = |error: &dyn std::fmt::Display| {
         Fault::new("telemetry.folder").with("folder", folder.display()).with("cause", error)
     };
@@ -79,7 +110,6 @@ fn daily_files(folder: &Path, keep: usize) -> Result<RollingFileAppender, Fault>
         .rotation(Rotation::DAILY)
         .filename_prefix("appliance")
         .filename_suffix("log")
-        .max_log_files(keep)
         .build(folder)
         .map_err(|error| failed(&error))
 }
@@ -126,6 +156,7 @@ struct Output {
 
 struct Lines {
     clock: SharedClock,
+    about: About,
     outputs: Vec<Output>,
 }
 
@@ -155,7 +186,7 @@ where
             }
         }
         event.record(&mut fields);
-        let lines = line::Lines::new(self.clock.now(), event.metadata(), &fields);
+        let lines = line::Lines::new(self.clock.now(), &self.about, event.metadata(), &fields);
         for output in &self.outputs {
             let line = lines.of(output.style);
             // Nobody is left to tell when the log itself cannot be written.
@@ -169,12 +200,17 @@ mod tests {
     use super::{super::clock::FixedClock, *};
     use tracing_subscriber::Registry;
 
+    fn about() -> About {
+        About { environment: "staging".to_owned(), instance: "i-1".to_owned(), host: "h".to_owned() }
+    }
+
     /// What a file output says of the events of `act`.
     fn lines(style: Style, act: impl FnOnce()) -> String {
         let folder = tempfile::tempdir().unwrap();
-        let (writer, guard) = waiting(daily_files(&folder.path().join("logs"), 2).unwrap());
+        let (writer, guard) = waiting(daily_files(&folder.path().join("logs")).unwrap());
         let clock = Arc::new(FixedClock(1_795_000_000_123.into()));
-        let subscriber = Registry::default().with(Lines { clock, outputs: vec![Output { style, writer }] });
+        let subscriber =
+            Registry::default().with(Lines { clock, about: about(), outputs: vec![Output { style, writer }] });
         tracing::subscriber::with_default(subscriber, act);
         drop(guard);
         let file = std::fs::read_dir(folder.path().join("logs")).unwrap().next().unwrap().unwrap();
@@ -198,6 +234,8 @@ mod tests {
         assert_eq!(value["level"], "warn");
         assert_eq!(value["message"], "it\nhappened");
         assert_eq!((&value["request"], &value["trace"], &value["span"]), (&"r-1".into(), &"t-1".into(), &"s".into()));
+        assert_eq!((&value["environment"], &value["instance"]), (&"staging".into(), &"i-1".into()));
+        assert_eq!(value["version"], env!("CARGO_PKG_VERSION"));
         assert_eq!((&value["part"], &value["ok"]), (&2.into(), &false.into()));
         assert_eq!(value["big"], u64::MAX);
         assert_eq!(value["error"], "disk \u{1b}[31m gone");

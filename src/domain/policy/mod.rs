@@ -13,13 +13,14 @@ pub use scope::Scope;
 use std::fmt;
 
 /// The parts of the appliance a policy may open.
-pub const MODULES: [&str; 11] = [
+pub const MODULES: [&str; 12] = [
     "access",
     "alerts",
     "audit",
     "backups",
     "collections",
     "identities",
+    "logs",
     "memberships",
     "organizations",
     "policies",

@@ -6,7 +6,7 @@ mod limits;
 mod routes;
 
 use super::{State, error, exchange::Exchange, proof::Proof};
-use crate::services::{Error, audit::Event};
+use crate::services::{Error, access::Subject, audit::Event};
 use futures_util::{FutureExt, TryStreamExt, stream};
 use poem::{
     Body, Endpoint, Request, Response, Result,
@@ -107,8 +107,17 @@ impl Endpoint for Gates {
     async fn call(&self, mut request: Request) -> Result<Response> {
         let exchange = Exchange::open(&self.state, &mut request);
         let arrival = headers::Arrival::of(&request);
-        let span = tracing::info_span!("request", trace = %exchange.trace, request = %exchange.request);
+        let span = tracing::info_span!(
+            "request",
+            trace = %exchange.trace,
+            span = %exchange.span,
+            request = %exchange.request,
+            identity = tracing::field::Empty,
+        );
         let proof = Proof::establish(&mut request, &exchange).await;
+        if let Some(Subject::Identity(proven)) = &proof.subject {
+            span.record("identity", self.state.audit.pseudonym_of(&proven.id));
+        }
         let known = limits::Known::of(proof.subject.as_ref(), &exchange);
         let mut response = self.answer(request, &exchange, known.as_ref()).instrument(span).await;
         self.routes.name(&mut response);
