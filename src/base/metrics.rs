@@ -105,6 +105,10 @@ pub struct Sample {
     pub audit_lag_seconds: Option<u64>,
     /// When the witness last had the newest checkpoint.
     pub audit_witnessed: Option<Timestamp>,
+    /// Whether it is fit to serve.
+    pub ready: Option<bool>,
+    /// Starts within an hour after an end that was not in order.
+    pub unclean_starts: Option<u64>,
     /// How many fire, by severity.
     pub alerts: Vec<(Severity, u64)>,
     /// Ways by which alerts are told, and failures in a row of each.
@@ -336,6 +340,8 @@ impl Collector for Sampled {
                 "1 when the internal authority's is shown where another is wanted",
                 sample.certificate_fallback.map(u64::from),
             ),
+            ("ready", "1 when it is fit to serve", sample.ready.map(u64::from)),
+            ("unclean_starts", "Starts within an hour after an end that was not in order", sample.unclean_starts),
             ("certificate_failures", "Attempts in a row that gave no certificate", sample.certificate_failures),
         ];
         for (name, help, value) in gauges {

@@ -14,15 +14,21 @@ use std::{
 
 /// Writes to stdout. A reader that left (`| head`) is no failure.
 pub fn write(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(unwritable("stdout", error)),
-        _ => Ok(()),
-    }
+    show(bytes).map(drop)
 }
 
 pub fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
+}
+
+/// As [`write`]; answers whether somebody still reads.
+pub fn show(bytes: &[u8]) -> Result<bool, Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(unwritable("stdout", error)),
+    }
 }
 
 /// What `--json` answers of a command that failed.

@@ -5,7 +5,7 @@ use super::{
     client::Client,
     collection::word,
     context::Context,
-    failure::{Code, Failure},
+    failure::{Code, Failure, unreadable},
     output,
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     services::alerts,
 };
 use serde_json::{Value, json};
-use std::{os::unix::net::UnixStream, time::Duration};
+use std::{io::ErrorKind, os::unix::net::UnixStream, time::Duration};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(2);
@@ -40,7 +40,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     match look(context, &config).await? {
         Some(seen) => context.answer(&seen, || page(context, &seen)),
         None => {
-            let (document, words) = stopped(context, &config);
+            let (document, words) = stopped(context, &config)?;
             context.answer(&document, || words)?;
             Err(Failure::silent(Code::Unavailable))
         }
@@ -50,7 +50,9 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
 /// `None`: no server answers.
 async fn look(context: &Context, config: &Config) -> Result<Option<Value>, Failure> {
     // Data are not opened for a glance.
-    if UnixStream::connect(config.control_socket()).is_err() {
+    if let Err(error) = UnixStream::connect(config.control_socket())
+        && [ErrorKind::NotFound, ErrorKind::ConnectionRefused].contains(&error.kind())
+    {
         return Ok(None);
     }
     let mut client = Client::open(context, config.clone()).await?;
@@ -61,27 +63,40 @@ async fn look(context: &Context, config: &Config) -> Result<Option<Value>, Failu
 
 /// Until it is interrupted, which is no failure.
 async fn watch(context: &Context, config: &Config) -> Result<(), Failure> {
+    let told = tokio::signal::ctrl_c();
+    tokio::pin!(told);
+    let clear = if context.json || !output::is_terminal() { "" } else { CLEAR };
     loop {
-        let seen = look(context, config).await;
-        let words = match &seen {
-            Ok(Some(seen)) if context.json => seen.to_string(),
-            Ok(Some(seen)) => page(context, seen),
-            Ok(None) if context.json => stopped(context, config).0.to_string(),
-            Ok(None) => stopped(context, config).1,
-            Err(failure) => failure.messages(context.language).join("\n"),
+        let words = tokio::select! {
+            words = frame(context, config) => words,
+            _ = &mut told => return Ok(()),
         };
-        let clear = if context.json || !output::is_terminal() { "" } else { CLEAR };
-        output::write(format!("{clear}{}\n", words.trim_end()).as_bytes())?;
+        if !output::show(format!("{clear}{}\n", words.trim_end()).as_bytes())? {
+            return Ok(());
+        }
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = &mut told => return Ok(()),
         }
     }
 }
 
+/// What is to be seen at this moment, be it that there is nothing.
+async fn frame(context: &Context, config: &Config) -> String {
+    let seen = match look(context, config).await {
+        Ok(Some(seen)) if context.json => Ok(seen.to_string()),
+        Ok(Some(seen)) => Ok(page(context, &seen)),
+        Ok(None) if context.json => stopped(context, config).map(|(document, _)| document.to_string()),
+        Ok(None) => stopped(context, config).map(|(_, words)| words),
+        Err(failure) => Err(failure),
+    };
+    seen.unwrap_or_else(|failure| failure.messages(context.language).join("\n"))
+}
+
 /// What is known of an instance that does not run: how it was when last noted.
-fn stopped(context: &Context, config: &Config) -> (Value, String) {
-    let state = alerts::read(&server::alerts::file(config));
+fn stopped(context: &Context, config: &Config) -> Result<(Value, String), Failure> {
+    let file = server::alerts::file(config);
+    let state = alerts::read(&file).map_err(|error| unreadable(file.display(), error))?;
     let firing: Vec<_> = state.alerts.iter().filter(|alert| alert.fires()).map(|alert| alert.name.as_str()).collect();
     let seen = (state.seen.0 > 0).then(|| state.seen.rfc3339());
     let document = json!({ "running": false, "lastSeenAt": seen, "stoppedInOrder": state.stopped, "alerts": firing });
@@ -94,7 +109,7 @@ fn stopped(context: &Context, config: &Config) -> (Value, String) {
     if !firing.is_empty() {
         words.push(context.words(&Fault::new("cli.status.fired").with("names", firing.join(", "))));
     }
-    (document, words.join("\n"))
+    Ok((document, words.join("\n")))
 }
 
 fn page(context: &Context, seen: &Value) -> String {

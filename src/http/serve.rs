@@ -29,6 +29,8 @@ use std::{
 pub struct App {
     endpoint: Arc<BoxEndpoint<'static, Response>>,
     metrics: Arc<Metrics>,
+    /// Whether its requests count: those of operators' tools would hide what others meet with.
+    counted: bool,
 }
 
 impl App {
@@ -38,7 +40,11 @@ impl App {
         E::Endpoint: 'static,
     {
         let endpoint = endpoint.map_to_response().boxed();
-        Self { endpoint: Arc::new(endpoint), metrics }
+        Self { endpoint: Arc::new(endpoint), metrics, counted: true }
+    }
+
+    pub fn uncounted(self) -> Self {
+        Self { counted: false, ..self }
     }
 
     /// `busy` marks the connection as in use until the answer is sent.
@@ -46,10 +52,13 @@ impl App {
         let in_flight = self.metrics.begin();
         let watch = Stopwatch::start();
         let method = request.method().clone();
+        let counted = self.counted && !matches!(peer, Peer::Local(_));
         let call = AssertUnwindSafe(self.endpoint.get_response(received(request, peer))).catch_unwind();
         let response = call.await.unwrap_or_else(|_| panicked());
-        let route = response.data::<PathPattern>().map(|pattern| pattern.0.clone());
-        self.metrics.request(route, method.as_str(), response.status().as_u16(), watch.elapsed());
+        if counted {
+            let route = response.data::<PathPattern>().map(|pattern| pattern.0.clone());
+            self.metrics.request(route, method.as_str(), response.status().as_u16(), watch.elapsed());
+        }
         let response: hyper::Response<BoxBody<Bytes, io::Error>> = response.into();
         response.map(|body| Answer { body, _in_flight: in_flight, _busy: busy })
     }

@@ -1,7 +1,10 @@
 //! Looks for what is wrong, and tells whoever is to be told.
 
 use super::Job;
-use crate::services::{Result, alerts::Alerts};
+use crate::{
+    base::stop::Stop,
+    services::{Result, alerts::Alerts},
+};
 use std::{sync::Arc, time::Duration};
 
 pub struct Watching(pub Arc<Alerts>);
@@ -22,8 +25,12 @@ impl Job for Watching {
     }
 }
 
-/// A job of its own: a way that is slow holds up no look.
-pub struct Telling(pub Arc<Alerts>);
+/// By one way: one that is slow holds up no other. A stop waits for none; what was not taken is told after the next start.
+pub struct Telling {
+    pub alerts: Arc<Alerts>,
+    pub way: usize,
+    pub stop: Stop,
+}
 
 #[async_trait::async_trait]
 impl Job for Telling {
@@ -36,7 +43,11 @@ impl Job for Telling {
     }
 
     async fn run(&self) -> Result<()> {
-        self.0.deliver().await;
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = self.alerts.tell(self.way) => {}
+            () = stop.draining() => {}
+        }
         Ok(())
     }
 }

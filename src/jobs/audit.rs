@@ -2,7 +2,7 @@
 
 use super::Job;
 use crate::{
-    base::{fault::Fault, metrics::Metrics},
+    base::{clock::Timestamp, fault::Fault, metrics::Metrics},
     services::{
         Result,
         audit::Audit,
@@ -61,6 +61,8 @@ impl Sealing {
 
 /// Leaves checkpoints with the witnesses. A job of its own: a server that does not answer holds no sealing up.
 pub struct Witnessing {
+    /// When this process began: one that never answered since is as old as that.
+    pub started: Timestamp,
     pub audit: Arc<Audit>,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
@@ -82,6 +84,7 @@ impl Job for Witnessing {
             Some(fault) => Finding::warning(WITNESS, fault),
             None => Finding::ok(WITNESS),
         });
+        let witnessed = witnessed.or_else(|| self.audit.is_witnessed().then_some(self.started));
         self.metrics.sample(|sample| sample.audit_witnessed = witnessed);
         Ok(())
     }

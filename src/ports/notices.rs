@@ -11,8 +11,6 @@ pub struct Notice {
     pub time: Timestamp,
     /// Somebody must look at once.
     pub urgent: bool,
-    /// It is about something critical, be it that it ended.
-    pub grave: bool,
     pub subject: String,
     /// Plain text, in French and in English.
     pub text: String,
@@ -26,6 +24,10 @@ pub struct Notice {
 pub trait Channel: Send + Sync {
     /// `mail`, `webhook`, `push`, `sms`.
     fn name(&self) -> &'static str;
-    /// Hands the notice over, or does not carry such ones. Any failure is tried again.
+    /// Whether it is for such ones at all.
+    fn carries(&self, _critical: bool) -> bool {
+        true
+    }
+    /// Hands the notice over. Any failure is tried again.
     async fn send(&self, notice: &Notice) -> Result<()>;
 }

@@ -8,7 +8,12 @@ use super::{
 };
 use crate::{
     backends::notices::{letters::Letters, push::Push, sms::Sms, webhook::Webhook},
-    base::{clock::SharedClock, config::Config, environment::Environment, fault::Fault},
+    base::{
+        clock::SharedClock,
+        config::{Config, Secret},
+        environment::Environment,
+        fault::Fault,
+    },
     ports::{notices::Channel, web::is_safe},
     services::{
         alerts::{Alerts, FILE, Head},
@@ -17,6 +22,8 @@ use crate::{
     },
 };
 use std::{path::PathBuf, sync::Arc};
+
+pub const CHECK: &str = "alerts";
 
 pub fn alerts(config: &Config, opened: &Opened, senses: &Senses) -> Result<Arc<Alerts>, Problem> {
     let channels = channels(config, &opened.stamp, &senses.clock)?;
@@ -31,11 +38,19 @@ pub fn file(config: &Config) -> PathBuf {
     config.instance.data_dir.join(FILE)
 }
 
-/// Whether alerts reach anybody. Elsewhere than in production nobody need be.
-pub fn finding(config: &Config, stamp: &Stamp, clock: &SharedClock) -> Result<Finding, Problem> {
-    const CHECK: &str = "alerts";
-    let nobody = channels(config, stamp, clock)?.is_empty() && stamp.environment == Environment::Production;
-    Ok(if nobody { Finding::warning(CHECK, Fault::new("alerts.nobody")) } else { Finding::ok(CHECK) })
+/// Whether the ways by which alerts leave can be used.
+pub fn check(config: &Config, stamp: &Stamp, clock: &SharedClock) -> Result<(), Problem> {
+    channels(config, stamp, clock).map(drop)
+}
+
+/// Whether alerts reach anybody: for `doctor`, since another's Prometheus may watch too. Elsewhere than in production nobody
+/// need be.
+pub fn reach(config: &Config, stamp: &Stamp, clock: &SharedClock) -> Finding {
+    let nobody = channels(config, stamp, clock).is_ok_and(|ways| ways.is_empty());
+    match nobody && stamp.environment == Environment::Production {
+        true => Finding::warning(CHECK, Fault::new("alerts.nobody")),
+        false => Finding::ok(CHECK),
+    }
 }
 
 fn channels(config: &Config, stamp: &Stamp, clock: &SharedClock) -> Result<Vec<Arc<dyn Channel>>, Problem> {
@@ -47,22 +62,24 @@ fn channels(config: &Config, stamp: &Stamp, clock: &SharedClock) -> Result<Vec<A
         let mailer = mailer.ok_or_else(|| refused("alerts.no_mail_server", "alerts.mail"))?;
         channels.push(Arc::new(Letters::new(mailer, settings.mail.clone())));
     }
-    let safe = |url: &String, path| match is_safe(url) {
-        true => Ok(url.clone()),
+    let safe = |url: &Secret, path| match is_safe(url.expose()) {
+        true => Ok(()),
         false => Err(refused("alerts.unsafe", path)),
     };
+    let unfit = |fault| Problem::new(Kind::Refused, fault);
     match (&settings.webhook, &settings.webhook_secret) {
         (Some(url), Some(secret)) => {
-            let url = safe(url, "alerts.webhook")?;
-            channels.push(Arc::new(Webhook::new(outgoing::web(config)?, url, secret)));
+            safe(url, "alerts.webhook")?;
+            let webhook = Webhook::new(outgoing::web(config)?, url.expose().to_owned(), secret);
+            channels.push(Arc::new(webhook.map_err(unfit)?));
         }
         (Some(_), None) => return Err(refused("alerts.webhook_unsigned", "alerts.webhook_secret")),
         (None, _) => {}
     }
     if let Some(url) = &settings.push {
-        let (url, token) = (safe(url, "alerts.push")?, settings.push_token.clone());
-        let push = Push::new(outgoing::web(config)?, &url, token);
-        channels.push(Arc::new(push.map_err(|fault| Problem::new(Kind::Refused, fault))?));
+        safe(url, "alerts.push")?;
+        let push = Push::new(outgoing::web(config)?, url, settings.push_token.clone());
+        channels.push(Arc::new(push.map_err(unfit)?));
     }
     match &settings.sms_program {
         Some(_) if settings.sms_numbers.is_empty() => return Err(refused("alerts.no_numbers", "alerts.sms_numbers")),
@@ -86,8 +103,9 @@ mod tests {
 
     fn judged(environment: Environment, words: &[(&'static str, &str)]) -> Result<Level, &'static str> {
         let (config, clock): (_, SharedClock) = (Config::of(words).unwrap(), Arc::new(SystemClock));
-        let finding = finding(&config, &Stamp::new(environment, Timestamp(1)), &clock);
-        finding.map(|finding| finding.level).map_err(|problem| problem.fault.key)
+        let stamp = Stamp::new(environment, Timestamp(1));
+        check(&config, &stamp, &clock).map_err(|problem| problem.fault.key)?;
+        Ok(reach(&config, &stamp, &clock).level)
     }
 
     #[test]
@@ -98,7 +116,7 @@ mod tests {
         let mail = ("alerts.mail", "ops@example.cd");
         assert_eq!(production(&[mail]), Err("alerts.no_mail_server"));
         assert_eq!(production(&[mail, ("mail.server", "smtps://mail.example.cd")]), Ok(Level::Ok));
-        let secret = ("alerts.webhook_secret", "whsec_0123456789012345678901");
+        let secret = ("alerts.webhook_secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
         assert_eq!(production(&[("alerts.webhook", "https://x.cd/a")]), Err("alerts.webhook_unsigned"));
         assert_eq!(production(&[("alerts.webhook", "http://x.cd/a"), secret]), Err("alerts.unsafe"));
         assert_eq!(production(&[("alerts.webhook", "https://x.cd/a"), secret]), Ok(Level::Ok));

@@ -69,6 +69,10 @@ pub async fn all(config: &Config, now: Timestamp) -> Vec<Finding> {
     let mut findings: Vec<_> = instance(config, now).await.findings.into_iter().map(safekeeping::sterner).collect();
     findings.extend(store(config).await);
     findings.extend(drill::due(config, now).await);
+    if let Ok(stamp) = Stamp::read(&config.instance.data_dir, config.instance.environment) {
+        let clock: SharedClock = Arc::new(SystemClock);
+        findings.push(alerts::reach(config, &stamp, &clock));
+    }
     findings.push(addresses(config));
     findings.push(host_names(&config.server.hostnames).await);
     findings
@@ -123,9 +127,8 @@ pub async fn instance(config: &Config, now: Timestamp) -> Judged {
         Err(problem) => judged.fail("directory", problem),
     }
     let time: SharedClock = Arc::new(SystemClock);
-    match alerts::finding(config, &stamp, &time) {
-        Ok(finding) => judged.add(finding),
-        Err(problem) => judged.fail("alerts", problem),
+    if let Err(problem) = alerts::check(config, &stamp, &time) {
+        judged.fail(alerts::CHECK, problem);
     }
     match keyring(config, &stamp).await {
         Ok(keyring) => {

@@ -135,7 +135,7 @@ pub fn start_ops(doors: &mut Doors, senses: &Senses) -> Stopper {
     let stopper = Stopper::default();
     if let Some(listener) = doors.open("ops") {
         let router = http::ops::router(senses.health.clone(), senses.metrics.clone());
-        let app = App::new(router, senses.metrics.clone());
+        let app = App::new(router, senses.metrics.clone()).uncounted();
         let limits = Limits { connections: 64, per_address: 64, ..Limits::default() };
         let network =
             Network { name: "ops", listener, tls: None, machines: None, app, limits, metrics: senses.metrics.clone() };
@@ -271,7 +271,12 @@ impl Running {
             health: health.clone(),
             clock: clock.clone(),
         };
-        let witnessing = jobs::audit::Witnessing { audit: self.audit.clone(), metrics: metrics.clone(), health };
+        let witnessing = jobs::audit::Witnessing {
+            started: clock.now(),
+            audit: self.audit.clone(),
+            metrics: metrics.clone(),
+            health,
+        };
         let scheduler = Scheduler { clock, metrics, stop: self.stopper.stop() };
         scheduler.start(jobs::health::Observation(observer));
         let (folder, keep) = (config.log_dir(), config.log.keep_files);
@@ -279,7 +284,9 @@ impl Running {
         scheduler.start(jobs::logs::Settling(logs));
         scheduler.start(watching);
         scheduler.start(jobs::alerts::Watching(self.alerts.clone()));
-        scheduler.start(jobs::alerts::Telling(self.alerts.clone()));
+        for way in 0..self.alerts.channels.len() {
+            scheduler.start(jobs::alerts::Telling { alerts: self.alerts.clone(), way, stop: self.stopper.stop() });
+        }
         for target in self.backups.targets().filter(|_| self.backups.are_configured()) {
             let (backups, target) = (self.backups.clone(), target.to_owned());
             let stop = self.stopper.stop();
@@ -341,6 +348,8 @@ impl Running {
     /// Finishes what is in flight within `grace`, or until `hurry`; cuts the rest; closes the store.
     pub async fn stop(self, grace: Duration, hurry: impl Future<Output = ()>) -> Result<(), Problem> {
         self.senses.health.enter(Phase::Draining);
+        // Told to end: whatever becomes of it now, it did not fall.
+        self.alerts.finish().await;
         let (began, mut hurried) = (Stopwatch::start(), false);
         tokio::pin!(hurry);
         let drained = tokio::select! {
@@ -372,7 +381,6 @@ impl Running {
                 () = &mut hurry => {}
             }
         }
-        self.alerts.finish().await;
         let closed = self.documents.close().await;
         let keys_closed = self.seals.close().await;
         self.ops_stopper.abort(CUT).await;

@@ -142,7 +142,7 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
         }
     });
     let alerts = alerts::alerts(config, &opened, &senses)?;
-    alerts.begin().await;
+    alerts.begin();
     let shown = Arc::new(Shown::default());
     let parts = Parts {
         logs: logs(&opened, &senses),

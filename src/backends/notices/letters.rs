@@ -1,7 +1,7 @@
 //! Notices as letters, one to each address.
 
 use crate::ports::{
-    Result,
+    Error, Result,
     mail::{Letter, Mailer},
     notices::{Channel, Notice},
 };
@@ -45,6 +45,11 @@ impl Channel for Letters {
             let (subject, text) = (notice.subject.clone(), notice.text.clone());
             match self.mailer.send(&Letter { to: to.clone(), subject, text }).await {
                 Ok(()) => self.note(&notice.id, to),
+                // No use trying again, nor a reason to keep it from the others.
+                Err(error @ Error::Rejected(_)) => {
+                    tracing::error!(%error, "an address of alerts.mail is refused for good");
+                    self.note(&notice.id, to);
+                }
                 Err(error) => outcome = Err(error),
             }
         }
@@ -55,7 +60,7 @@ impl Channel for Letters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{base::clock::Timestamp, ports::Error};
+    use crate::base::{clock::Timestamp, fault::Fault};
 
     /// Takes letters to everyone but one.
     struct Post(Mutex<Vec<String>>, Mutex<&'static str>);
@@ -63,6 +68,9 @@ mod tests {
     #[async_trait::async_trait]
     impl Mailer for Post {
         async fn send(&self, letter: &Letter) -> Result<()> {
+            if letter.to == "never@x" {
+                return Err(Error::Rejected(Fault::new("mail.letter")));
+            }
             if letter.to == *self.1.lock().unwrap() {
                 return Err(Error::Unavailable("away".to_owned()));
             }
@@ -74,12 +82,11 @@ mod tests {
     #[tokio::test]
     async fn one_address_that_fails_floods_no_other() {
         let post = Arc::new(Post(Mutex::default(), Mutex::new("a@x")));
-        let letters = Letters::new(post.clone(), vec!["a@x".to_owned(), "b@x".to_owned()]);
+        let letters = Letters::new(post.clone(), ["a@x", "never@x", "b@x"].map(str::to_owned).to_vec());
         let notice = |id: &str| Notice {
             id: id.to_owned(),
             time: Timestamp(1),
             urgent: true,
-            grave: true,
             subject: id.to_owned(),
             text: String::new(),
             short: String::new(),

@@ -10,12 +10,14 @@ use crate::ports::{
     web::{Request, Web},
 };
 
-/// Any answer but a success is a failure that may pass.
+/// Any answer but a success is a failure that may pass. Failures name the server alone: the rest of the address is what
+/// opens it.
 async fn post(web: &dyn Web, request: Request) -> Result<()> {
     let place = request.url.split('?').next().unwrap_or_default().to_owned();
-    let answer = web.fetch(request).await?;
-    match answer.status {
-        200..300 => Ok(()),
-        status => Err(Error::Unavailable(format!("{place}: status {status}"))),
+    let server = place.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+    match web.fetch(request).await {
+        Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
+        Ok(answer) => Err(Error::Unavailable(format!("{server}: status {}", answer.status))),
+        Err(error) => Err(Error::Unavailable(error.to_string().replace(&place, &server))),
     }
 }

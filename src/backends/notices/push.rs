@@ -28,13 +28,13 @@ pub struct Push {
 
 impl Push {
     /// `https://SERVER/TOPIC`.
-    pub fn new(web: Arc<dyn Web>, url: &str, token: Option<Secret>) -> std::result::Result<Self, Fault> {
+    pub fn new(web: Arc<dyn Web>, url: &Secret, token: Option<Secret>) -> std::result::Result<Self, Fault> {
+        let url = url.expose();
         let parts = url.trim_end_matches('/').rsplit_once('/').filter(|(server, topic)| {
             let (_, host) = server.split_once("://").unwrap_or_default();
             !host.is_empty() && !topic.is_empty()
         });
-        let (server, topic) =
-            parts.ok_or_else(|| Fault::new("alerts.push_topic").at("alerts.push").with("url", url))?;
+        let (server, topic) = parts.ok_or_else(|| Fault::new("alerts.push_topic").at("alerts.push"))?;
         Ok(Self { web, server: server.to_owned(), topic: topic.to_owned(), token })
     }
 }

@@ -4,7 +4,7 @@
 
 use super::post;
 use crate::{
-    base::config::Secret,
+    base::{config::Secret, fault::Fault},
     ports::{
         Result,
         notices::{Channel, Notice},
@@ -15,6 +15,9 @@ use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::sync::Arc;
 
+/// Bytes of the secret, as the specification has it.
+const FEWEST: usize = 24;
+
 pub struct Webhook {
     web: Arc<dyn Web>,
     url: String,
@@ -22,12 +25,16 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// The secret is `whsec_` and base64, or any other word as it is.
-    pub fn new(web: Arc<dyn Web>, url: String, secret: &Secret) -> Self {
+    /// The secret is `whsec_` and base64, or any other word as it is; of 24 bytes at least.
+    pub fn new(web: Arc<dyn Web>, url: String, secret: &Secret) -> std::result::Result<Self, Fault> {
         let word = secret.expose();
-        let decoded = word.strip_prefix("whsec_").and_then(|rest| STANDARD.decode(rest).ok());
-        let bytes = zeroize::Zeroizing::new(decoded.unwrap_or_else(|| word.as_bytes().to_vec()));
-        Self { web, url, key: hmac::Key::new(hmac::HMAC_SHA256, &bytes) }
+        let bytes = match word.strip_prefix("whsec_") {
+            Some(rest) => STANDARD.decode(rest).ok(),
+            None => Some(word.as_bytes().to_vec()),
+        };
+        let bytes = bytes.map(zeroize::Zeroizing::new).filter(|bytes| bytes.len() >= FEWEST);
+        let bytes = bytes.ok_or_else(|| Fault::new("alerts.webhook_unsigned").at("alerts.webhook_secret"))?;
+        Ok(Self { web, url, key: hmac::Key::new(hmac::HMAC_SHA256, &bytes) })
     }
 
     fn signature(&self, id: &str, time: &str, body: &str) -> String {
@@ -69,11 +76,17 @@ mod tests {
     async fn is_signed_as_the_specification_shows() {
         // The example of its section "Signature scheme", by its reference library.
         let secret = serde_json::from_value(serde_json::json!("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).unwrap();
-        let webhook = Webhook::new(Arc::new(Nobody), "https://x".to_owned(), &secret);
+        let webhook = Webhook::new(Arc::new(Nobody), "https://x".to_owned(), &secret).unwrap();
         let signed = webhook.signature("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", r#"{"test": 2432232314}"#);
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
-        let request = Request { url: "https://x/a?token=t".to_owned(), ..Request::default() };
+        let request = Request { url: "https://x.cd/token?token=t".to_owned(), ..Request::default() };
         let error = post(&Nobody, request).await.unwrap_err().to_string();
-        assert!(error.contains("503") && !error.contains("token"), "{error}");
+        assert_eq!(error, "unavailable: https://x.cd: status 503");
+        for short in
+            ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2La", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS", "01234567890123456789012"]
+        {
+            let short = serde_json::from_value(serde_json::json!(short)).unwrap();
+            assert!(Webhook::new(Arc::new(Nobody), "https://x".to_owned(), &short).is_err());
+        }
     }
 }

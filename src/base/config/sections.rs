@@ -195,11 +195,12 @@ pub struct Audit {
 pub struct Alerts {
     /// Addresses.
     pub mail: Vec<String>,
-    pub webhook: Option<String>,
+    /// Whoever knows it can send there: a secret, as the topic of a push is.
+    pub webhook: Option<Secret>,
     /// What its requests are signed with.
     pub webhook_secret: Option<Secret>,
     /// `https://SERVER/TOPIC` of a server like ntfy.
-    pub push: Option<String>,
+    pub push: Option<Secret>,
     pub push_token: Option<Secret>,
     /// Run with a number and a message for each of the numbers.
     pub sms_program: Option<PathBuf>,

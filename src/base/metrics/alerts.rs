@@ -84,6 +84,20 @@ pub const ALERTS: &[Alert] = &[
         proof(&[(r#"up{job="debrouille",instance="a"}"#, "1x10 0x40 1x40")], ONE),
     ),
     alert(
+        "DebrouilleRestarting",
+        Severity::Critical,
+        0,
+        When::Above("debrouille_unclean_starts", 2.0),
+        proof(&[(r#"debrouille_unclean_starts{job="debrouille",instance="a"}"#, "0x10 3x40 0x40")], ONE),
+    ),
+    alert(
+        "DebrouilleUnready",
+        Severity::Critical,
+        MINUTE,
+        When::Below("debrouille_ready", 1.0),
+        proof(&[(r#"debrouille_ready{job="debrouille",instance="a"}"#, "1x10 0x40 1x40")], ONE),
+    ),
+    alert(
         "DebrouilleReadOnly",
         Severity::Critical,
         MINUTE,
@@ -307,8 +321,13 @@ pub const ALERTS: &[Alert] = &[
         "DebrouilleJournalLost",
         Severity::Critical,
         0,
-        When::Above("debrouille_journal_let_go", 0.0),
-        proof(&[(r#"debrouille_journal_let_go{job="debrouille",instance="a"}"#, "0x10 7x40 0x40")], ONE),
+        When::Grew { counter: "debrouille_journal_let_go", only: None, window: DAY, by: 0.0 },
+        Proof {
+            series: &[(r#"debrouille_journal_let_go{job="debrouille",instance="a"}"#, "0x10 7x1600")],
+            fires: "49m",
+            labels: ONE,
+            over: "1520m",
+        },
     ),
     alert(
         "DebrouilleDrillOld",

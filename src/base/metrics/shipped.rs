@@ -220,6 +220,8 @@ mod tests {
                 audit_entries: Some(1),
                 audit_lag_seconds: Some(1),
                 audit_witnessed: Some(Timestamp(1)),
+                ready: Some(true),
+                unclean_starts: Some(0),
                 alerts: vec![(Severity::Critical, 1)],
                 alert_channels: vec![("mail", 1)],
                 budget_left: Some(1.0),

@@ -70,6 +70,7 @@ pub fn is_long(request: &Request) -> bool {
     matches!(
         *parts,
         ["admin", "backups" | "certificate" | "secrets" | "subjects", ..]
+            | ["admin", "alerts", "test"]
             | ["admin", "identities", "import"]
             | ["audit", "export"]
             | ["collections", _, "import" | "export"]
@@ -120,6 +121,7 @@ mod tests {
             "collections/c/import",
             "collections/c/export",
             "admin/identities/import",
+            "admin/alerts/test",
             "audit/export",
         ] {
             assert!(long(path), "{path}");

@@ -7,7 +7,7 @@ use crate::{
     services::health::Finding,
 };
 use sha2::{Digest, Sha256};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 
 /// Seconds for which others are waited for, so that one cause is one notice.
 const GROUP: i64 = 30;
@@ -18,13 +18,15 @@ const FIRST_PAUSE: i64 = 30;
 const LONGEST_PAUSE: i64 = 1800;
 
 /// What a channel has been through in this process.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub struct Attempts {
     /// In a row.
     failures: u32,
     next: Timestamp,
     /// The last that was taken.
     last: Timestamp,
+    /// Of the last notice tried.
+    id: String,
 }
 
 /// One alert as a notice has it.
@@ -36,35 +38,33 @@ pub struct Item {
 }
 
 impl Alerts {
-    /// Tells by each channel what is new to it.
-    pub async fn deliver(&self) {
-        let channels = self.channels.iter().zip(&self.attempts);
-        futures_util::future::join_all(channels.map(|(channel, tried)| self.tell(channel, tried))).await;
-    }
-
-    /// What was taken is noted at once: only a kill in this very moment tells it again.
-    async fn tell(&self, channel: &Arc<dyn Channel>, tried: &Mutex<Attempts>) {
+    /// Tells by one way what is new to it. What was taken is noted at once: only a kill in this very moment tells it again.
+    pub async fn tell(&self, way: usize) {
+        let (Some(channel), Some(tried)) = (self.channels.get(way), self.attempts.get(way)) else { return };
         let (name, now) = (channel.name(), self.clock.now());
-        let attempts = *tried.lock().unwrap_or_else(PoisonError::into_inner);
-        let items = items(&self.state().alerts, name);
-        // A clock that was ahead bars nothing.
-        let barred = attempts.next > now && attempts.next <= now.plus_seconds(LONGEST_PAUSE);
+        let attempts = tried.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let items = items(&self.state().alerts, &**channel);
+        let id = id(name, &items);
+        // A clock that was ahead bars nothing, nor what is urgent and was not tried yet.
+        let pauses = attempts.next > now && attempts.next <= now.plus_seconds(LONGEST_PAUSE);
+        let barred = pauses && (attempts.id == id || !is_urgent(&items));
         if barred || !is_due(&items, attempts.last, now) {
             return;
         }
-        let notice = words::notice(&self.head, id(name, &items), now, &items);
+        let notice = words::notice(&self.head, id.clone(), now, &items);
         let sent = channel.send(&notice).await;
         let attempts = match &sent {
-            Ok(()) => Attempts { failures: 0, next: Timestamp(0), last: now },
+            Ok(()) => Attempts { failures: 0, next: Timestamp(0), last: now, id },
             Err(error) => {
                 let failures = attempts.failures.saturating_add(1);
                 let pause = (FIRST_PAUSE << failures.min(7).saturating_sub(1)).min(LONGEST_PAUSE);
                 tracing::warn!(channel = name, failures, %error, "alerts were not told");
-                Attempts { failures, next: self.clock.now().plus_seconds(pause), ..attempts }
+                Attempts { failures, next: self.clock.now().plus_seconds(pause), last: attempts.last, id }
             }
         };
+        let failures = attempts.failures;
         *tried.lock().unwrap_or_else(PoisonError::into_inner) = attempts;
-        self.report(name, attempts.failures, sent.as_ref().err().map(ToString::to_string));
+        self.report(name, failures, sent.as_ref().err().map(ToString::to_string));
         if sent.is_ok() {
             self.note(name, &items);
             self.write().await;
@@ -98,10 +98,11 @@ impl Alerts {
 }
 
 /// What a channel was not told yet.
-fn items(alerts: &[Known], channel: &str) -> Vec<Item> {
-    let untold = alerts.iter().filter(|alert| alert.fired.is_some()).filter_map(|alert| {
+fn items(alerts: &[Known], channel: &dyn Channel) -> Vec<Item> {
+    let carried = |alert: &&Known| alert.fired.is_some() && channel.carries(alert.severity == Severity::Critical);
+    let untold = alerts.iter().filter(carried).filter_map(|alert| {
         let ended = alert.ended.is_some();
-        let new = match alert.told.get(channel) {
+        let new = match alert.told.get(channel.name()) {
             None => true,
             Some(told_end) => ended && !told_end,
         };
@@ -113,9 +114,13 @@ fn items(alerts: &[Known], channel: &str) -> Vec<Item> {
 fn is_due(items: &[Item], last: Timestamp, now: Timestamp) -> bool {
     let since = |item: &Item| if item.ended { item.alert.ended } else { item.alert.fired };
     let Some(oldest) = items.iter().filter_map(since).min() else { return false };
-    let urgent = items.iter().any(|item| !item.ended && item.alert.severity == Severity::Critical);
+    let urgent = is_urgent(items);
     let gathered = oldest.plus_seconds(GROUP) <= now || oldest > now;
     gathered && (urgent || last.plus_seconds(APART) <= now || last > now)
+}
+
+fn is_urgent(items: &[Item]) -> bool {
+    items.iter().any(|item| !item.ended && item.alert.severity == Severity::Critical)
 }
 
 /// The same for the same news by the same channel.

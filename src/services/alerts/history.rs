@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Minutes shown of what is not counted by the month.
 pub const MINUTES: usize = 60;
-const KEPT: i64 = 7 * 3600;
+const HOUR: i64 = 3600;
 
 pub const REQUESTS: &str = "requests";
 pub const FAILURES: &str = "failures";
@@ -24,6 +24,9 @@ const BUCKET: &str = "le=";
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct History {
     tallies: BTreeMap<String, Tally>,
+    /// Wanted for minutes alone.
+    #[serde(skip)]
+    brief: BTreeMap<String, Tally>,
     /// As the counters stood at the last look; a process begins at zero.
     #[serde(skip)]
     before: HashMap<String, f64>,
@@ -47,20 +50,31 @@ impl History {
         }
         for (key, total) in totals {
             let before = self.before.insert(key.clone(), total).unwrap_or_default();
-            self.tallies.entry(key).or_default().add(now, (total - before).max(0.0));
+            let grown = (total - before).max(0.0);
+            let (tallies, kept) = match kept(&key) {
+                Some(kept) => (&mut self.tallies, kept),
+                None => (&mut self.brief, HOUR),
+            };
+            let tally = tallies.entry(key).or_default();
+            tally.add(now, grown);
+            tally.age(now, kept);
         }
-        for (key, tally) in &mut self.tallies {
-            tally.age(now, if [REQUESTS, FAILURES].contains(&key.as_str()) { LONGEST } else { KEPT });
+        for tally in self.tallies.values_mut() {
+            tally.age(now, LONGEST);
         }
         self.tallies.retain(|_, tally| !tally.is_empty());
     }
 
+    fn tally(&self, key: &str) -> Option<&Tally> {
+        self.tallies.get(key).or_else(|| self.brief.get(key))
+    }
+
     pub fn within(&self, key: &str, now: i64, window: i64) -> f64 {
-        self.tallies.get(key).map_or(0.0, |tally| tally.within(now, window))
+        self.tally(key).map_or(0.0, |tally| tally.within(now, window))
     }
 
     pub fn minutes(&self, key: &str, now: i64) -> Vec<f64> {
-        self.tallies.get(key).map_or_else(|| vec![0.0; MINUTES], |tally| tally.minutes(now, MINUTES))
+        self.tally(key).map_or_else(|| vec![0.0; MINUTES], |tally| tally.minutes(now, MINUTES))
     }
 
     /// Of requests, the part that failed; `None`: there were none.
@@ -109,11 +123,24 @@ impl History {
 
     fn buckets<T>(&self, read: impl Fn(&Tally) -> T) -> Vec<(f64, T)> {
         let bound = |key: &str| key.strip_prefix(BUCKET).and_then(|bound| bound.parse::<f64>().ok());
-        let buckets = self.tallies.iter().filter_map(|(key, tally)| Some((bound(key)?, read(tally))));
+        let buckets = self.brief.iter().filter_map(|(key, tally)| Some((bound(key)?, read(tally))));
         let mut buckets: Vec<_> = buckets.collect();
         buckets.sort_by(|(one, _), (other, _)| one.total_cmp(other));
         buckets
     }
+}
+
+/// Seconds for which it must be known over restarts; `None`: it need not.
+fn kept(key: &str) -> Option<i64> {
+    if [REQUESTS, FAILURES].contains(&key) {
+        return Some(LONGEST);
+    }
+    let (counter, _) = key.split_once('|')?;
+    let windows = ALERTS.iter().filter_map(|alert| match alert.when {
+        When::Grew { counter: known, window, .. } if known == counter => Some(window + HOUR),
+        _ => None,
+    });
+    windows.max()
 }
 
 /// Under which a point is counted, if at all.

@@ -1,17 +1,25 @@
 //! Where the table of alerts is wrong at this moment, and what becomes of each alert: pending, firing, ended.
 
 use super::history::History;
-use crate::base::{
-    clock::Timestamp,
-    metrics::{
-        alerts::{ALERTS, Alert, FEWEST_FAILURES, Severity, When, budget},
-        series::Point,
+use crate::{
+    base::{
+        clock::Timestamp,
+        metrics::{
+            alerts::{ALERTS, Alert, FEWEST_FAILURES, Severity, When, budget},
+            series::Point,
+        },
     },
+    ports::notices::Channel,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Seconds without a fault after which an alert has ended: one that comes and goes is one alert.
 pub const QUIET: i64 = 300;
+/// Seconds after which one whose figures are gone has ended: a target that is configured no more.
+const GONE: i64 = 3600;
+/// One that comes back within so many seconds must be well for twice as long each time, this long at most.
+const RETURN: i64 = 3600;
+const LONGEST_QUIET: i64 = 2 * 3600;
 /// Seconds for which one that ended is still shown.
 const SHOWN: i64 = 24 * 3600;
 /// Seconds after which one is forgotten, whoever was not told.
@@ -32,13 +40,40 @@ pub struct Known {
     /// Since when it is well again.
     pub quiet: Option<Timestamp>,
     pub ended: Option<Timestamp>,
+    /// How often it has come back of late.
+    #[serde(default)]
+    pub returns: u32,
     /// By channel: who was told that it fired, and (`true`) that it ended.
     pub told: BTreeMap<String, bool>,
 }
 
 impl Known {
+    pub fn new(alert: &Alert, place: String, since: Timestamp, fired: Option<Timestamp>) -> Self {
+        let (quiet, ended, returns, told) = Default::default();
+        Self { name: alert.name.to_owned(), place, severity: alert.severity, since, fired, quiet, ended, returns, told }
+    }
+
     pub fn fires(&self) -> bool {
         self.fired.is_some() && self.ended.is_none()
+    }
+
+    /// Whether all that is to be said of it was said by all.
+    fn is_told(&self, channels: &[Arc<dyn Channel>]) -> bool {
+        let told = |channel: &Arc<dyn Channel>| self.told.get(channel.name()) == Some(&true);
+        channels.iter().all(|channel| !channel.carries(self.severity == Severity::Critical) || told(channel))
+    }
+
+    /// Seconds for which it must be well, by what is known of it now.
+    fn quiet_for(&self, points: &[Point]) -> i64 {
+        let gauge = Alert::named(&self.name).and_then(|alert| match alert.when {
+            When::Above(name, _) | When::Below(name, _) | When::EndsWithin(name, _) => Some(name),
+            _ => None,
+        });
+        let here = |name| points.iter().any(|point| point.name == name && point.place() == self.place);
+        match gauge.is_none_or(here) {
+            true => (QUIET << self.returns.min(10)).min(LONGEST_QUIET),
+            false => GONE,
+        }
     }
 }
 
@@ -87,11 +122,20 @@ fn everywhere(is_wrong: bool) -> Vec<String> {
 }
 
 /// What becomes of the alerts that are known. Answers whether anything fired or ended.
-pub fn step(known: &mut Vec<Known>, wrong: Vec<(&'static Alert, String)>, channels: &[&str], now: Timestamp) -> bool {
+pub fn step(
+    known: &mut Vec<Known>,
+    wrong: Vec<(&'static Alert, String)>,
+    points: &[Point],
+    channels: &[Arc<dyn Channel>],
+    now: Timestamp,
+) -> bool {
     let mut changed = false;
+    // A clock that was ahead.
+    for time in known.iter_mut().flat_map(|alert| [&mut alert.fired, &mut alert.quiet, &mut alert.ended]).flatten() {
+        *time = (*time).min(now);
+    }
     for alert in known.iter_mut().filter(|alert| alert.ended.is_none()) {
         let waits = Alert::named(&alert.name).map_or(0, |alert| alert.wait);
-        // A clock that was ahead.
         alert.since = alert.since.min(now);
         if wrong.iter().any(|(wrong, place)| wrong.name == alert.name && *place == alert.place) {
             alert.quiet = None;
@@ -100,9 +144,8 @@ pub fn step(known: &mut Vec<Known>, wrong: Vec<(&'static Alert, String)>, channe
                 changed = true;
             }
         } else {
-            let quiet = alert.quiet.map_or(now, |quiet| quiet.min(now));
-            alert.quiet = Some(quiet);
-            if quiet.plus_seconds(QUIET) <= now {
+            let quiet = *alert.quiet.get_or_insert(now);
+            if quiet.plus_seconds(alert.quiet_for(points)) <= now {
                 alert.ended = Some(quiet);
                 changed |= alert.fired.is_some();
             }
@@ -113,23 +156,18 @@ pub fn step(known: &mut Vec<Known>, wrong: Vec<(&'static Alert, String)>, channe
     known.retain(|alert| Alert::named(&alert.name).is_some());
     known.retain(|alert| {
         let Some(ended) = alert.ended else { return true };
-        let told = channels.iter().all(|channel| alert.told.get(*channel) == Some(&true));
-        ended.plus_seconds(if told { SHOWN } else { FORGOTTEN }) > now
+        ended.plus_seconds(if alert.is_told(channels) { SHOWN } else { FORGOTTEN }) > now
     });
     for (alert, place) in wrong {
         let active = |known: &Known| known.ended.is_none() && known.name == alert.name && known.place == place;
         if !known.iter().any(active) {
             let fired = (alert.wait == 0).then_some(now);
             changed |= fired.is_some();
-            known.push(Known::new(alert, place, now, fired));
+            let last = known.iter().rev().find(|known| known.name == alert.name && known.place == place);
+            let of_late = |ended: Timestamp| ended.plus_seconds(RETURN) > now;
+            let returns = last.filter(|last| last.ended.is_some_and(of_late)).map_or(0, |last| last.returns + 1);
+            known.push(Known { returns, ..Known::new(alert, place, now, fired) });
         }
     }
     changed
-}
-
-impl Known {
-    pub fn new(alert: &Alert, place: String, since: Timestamp, fired: Option<Timestamp>) -> Self {
-        let (quiet, ended, told) = Default::default();
-        Self { name: alert.name.to_owned(), place, severity: alert.severity, since, fired, quiet, ended, told }
-    }
 }

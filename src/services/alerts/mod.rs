@@ -22,11 +22,12 @@ use super::{
     Result,
     access::{Access, Action, Caller, Resource},
     audit::{Audit, Event},
-    health::Health,
+    health::{Finding, Health, Phase},
 };
 use crate::{
     base::{
         clock::{SharedClock, Timestamp},
+        fault::Fault,
         files,
         metrics::{
             Metrics,
@@ -40,10 +41,15 @@ use crate::{
 use deliver::Attempts;
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 const MODULE: Resource<'static> = Resource::Module("alerts");
+/// The name of its check.
+const NOTED: &str = "alerts:file";
 /// In the data directory.
 pub const FILE: &str = "alerts.json";
 /// Seconds after which the history is written though nothing happened: so much of it a power cut takes.
@@ -51,13 +57,18 @@ const WRITTEN: i64 = 60;
 
 /// As the file keeps it.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct State {
     pub alerts: Vec<Known>,
     pub history: History,
     /// When it was last written.
     pub seen: Timestamp,
-    /// It was stopped in order after that.
+    /// It was told to stop after that.
     pub stopped: bool,
+    /// Starts after an end that was not in order, within an hour.
+    pub fallen: Vec<Timestamp>,
+    /// The ways there were.
+    pub ways: Vec<String>,
 }
 
 /// Who speaks.
@@ -79,8 +90,10 @@ pub struct Alerts {
     state: Mutex<State>,
     /// By the channel's place in the list.
     attempts: Vec<Mutex<Attempts>>,
+    /// Whether this process has noted that it began.
+    noted: AtomicBool,
     /// One writer of the file at a time.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// How the objectives stand.
@@ -115,19 +128,23 @@ impl Alerts {
         channels: Vec<Arc<dyn Channel>>,
     ) -> Self {
         let attempts = channels.iter().map(|_| Mutex::default()).collect();
-        let (state, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { clock, metrics, health, access, audit, file, head, channels, state, attempts, turn }
+        let (state, noted, turn) = (Mutex::default(), AtomicBool::default(), Arc::default());
+        Self { clock, metrics, health, access, audit, file, head, channels, state, attempts, noted, turn }
     }
 
     /// How they stood when last noted.
     pub fn recall(&self) {
-        *self.state() = read(&self.file);
+        *self.state() = read(&self.file).unwrap_or_else(|error| {
+            tracing::warn!(%error, file = %self.file.display(), "how alerts stood is not known");
+            State::default()
+        });
     }
 
     /// Goes on from where the last process was. One that had no time to stop was down until now.
-    pub async fn begin(&self) {
-        let mut state = read(&self.file);
-        let now = self.clock.now();
+    /// It is noted with the first look: a start that comes to nothing changes nothing.
+    pub fn begin(&self) {
+        self.recall();
+        let (mut state, now) = (self.state(), self.clock.now());
         let down = Alert::named("DebrouilleDown").filter(|_| !state.stopped && state.seen.0 > 0);
         if let Some(alert) = down.filter(|alert| state.seen.plus_seconds(alert.wait + WRITTEN) <= now) {
             let mut known = Known::new(alert, String::new(), state.seen, Some(state.seen));
@@ -135,23 +152,33 @@ impl Alerts {
             tracing::error!(since = state.seen.rfc3339(), "it was not stopped in order, and was down until now");
             state.alerts.push(known);
         }
+        if !state.stopped && state.seen.0 > 0 {
+            state.fallen.push(now);
+        }
         state.stopped = false;
-        *self.state() = state;
-        self.write().await;
+        // What is over is no news to a way that is new.
+        let ways: Vec<_> = self.channels.iter().map(|channel| channel.name().to_owned()).collect();
+        for way in ways.iter().filter(|way| !state.ways.contains(way)).cloned().collect::<Vec<_>>() {
+            for alert in state.alerts.iter_mut().filter(|alert| alert.ended.is_some_and(|ended| ended < now)) {
+                alert.told.insert(way.clone(), true);
+            }
+        }
+        state.ways = ways;
     }
 
     /// Looks at the metrics, and says what fires or ended.
     pub async fn watch(&self) {
-        let points = series::read(&self.metrics.render());
         let now = self.clock.now();
-        let names: Vec<_> = self.channels.iter().map(|channel| channel.name()).collect();
+        self.look(now);
+        let points = series::read(&self.metrics.render());
         let (due, told) = {
             let mut state = self.state();
             state.history.observe(&points, now.seconds());
             let wrong = judge::wrong(&points, &state.history, now);
             let before = state.alerts.clone();
-            let changed = judge::step(&mut state.alerts, wrong, &names, now);
-            let due = changed || state.seen.plus_seconds(WRITTEN) <= now || state.seen > now;
+            let changed = judge::step(&mut state.alerts, wrong, &points, &self.channels, now);
+            let first = !self.noted.swap(true, Ordering::Relaxed);
+            let due = first || changed || state.seen.plus_seconds(WRITTEN) <= now || state.seen > now;
             (due, news(&before, &state.alerts))
         };
         for alert in told {
@@ -193,6 +220,21 @@ impl Alerts {
         Ok(told.map(|(channel, sent)| (channel.name(), sent.err().map(|error| error.to_string()))).collect())
     }
 
+    /// What no other job samples.
+    fn look(&self, now: Timestamp) {
+        let fallen = {
+            let mut state = self.state();
+            state.fallen.retain(|start| *start <= now && start.plus_seconds(3600) > now);
+            state.fallen.len() as u64
+        };
+        // While it starts or drains it is unready, and that is as it should be.
+        let ready = (self.health.phase() == Phase::Serving).then(|| self.health.ready());
+        self.metrics.sample(|sample| {
+            sample.unclean_starts = Some(fallen);
+            sample.ready = ready;
+        });
+    }
+
     fn sample(&self, now: Timestamp) {
         let (counts, left) = {
             let state = self.state();
@@ -211,7 +253,7 @@ impl Alerts {
 
     /// What cannot be written is lost with the process, and no reason to stay silent meanwhile.
     async fn write(&self) {
-        let _turn = self.turn.lock().await;
+        let turn = self.turn.clone().lock_owned().await;
         let bytes = {
             let mut state = self.state();
             state.seen = self.clock.now();
@@ -220,11 +262,20 @@ impl Alerts {
         let file = self.file.clone();
         let written = async {
             let bytes = bytes.map_err(std::io::Error::other)?;
-            tokio::task::spawn_blocking(move || files::replace(&file, &bytes)).await.map_err(std::io::Error::other)?
+            // Whoever waits for it may be cut; the next writer waits for its end.
+            let written = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                files::replace(&file, &bytes)
+            });
+            written.await.map_err(std::io::Error::other)?
         };
-        if let Err(error) = written.await {
-            tracing::warn!(%error, file = %self.file.display(), "how alerts stand is not noted");
-        }
+        self.health.report(match written.await {
+            Ok(()) => Finding::ok(NOTED),
+            Err(error) => {
+                tracing::warn!(%error, file = %self.file.display(), "how alerts stand is not noted");
+                Finding::warning(NOTED, Fault::new("alerts.unnoted").with("cause", error))
+            }
+        });
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -232,15 +283,13 @@ impl Alerts {
     }
 }
 
-/// As an instance left it, whether or not it runs; none where there is none, or it cannot be read.
-pub fn read(file: &std::path::Path) -> State {
-    let read = std::fs::read(file).and_then(|bytes| serde_json::from_slice(&bytes).map_err(std::io::Error::other));
-    read.unwrap_or_else(|error: std::io::Error| {
-        if error.kind() != std::io::ErrorKind::NotFound {
-            tracing::warn!(%error, file = %file.display(), "how alerts stood is not known");
-        }
-        State::default()
-    })
+/// As an instance left it, whether or not it runs; nothing where there is none.
+pub fn read(file: &std::path::Path) -> std::io::Result<State> {
+    match std::fs::read(file) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(std::io::Error::other),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
+        Err(error) => Err(error),
+    }
 }
 
 /// How often the budget of errors is asked for, in seconds.

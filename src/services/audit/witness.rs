@@ -58,6 +58,11 @@ impl Witnessed {
 }
 
 impl Audit {
+    /// Whether there are any.
+    pub fn is_witnessed(&self) -> bool {
+        !self.settings.witness.is_empty()
+    }
+
     /// Leaves the newest checkpoint where it is due. Answers when every witness last had it, and what fails.
     pub async fn witness(&self) -> Result<(Option<Timestamp>, Option<Fault>)> {
         let now = self.clock.now();
