@@ -150,7 +150,11 @@ type Held = (Bytes, Option<OwnedSemaphorePermit>);
 
 async fn whole(request: &Request, body: Body, limit: usize, bodies: &Room) -> Result<Held> {
     let too_large = || Error::TooLarge(Fault::new("http.body_size").with("limit", limit));
-    let cut = |error: std::io::Error| Error::Unreadable(Fault::new("http.body_cut").with("reason", error.kind()));
+    let cut = |error: std::io::Error| match error.kind() {
+        // The same as for the request whose time is over: which of the two is noticed first is chance.
+        std::io::ErrorKind::TimedOut => Error::Unavailable("the body was not whole in time".to_owned()),
+        kind => Error::Unreadable(Fault::new("http.body_cut").with("reason", kind)),
+    };
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if length.is_some_and(|length: usize| length > limit) {
         return Err(too_large());

@@ -138,7 +138,8 @@ mod tests {
         let keyring = Arc::new(Keyring::generate((Zeroizing::default(), Vec::new()), clock.now()));
         let stamp = Stamp::new(Environment::Development, clock.now());
         let access = crate::services::access::bare(documents.clone(), clock.clone());
-        let audit = Audit::new(documents.clone(), clock.clone(), stamp, keyring, Settings::default(), access);
+        let audit =
+            Audit::new(documents.clone(), clock.clone(), stamp.clone(), keyring.clone(), Settings::default(), access);
         let (health, metrics) = (Arc::new(Health::default()), Metrics::new(clock.clone()));
         let job = Sealing { audit: Arc::new(audit), metrics: metrics.clone(), health: health.clone() };
         let level = || health.findings().iter().find(|finding| finding.check == LOG).map(|finding| finding.level);
@@ -150,6 +151,20 @@ mod tests {
             (sample.audit_lag_seconds, sample.audit_entries.is_some_and(|entries| entries > 5)),
             (Some(0), true)
         );
+        // A witness that never answered is as old as this process.
+        let witnessing =
+            |audit| Witnessing { started: Timestamp(5), audit, metrics: metrics.clone(), health: health.clone() };
+        witnessing(job.audit.clone()).run().await.unwrap();
+        assert_eq!(metrics.sampled().audit_witnessed, None, "there is none");
+        let settings = Settings {
+            witness: vec![crate::services::audit::Place::Disk("/absent/place".into())],
+            ..Settings::default()
+        };
+        let access = crate::services::access::bare(documents.clone(), clock.clone());
+        let watched = Audit::new(documents.clone(), clock.clone(), stamp, keyring, settings, access);
+        watched.seal().await.unwrap();
+        witnessing(Arc::new(watched)).run().await.unwrap();
+        assert_eq!(metrics.sampled().audit_witnessed, Some(Timestamp(5)));
         documents.close().await.unwrap();
         clock.0.fetch_add(11_000, Ordering::Relaxed);
         assert!(job.run().await.is_err());

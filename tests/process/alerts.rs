@@ -182,6 +182,7 @@ fn a_drill_that_failed_is_told_by_every_way_once() {
     assert_eq!(shown["minutes"]["requests"].as_array().unwrap().len(), 60);
     assert!(shown["objectives"]["budgetLeft"].as_f64().unwrap() <= 1.0);
     assert!(server.ops("/metrics").1.contains("debrouille_alerts_firing{severity=\"critical\"} 1"));
+    assert!(!server.ops("/metrics").1.contains("/api/v1/admin/status"), "operators' own looks count");
     // What others see of us holds no secret of ours.
     let state = fs::read_to_string(instance.data.join("alerts.json")).unwrap();
     assert!(!state.contains(KEY) && !state.contains("tk_secret"));

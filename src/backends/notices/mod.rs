@@ -18,6 +18,7 @@ async fn post(web: &dyn Web, request: Request) -> Result<()> {
     match web.fetch(request).await {
         Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
         Ok(answer) => Err(Error::Unavailable(format!("{server}: status {}", answer.status))),
-        Err(error) => Err(Error::Unavailable(error.to_string().replace(&place, &server))),
+        Err(Error::Unavailable(cause)) => Err(Error::Unavailable(cause.replace(&place, &server))),
+        Err(other) => Err(other),
     }
 }

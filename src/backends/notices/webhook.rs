@@ -67,7 +67,11 @@ mod tests {
 
     #[async_trait::async_trait]
     impl Web for Nobody {
-        async fn fetch(&self, _: Request) -> Result<crate::ports::web::Response> {
+        async fn fetch(&self, request: Request) -> Result<crate::ports::web::Response> {
+            if request.url.contains("away") {
+                let place = request.url.split('?').next().unwrap_or_default();
+                return Err(crate::ports::Error::Unavailable(format!("{place}: connection refused")));
+            }
             Ok(crate::ports::web::Response { status: 503, body: Vec::new() })
         }
     }
@@ -82,6 +86,9 @@ mod tests {
         let request = Request { url: "https://x.cd/token?token=t".to_owned(), ..Request::default() };
         let error = post(&Nobody, request).await.unwrap_err().to_string();
         assert_eq!(error, "unavailable: https://x.cd: status 503");
+        let request = Request { url: "https://x.cd/away/token?a".to_owned(), ..Request::default() };
+        let error = post(&Nobody, request).await.unwrap_err().to_string();
+        assert_eq!(error, "unavailable: https://x.cd: connection refused");
         for short in
             ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2La", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS", "01234567890123456789012"]
         {

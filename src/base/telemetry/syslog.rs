@@ -185,3 +185,67 @@ fn message(severity: u8, origin: &Origin, time: &str, words: &str) -> String {
 fn framed(message: &str) -> Vec<u8> {
     format!("{} {message}", message.len()).into_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{io::Read, net::TcpListener};
+
+    fn nobody() -> Result<RootCertStore, Fault> {
+        Ok(RootCertStore::empty())
+    }
+
+    #[test]
+    fn nothing_leaves_this_machine_in_clear() {
+        for good in [
+            "tls://log.example.cd",
+            "tls://log.example.cd:6514/",
+            "tls://[2001:db8::1]:1",
+            "tcp://127.0.0.1:601",
+            "tcp://[::1]",
+        ] {
+            assert!(Place::new(good, nobody).is_ok(), "{good}");
+        }
+        for bad in [
+            "tcp://log.example.cd",
+            "udp://127.0.0.1",
+            "log.example.cd:514",
+            "tls://",
+            "tls://a b",
+            "tls://a:b",
+            "tcp://localhost.evil.cd",
+        ] {
+            assert!(Place::new(bad, nobody).is_err(), "{bad}");
+        }
+        let place = Place::new("tls://log.example.cd", nobody).unwrap();
+        assert_eq!((place.port, place.tls.is_some()), (6514, true));
+    }
+
+    #[test]
+    fn what_was_said_while_it_was_away_comes_with_what_was_lost() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let place = Place::new(&format!("tcp://{address}"), nobody).unwrap();
+        let mut sender = Sender::new(place, Origin { host: "h".to_owned(), process: 7 });
+        for n in 0..HELD + 3 {
+            sender.write_all(format!("<6>2026-11-22T10:15:00.123Z {{\"n\":{n}}}\n").as_bytes()).unwrap();
+        }
+        sender.write_all(b"no line of ours").unwrap();
+        let listener = TcpListener::bind(address).unwrap();
+        std::thread::sleep(sender.pause);
+        sender.write_all("<3>2026-11-22T10:15:01.000Z {\"é\":1}\n".as_bytes()).unwrap();
+        drop(sender);
+        let mut text = String::new();
+        listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
+        let lost = "<28>1 - h debrouille-appliance 7 - - 4 lines were lost while this server was away";
+        let first = "<30>1 2026-11-22T10:15:00.123Z h debrouille-appliance 7 - - {\"n\":4}";
+        assert!(text.starts_with(&format!("{} {lost}{} {first}", lost.len(), first.len())), "{:.300}", text);
+        assert!(
+            text.ends_with("68 <27>1 2026-11-22T10:15:01.000Z h debrouille-appliance 7 - - {\"é\":1}"),
+            "{}",
+            &text[text.len() - 200..]
+        );
+        assert_eq!(text.matches("debrouille-appliance").count(), HELD + 1);
+    }
+}

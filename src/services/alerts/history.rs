@@ -200,6 +200,7 @@ mod tests {
         let mut again: History = serde_json::from_str(&kept).unwrap();
         again.observe(&series::read(&text(8, 2)), 6100);
         assert_eq!(again.within(REQUESTS, 6100, 300), 120.0);
+        assert_eq!(again.grown("debrouille_job_failures_total", 6100, 300).collect::<Vec<_>>(), [("job=x", 14.0)]);
         assert_eq!(again.failing(6100, 300), Some(14.0 / 120.0));
         assert_eq!(
             (again.minutes(REQUESTS, 6100)[58..].to_vec(), again.memory_minutes(6100)[59]),

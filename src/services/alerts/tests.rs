@@ -187,7 +187,7 @@ async fn each_way_is_told_once_of_the_beginning_and_once_of_the_end_whatever_res
         (vec![FIRES.into(), ENDED.into()], vec![FIRES.into(), ENDED.into()])
     );
     let had = desk.hook.had.lock().unwrap().clone();
-    assert!(had[0].urgent && !had[1].urgent);
+    assert!(had[0].urgent && !had[1].urgent && had[0].id != had[1].id);
     assert_eq!(
         (&had[0].data["alerts"][0]["status"], &had[1].data["alerts"][0]["status"]),
         (&"firing".into(), &"resolved".into())
@@ -342,6 +342,21 @@ async fn the_budget_of_errors_is_what_is_left_of_a_month() {
     assert!(desk.alerts.seen(&anonymous).is_err() && desk.alerts.test(&anonymous).await.is_err());
     let tried = desk.alerts.test(&Caller::system()).await.unwrap();
     assert_eq!(tried, [("mail", None), ("webhook", None)]);
+}
+
+#[tokio::test]
+async fn what_is_urgent_waits_for_no_pause() {
+    let desk = Desk::new().await;
+    desk.mail.closed.store(true, Ordering::Relaxed);
+    desk.read_only(true);
+    desk.pass(2 * 3600).await;
+    let tried = desk.mail.tried.lock().unwrap().len();
+    desk.pass(60).await;
+    assert_eq!(desk.mail.tried.lock().unwrap().len(), tried, "it rests");
+    desk.mail.closed.store(false, Ordering::Relaxed);
+    desk.metrics.sample(|sample| sample.drill = Some(drill()));
+    desk.pass(30).await;
+    assert_eq!(Desk::told(&desk.mail).len(), 1);
 }
 
 #[tokio::test]
