@@ -148,7 +148,8 @@ impl Inner {
             Some(overlay) if overlay.hides(page) => {}
             _ => entry = self.tags.get(&*self.disk, page)?,
         }
-        if !entry.unwritten() && (self.open_page(page, &entry, out)? || self.moved(page, &entry, out)?) {
+        // An entry that was found a moment too early may not even name a key any more: that is no damage yet.
+        if !entry.unwritten() && (matches!(self.open_page(page, &entry, out), Ok(true)) || self.opens_now(page, out)?) {
             return Ok(());
         }
         out.fill(0);
@@ -159,11 +160,11 @@ impl Inner {
         Err(Error::Page { page })
     }
 
-    /// Whether a page opens by another entry than was found: it was sealed anew meanwhile.
-    fn moved(&self, page: u64, before: &Entry, out: &mut [u8]) -> Result<bool> {
+    /// Whether a page opens while nobody writes: meanwhile it may have been sealed anew, or written.
+    fn opens_now(&self, page: u64, out: &mut [u8]) -> Result<bool> {
         let _writer = self.writer();
         let entry = self.tags.get(&*self.disk, page)?;
-        Ok(entry != *before && !entry.unwritten() && self.open_page(page, &entry, out)?)
+        Ok(!entry.unwritten() && self.open_page(page, &entry, out)?)
     }
 
     /// Notes and tells, once, that a page is damaged.

@@ -224,3 +224,18 @@ fn a_damaged_page_stays_damaged() {
     assert_eq!(sealed.scrub(0..u64::MAX).unwrap().wrong, [40]);
     assert_eq!(sealed.damaged(), Some(40));
 }
+
+#[test]
+fn an_entry_found_before_its_key_was_let_go_of_is_no_damage() {
+    let (sealed, _database) = filled(&MemoryDisk::default(), 600);
+    let entry = |page: &u64| sealed.0.tags.get(&*sealed.0.disk, *page).unwrap();
+    let page = (1..sealed.pages()).find(|page| !entry(page).unwritten()).unwrap();
+    let before = entry(&page);
+    for turn in 0..12 {
+        sealed.set_keys(both(2 - turn % 2)).unwrap();
+        sealed.reseal(0..u64::MAX, &mut || ()).unwrap();
+    }
+    assert!(sealed.0.open_page(page, &before, &mut [0; PAGE]).is_err(), "nothing knows its epoch any more");
+    assert!(sealed.0.check(page, &before).unwrap());
+    assert_eq!(sealed.damaged(), None);
+}
