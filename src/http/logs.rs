@@ -12,7 +12,7 @@ pub struct Routes;
 struct LogLevels {
     /// By the configuration
     configured: String,
-    /// Modules that say more, or less, for a while
+    /// Modules that say more for a while
     raised: Vec<LogLevel>,
 }
 
@@ -29,7 +29,7 @@ struct LogLevel {
 struct LogLevelWanted {
     /// `http`, `services::backups`, or another program's `hyper`
     module: String,
-    /// `off`, `error`, `warn`, `info`, `debug` or `trace`
+    /// `info`, `debug` or `trace`
     level: String,
     /// For how long, a day at most
     seconds: i64,

@@ -13,7 +13,7 @@ use crate::{
         config::{Config, Listener, Source},
         environment::Environment,
         fault::Fault,
-        process,
+        process, telemetry,
     },
     ports::certificates::Certificates,
     services::{
@@ -125,6 +125,9 @@ pub async fn instance(config: &Config, now: Timestamp) -> Judged {
     match outgoing::directory(config, &stamp) {
         Ok(_) => judged.add(Finding::ok("directory")),
         Err(problem) => judged.fail("directory", problem),
+    }
+    if let Err(fault) = telemetry::check(&config.log, config.tls.trusted.as_deref()) {
+        judged.add(Finding::failure("log", fault));
     }
     let time: SharedClock = Arc::new(SystemClock);
     if let Err(problem) = alerts::check(config, &stamp, &time) {

@@ -39,7 +39,7 @@ impl Logs {
         if !(1..=LONGEST).contains(&seconds) {
             return Err(Error::Invalid(Fault::new("telemetry.too_long").at("seconds").with("most", LONGEST)));
         }
-        let module = Levels::name(module, level).map_err(Error::Invalid)?;
+        let module = levels.name(module, level).map_err(Error::Invalid)?;
         let event = Event::new("logs.level").object(&module).with("level", level).with("seconds", seconds);
         self.audit.record(caller, event).await?;
         let raised = levels.raise(&module, level, self.clock.now().plus_seconds(seconds)).map_err(Error::Invalid)?;

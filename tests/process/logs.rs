@@ -69,10 +69,15 @@ fn one_module_says_more_for_a_while_and_the_audit_log_knows() {
     let mut server = instance.start();
     let raise = |words: &[&str]| instance.command(&[&["debug", "log-level"], words].concat()).output().unwrap();
     let ask = |server: &Server| drop(server.curl(&[&server.url("/api/v1/meta")]));
+    let body = format!(r#"{{"data": {{"email": "admin@example.cd", "password": "{PASSWORD}"}}}}"#);
+    let login = server.curl(&["-H", "content-type: application/json", "-d", &body, &server.url("/api/v1/auth/login")]);
+    let login: Value = serde_json::from_str(&login).unwrap();
+    let bearer = format!("authorization: Bearer {}", login["data"]["accessToken"].as_str().unwrap());
     ask(&server);
     let raised = raise(&["access=debug", "--for", "3s"]);
     assert!(raised.status.success(), "{}", words(&raised));
     ask(&server);
+    server.curl(&["-H", &bearer, &server.url("/api/v1/auth/sessions")]);
     std::thread::sleep(Duration::from_secs(7));
     ask(&server);
     for bad in [&["access"][..], &["access=loud"], &["access=debug", "--for", "2d"], &["access=debug", "--for", "25h"]]
@@ -87,7 +92,11 @@ fn one_module_says_more_for_a_while_and_the_audit_log_knows() {
     assert!(server.wait().success());
     let log = server.log();
     let asked = log.iter().filter(|line| line["target"] == "access" && line["route"].to_string().contains("meta"));
-    assert_eq!(asked.count(), 1, "{log:?}");
+    let asked: Vec<_> = asked.collect();
+    assert_eq!(asked.len(), 1, "{log:?}");
+    assert_eq!(asked[0]["span"].as_str().map(str::len), Some(16), "{}", asked[0]);
+    let known = log.iter().any(|line| line["identity"].as_str().is_some_and(|name| name.starts_with('~')));
+    assert!(known, "{log:?}");
     // Alone there is nobody to say more.
     assert_eq!(raise(&["access=debug"]).status.code(), Some(3));
 }
@@ -97,7 +106,7 @@ fn a_bundle_says_much_and_gives_nothing_away() {
     let instance = Instance::new();
     let config = instance.data.with_file_name("appliance.toml");
     let secret = "whsec_c2VjcmV0LW9mLXRoZS13ZWJob29rLTI0";
-    fs::write(&config, format!("[alerts]\nwebhook = \"https://hook.example.cd/x\"\nwebhook_secret = \"{secret}\"\n"))
+    fs::write(&config, format!("[alerts]\nwebhook = \"https://hook.example.cd/x\"\nwebhook_secret = \"{secret}\"\nsms_program = \"/bin/true\"\nsms_numbers = [\"+243998877665\"]\n"))
         .unwrap();
     let mut command = instance.serve();
     command.env("DEBROUILLE_LOG", "trace");
@@ -134,13 +143,26 @@ fn a_bundle_says_much_and_gives_nothing_away() {
     assert!(log.contains("\"message\":\"ready\""), "{log}");
     let keys = fs::read_to_string(instance.data.join("root.key")).unwrap();
     for (name, text) in &parts {
-        for gone in [PASSWORD, secret, &token, "admin@example.cd", "ana@example.cd", "198.51.100.7", keys.trim()] {
+        for gone in [
+            PASSWORD,
+            secret,
+            &token,
+            "admin@example.cd",
+            "ana@example.cd",
+            "198.51.100.7",
+            "998877665",
+            "hook.example.cd",
+            keys.trim(),
+        ] {
             assert!(!text.contains(gone), "{gone} in {name}");
         }
     }
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions()) & 0o777, 0o600);
     server.stop();
-    // Of one that is down, what there is.
+    // Of one that is down, what there is; nothing is written over.
+    let refused = bundling.output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{}", words(&refused));
+    fs::remove_file(&file).unwrap();
     let bundled = bundling.output().unwrap();
     assert!(bundled.status.success(), "{}", words(&bundled));
     assert!(extracted(&file)["status.json"].contains("no server answers"));

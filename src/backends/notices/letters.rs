@@ -69,6 +69,7 @@ mod tests {
     impl Mailer for Post {
         async fn send(&self, letter: &Letter) -> Result<()> {
             if letter.to == "never@x" {
+                self.0.lock().unwrap().push("never@x".to_owned());
                 return Err(Error::Rejected(Fault::new("mail.letter")));
             }
             if letter.to == *self.1.lock().unwrap() {
@@ -98,6 +99,6 @@ mod tests {
         *post.1.lock().unwrap() = "";
         letters.send(&notice("1")).await.unwrap();
         letters.send(&notice("2")).await.unwrap();
-        assert_eq!(*post.0.lock().unwrap(), ["b@x 1", "a@x 1", "a@x 2", "b@x 2"]);
+        assert_eq!(*post.0.lock().unwrap(), ["never@x", "b@x 1", "a@x 1", "a@x 2", "never@x", "b@x 2"]);
     }
 }

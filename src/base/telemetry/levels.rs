@@ -6,7 +6,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Of modules at once: each line of a filter is looked at for every event.
 const MOST: usize = 20;
-const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+/// Less than configured would hide faults.
+const LEVELS: [&str; 3] = ["info", "debug", "trace"];
 /// The floors of this house, which need no name before theirs.
 const FLOORS: [&str; 9] = ["backends", "base", "cli", "domain", "http", "jobs", "ports", "server", "services"];
 
@@ -37,8 +38,8 @@ impl Levels {
         self.held().clone()
     }
 
-    /// The whole name of a module that may be logged at this level.
-    pub fn name(module: &str, level: &str) -> Result<String, Fault> {
+    /// The whole name of a module that may be logged at this level, if there is room for it.
+    pub fn name(&self, module: &str, level: &str) -> Result<String, Fault> {
         let fault = |key| Fault::new(key).with("module", module).with("level", level);
         if !LEVELS.contains(&level) {
             return Err(fault("telemetry.no_level").with("levels", LEVELS.join(", ")));
@@ -48,17 +49,22 @@ impl Levels {
             return Err(fault("telemetry.no_module"));
         }
         let floor = module.split("::").next().is_some_and(|first| FLOORS.contains(&first));
-        Ok(if floor { format!("debrouille_appliance::{module}") } else { module.to_owned() })
+        let module = if floor { format!("debrouille_appliance::{module}") } else { module.to_owned() };
+        if EnvFilter::builder().parse(format!("{module}={level}")).is_err() {
+            return Err(fault("telemetry.no_module"));
+        }
+        let raised = self.held();
+        if raised.len() >= MOST && raised.iter().all(|known| known.module != module) {
+            return Err(Fault::new("telemetry.many_modules").with("most", MOST));
+        }
+        Ok(module)
     }
 
     /// Logs a module at another level until then, whatever was said of it before.
     pub fn raise(&self, module: &str, level: &str, until: Timestamp) -> Result<Raised, Fault> {
-        let module = Self::name(module, level)?;
+        let module = self.name(module, level)?;
         let mut raised = self.held();
         let known = raised.iter().position(|known| known.module == module);
-        if known.is_none() && raised.len() >= MOST {
-            return Err(Fault::new("telemetry.many_modules").with("most", MOST));
-        }
         let new = Raised { module, level: level.to_owned(), until };
         match known.and_then(|at| raised.get_mut(at)) {
             Some(known) => *known = new.clone(),
@@ -110,13 +116,13 @@ mod tests {
         assert_eq!(levels.raise("http", "debug", Timestamp(10)).unwrap().module, "debrouille_appliance::http");
         levels.raise("access", "trace", Timestamp(20)).unwrap();
         assert_eq!(shown(), "access=trace,debrouille_appliance::http=debug,info");
-        levels.raise("http", "warn", Timestamp(15)).unwrap();
-        assert_eq!(shown(), "access=trace,debrouille_appliance::http=warn,info");
+        levels.raise("http", "trace", Timestamp(15)).unwrap();
+        assert_eq!(shown(), "access=trace,debrouille_appliance::http=trace,info");
         assert!(levels.settle(Timestamp(14)).is_empty());
         assert_eq!(levels.settle(Timestamp(15)).len(), 1);
         assert_eq!((shown(), levels.raised().len()), ("access=trace,info".to_owned(), 1));
         for (module, level) in
-            [("http", "loud"), ("", "info"), ("a b", "info"), ("a=debug,b", "info"), ("a[x]", "info")]
+            [("http", "loud"), ("http", "off"), ("", "info"), ("a b", "info"), ("a=debug,b", "info"), ("a[x]", "info")]
         {
             assert!(levels.raise(module, level, Timestamp(99)).is_err(), "{module}={level}");
         }

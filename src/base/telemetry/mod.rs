@@ -9,7 +9,7 @@ mod levels;
 mod line;
 mod syslog;
 
-pub use archive::tidy;
+pub use archive::{names, tidy};
 pub use levels::{Levels, Raised};
 pub use line::Style;
 
@@ -51,6 +51,16 @@ pub struct Telemetry {
     _writers: Vec<WorkerGuard>,
 }
 
+/// Whether the central log can be one.
+pub fn check(log: &Log, trusted: Option<&Path>) -> Result<(), Fault> {
+    log.syslog.as_ref().map_or(Ok(()), |url| place(url, trusted).map(drop))
+}
+
+fn place(url: &str, trusted: Option<&Path>) -> Result<Place, Fault> {
+    let unread = |error| Fault::new("instance.file").at("tls.trusted").with("why", error);
+    Place::new(url, || trust::roots(trusted).map_err(unread))
+}
+
 /// Whose lines they are, among those of many that are gathered in one place.
 #[derive(Debug, Clone, Default)]
 pub struct About {
@@ -81,10 +91,8 @@ pub fn start(
         add(stdout_style(log.format), waiting(std::io::stdout()));
     }
     if let Some(url) = &log.syslog {
-        let roots =
-            || trust::roots(trusted).map_err(|error| Fault::new("instance.file").at("tls.trusted").with("why", error));
         let origin = Origin { host: about.host.clone(), process: std::process::id() };
-        add(Style::Syslog, waiting(Sender::new(Place::new(url, roots)?, origin)));
+        add(Style::Syslog, waiting(Sender::new(place(url, trusted)?, origin)));
     }
     let (filter, handle) = reload::Layer::new(filter);
     // Gone with the process alone.

@@ -2,31 +2,30 @@
 //! very machine (RFC 6587, 3.4.1).
 //!
 //! It runs on the thread that writes them, which may wait. While the server is away the newest lines are held; what had to be let go of is
-//! counted, and told when it is back.
+//! counted, and told when it is back. What a connection that breaks had taken may arrive twice or not at all, as syslog has it.
 
-use super::super::fault::Fault;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, pki_types::ServerName};
+use super::super::{clock::Stopwatch, fault::Fault};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, Stream, pki_types::ServerName};
 use std::{
     collections::VecDeque,
-    io::{self, Write},
-    net::{IpAddr, TcpStream, ToSocketAddrs},
+    io::{self, Read, Write},
+    net::{IpAddr, Shutdown, TcpStream, ToSocketAddrs},
     sync::Arc,
     time::Duration,
 };
 
-/// To connect, and for each write.
+/// To connect, to shake hands, and for each write.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Lines held while the server is away.
-const HELD: usize = 10_000;
-/// Attempts are as many lines apart at first, then ever more, up to so many seconds.
+/// Bytes of lines held while the server is away.
+const HELD: usize = 8 << 20;
+/// Between two attempts at first, twice as long after each that failed, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// `daemon` of RFC 5424, 6.2.1.
+/// `daemon` and `warning` of RFC 5424, 6.2.1.
 const FACILITY: u8 = 3;
+const WARNING: u8 = 4;
 const TLS_PORT: u16 = 6514;
 const TCP_PORT: u16 = 601;
-
-type Clock = fn() -> super::super::clock::Stopwatch;
 
 /// Where lines go.
 #[derive(Debug, Clone)]
@@ -63,27 +62,89 @@ impl Place {
         Ok(Self { host, port, tls })
     }
 
-    fn connect(&self) -> io::Result<Box<dyn Write + Send>> {
+    fn connect(&self) -> io::Result<Link> {
         let mut failed = io::Error::from(io::ErrorKind::NotFound);
         for address in (self.host.as_str(), self.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, PATIENCE) {
-                Ok(stream) => return self.over(stream),
+                Ok(tcp) => return self.over(tcp),
                 Err(error) => failed = error,
             }
         }
         Err(failed)
     }
 
-    fn over(&self, mut stream: TcpStream) -> io::Result<Box<dyn Write + Send>> {
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let Some((config, name)) = &self.tls else { return Ok(Box::new(stream)) };
-        let mut session = ClientConnection::new(config.clone(), name.clone()).map_err(io::Error::other)?;
+    fn over(&self, mut tcp: TcpStream) -> io::Result<Link> {
+        tcp.set_write_timeout(Some(PATIENCE))?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        let Some((config, name)) = &self.tls else { return Ok(Link { tcp, tls: None }) };
+        let mut tls = ClientConnection::new(config.clone(), name.clone()).map_err(io::Error::other)?;
+        let began = Stopwatch::start();
         // Known before the first line is counted as sent.
-        while session.is_handshaking() {
-            session.complete_io(&mut stream)?;
+        while tls.is_handshaking() {
+            if began.elapsed() > PATIENCE {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            tls.complete_io(&mut tcp)?;
         }
-        Ok(Box::new(StreamOwned::new(session, stream)))
+        Ok(Link { tcp, tls: Some(tls) })
+    }
+}
+
+struct Link {
+    tcp: TcpStream,
+    tls: Option<ClientConnection>,
+}
+
+impl Link {
+    fn write(&mut self, message: &[u8]) -> io::Result<()> {
+        match &mut self.tls {
+            Some(tls) => {
+                let mut stream = Stream::new(tls, &mut self.tcp);
+                stream.write_all(message)?;
+                stream.flush()
+            }
+            None => self.tcp.write_all(message),
+        }
+    }
+
+    /// Reads what the other side says, which is nothing but that it goes.
+    fn is_open(&mut self) -> bool {
+        let looked = self.tcp.set_nonblocking(true).and_then(|()| self.look());
+        let again = self.tcp.set_nonblocking(false);
+        matches!((looked, again), (Ok(true), Ok(())))
+    }
+
+    fn look(&mut self) -> io::Result<bool> {
+        let mut scrap = [0; 512];
+        loop {
+            let read = match &mut self.tls {
+                Some(tls) => {
+                    let read = tls.read_tls(&mut self.tcp);
+                    if tls.process_new_packets().map_err(io::Error::other)?.peer_has_closed() {
+                        return Ok(false);
+                    }
+                    read
+                }
+                None => self.tcp.read(&mut scrap),
+            };
+            match read {
+                Ok(0) => return Ok(false),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// So that the last lines arrive, and the other side knows that they were the last (RFC 5425, 4.4).
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            let _ = tls.complete_io(&mut self.tcp);
+        }
+        let _ = self.tcp.shutdown(Shutdown::Write);
     }
 }
 
@@ -97,59 +158,68 @@ pub struct Origin {
 pub struct Sender {
     place: Place,
     origin: Origin,
-    stream: Option<Box<dyn Write + Send>>,
+    link: Option<Link>,
     held: VecDeque<Vec<u8>>,
+    bytes: usize,
     lost: u64,
-    clock: Clock,
-    /// When the next attempt is, by what began with the last.
-    last: Option<super::super::clock::Stopwatch>,
+    /// Since the last attempt that failed.
+    failed: Option<Stopwatch>,
     pause: Duration,
 }
 
 impl Sender {
     pub fn new(place: Place, origin: Origin) -> Self {
-        let clock = super::super::clock::Stopwatch::start;
-        let (stream, held, lost, last) = Default::default();
-        Self { place, origin, stream, held, lost, clock, last, pause: FIRST_PAUSE }
+        let (link, held, bytes, lost, failed) = Default::default();
+        Self { place, origin, link, held, bytes, lost, failed, pause: FIRST_PAUSE }
     }
 
     fn hold(&mut self, message: Vec<u8>) {
-        if self.held.len() >= HELD {
-            self.held.pop_front();
+        self.bytes += message.len();
+        self.held.push_back(message);
+        while self.bytes > HELD {
+            self.let_go();
             self.lost += 1;
         }
-        self.held.push_back(message);
     }
 
-    /// Sends what is held, in order; what a broken connection took along may arrive twice or not at all, as syslog has it.
+    fn let_go(&mut self) {
+        self.bytes -= self.held.pop_front().map_or(0, |message| message.len());
+    }
+
+    /// Told in the other outputs a failure would be told by this one too, for ever.
     fn send(&mut self) {
-        if self.stream.is_none() {
-            if self.last.is_some_and(|last| last.elapsed() < self.pause) {
-                return;
-            }
-            self.last = Some((self.clock)());
-            match self.place.connect() {
-                Ok(stream) => {
-                    (self.stream, self.pause) = (Some(stream), FIRST_PAUSE);
-                    if self.lost > 0 {
-                        let words = format!("{} lines were lost while this server was away", self.lost);
-                        self.held.push_front(framed(&message(4, &self.origin, "-", &words)));
-                        self.lost = 0;
-                    }
-                }
-                // Told in the other outputs it would be told by this one too, for ever.
-                Err(_) => {
-                    self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-                    return;
-                }
+        if self.failed.is_some_and(|failed| failed.elapsed() < self.pause) {
+            return;
+        }
+        if self.link.as_mut().is_some_and(|link| !link.is_open()) {
+            self.link = None;
+        }
+        match self.send_held() {
+            Ok(()) => (self.failed, self.pause) = (None, FIRST_PAUSE),
+            Err(_) => {
+                self.link = None;
+                self.pause = if self.failed.is_some() { (self.pause * 2).min(LONGEST_PAUSE) } else { FIRST_PAUSE };
+                self.failed = Some(Stopwatch::start());
             }
         }
-        while let (Some(stream), Some(message)) = (&mut self.stream, self.held.front()) {
-            match stream.write_all(message).and_then(|()| stream.flush()) {
-                Ok(()) => drop(self.held.pop_front()),
-                Err(_) => self.stream = None,
-            }
+    }
+
+    fn send_held(&mut self) -> io::Result<()> {
+        if self.link.is_none() {
+            self.link = Some(self.place.connect()?);
         }
+        let Some(link) = &mut self.link else { return Ok(()) };
+        if self.lost > 0 {
+            let words = format!("{} lines were lost while this server was away", self.lost);
+            link.write(&framed(&message(WARNING, &self.origin, "-", &words)))?;
+            self.lost = 0;
+        }
+        while let Some(message) = self.held.front() {
+            link.write(message)?;
+            self.bytes -= message.len();
+            self.held.pop_front();
+        }
+        Ok(())
     }
 }
 
@@ -228,24 +298,45 @@ mod tests {
         drop(listener);
         let place = Place::new(&format!("tcp://{address}"), nobody).unwrap();
         let mut sender = Sender::new(place, Origin { host: "h".to_owned(), process: 7 });
-        for n in 0..HELD + 3 {
-            sender.write_all(format!("<6>2026-11-22T10:15:00.123Z {{\"n\":{n}}}\n").as_bytes()).unwrap();
+        let long = "x".repeat(1 << 20);
+        for n in 0..10 {
+            sender.write_all(format!("<6>2026-11-22T10:15:00.123Z {{\"n\":{n}}}{long}\n").as_bytes()).unwrap();
         }
         sender.write_all(b"no line of ours").unwrap();
         let listener = TcpListener::bind(address).unwrap();
+        let taken = std::thread::spawn(move || {
+            let mut text = String::new();
+            listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
+            text
+        });
         std::thread::sleep(sender.pause);
         sender.write_all("<3>2026-11-22T10:15:01.000Z {\"é\":1}\n".as_bytes()).unwrap();
         drop(sender);
-        let mut text = String::new();
-        listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
-        let lost = "<28>1 - h debrouille-appliance 7 - - 4 lines were lost while this server was away";
-        let first = "<30>1 2026-11-22T10:15:00.123Z h debrouille-appliance 7 - - {\"n\":4}";
-        assert!(text.starts_with(&format!("{} {lost}{} {first}", lost.len(), first.len())), "{:.300}", text);
-        assert!(
-            text.ends_with("68 <27>1 2026-11-22T10:15:01.000Z h debrouille-appliance 7 - - {\"é\":1}"),
-            "{}",
-            &text[text.len() - 200..]
-        );
-        assert_eq!(text.matches("debrouille-appliance").count(), HELD + 1);
+        let text = taken.join().unwrap();
+        let lost = "<28>1 - h debrouille-appliance 7 - - 3 lines were lost while this server was away";
+        assert!(text.starts_with(&format!("{} {lost}", lost.len())), "{:.300}", text);
+        let held = (3..10).map(|n| format!("{{\"n\":{n}}}")).filter(|line| text.contains(line)).count();
+        assert_eq!((held, text.contains("{\"n\":2}")), (7, false));
+        assert!(text.ends_with("68 <27>1 2026-11-22T10:15:01.000Z h debrouille-appliance 7 - - {\"é\":1}"));
+    }
+
+    #[test]
+    fn one_that_goes_away_between_two_lines_is_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = Place::new(&format!("tcp://{}", listener.local_addr().unwrap()), nobody).unwrap();
+        let mut sender = Sender::new(place, Origin { host: "h".to_owned(), process: 7 });
+        let mut say =
+            |words: &str| sender.write_all(format!("<6>2026-11-22T10:15:00.123Z {words}\n").as_bytes()).unwrap();
+        let taken = |listener: &TcpListener| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut bytes = [0; 200];
+            let read = stream.read(&mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes[..read]).into_owned()
+        };
+        say("first");
+        assert!(taken(&listener).ends_with("first"));
+        std::thread::sleep(Duration::from_millis(200));
+        say("second");
+        assert!(taken(&listener).ends_with("second"), "it went to who is gone");
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         fault::Fault,
         files,
         metrics::alerts::duration,
-        random,
+        random, telemetry,
     },
     server,
 };
@@ -26,15 +26,19 @@ use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use std::{
-    fs::{self, File},
-    io::{self, Read, Write},
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 use tokio::net::TcpStream;
 
 /// Bytes of logs, the newest: more is rarely read and hard to send over a weak link.
-const MOST_LOGS: u64 = 8 << 20;
+const MOST_LOGS: usize = 8 << 20;
+/// Settings that say who somebody is, in no shape that could be known again.
+const PEOPLE: [&str; 7] =
+    ["alerts.mail", "alerts.sms_numbers", "acme.contact", "mail.from", "ldap.user_dn", "ldap.service_dn", "ldap.base"];
 /// For the server to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -85,7 +89,13 @@ fn version(now: Timestamp) -> Value {
 
 /// Each value and where it was set; secrets are masked from the beginning.
 fn configuration(config: &Config) -> Value {
-    let entry = |entry: &crate::base::config::Entry| json!({ "key": entry.setting.key, "value": entry.value, "origin": entry.origin.to_string() });
+    let entry = |entry: &crate::base::config::Entry| {
+        let value = match PEOPLE.contains(&entry.setting.key) && !entry.value.is_null() {
+            true => "********".into(),
+            false => entry.value.clone(),
+        };
+        json!({ "key": entry.setting.key, "value": value, "origin": entry.origin.to_string() })
+    };
     config.entries.iter().map(entry).collect()
 }
 
@@ -143,32 +153,65 @@ async fn metrics(config: &Config) -> io::Result<String> {
     }
 }
 
-/// The newest lines, file by file, the newest file first.
+/// The newest lines, file by file, the newest file first. One that cannot be read says so in its place.
 fn logs(folder: &Path) -> io::Result<Vec<(String, String)>> {
-    let mut paths: Vec<_> = fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
+    let mut names = telemetry::names(folder)?;
+    names.sort();
     let (mut left, mut all) = (MOST_LOGS, Vec::new());
-    for path in paths.iter().rev() {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if left == 0 || !name.starts_with("appliance.") {
-            continue;
+    for name in names.iter().rev() {
+        if left == 0 {
+            break;
         }
-        let mut bytes = Vec::new();
-        match name.ends_with(".gz") {
-            true => GzDecoder::new(File::open(path)?).read_to_end(&mut bytes)?,
-            false => File::open(path)?.read_to_end(&mut bytes)?,
-        };
-        let from = bytes.len().saturating_sub(usize::try_from(left).unwrap_or(usize::MAX));
-        let newest = bytes.get(from..).unwrap_or_default();
-        left -= newest.len() as u64;
-        all.push((format!("logs/{}", name.trim_end_matches(".gz")), String::from_utf8_lossy(newest).into_owned()));
+        let text = newest(&folder.join(name), left).unwrap_or_else(|error| error.to_string());
+        left = left.saturating_sub(text.len());
+        all.push((format!("logs/{}", name.trim_end_matches(".gz")), text));
     }
     Ok(all)
 }
 
-/// Whole beneath a name of its own first; for its maker alone.
+/// The end of a file, from the beginning of a line: half a token would not be known as one.
+fn newest(path: &Path, most: usize) -> io::Result<String> {
+    let file = File::open(path)?;
+    let mut source: Box<dyn Read> = match path.extension().is_some_and(|extension| extension == "gz") {
+        true => Box::new(GzDecoder::new(file)),
+        false => {
+            let mut file = file;
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(most as u64 + 1)))?;
+            Box::new(file)
+        }
+    };
+    let (mut bytes, mut part) = (Vec::new(), vec![0; 64 << 10]);
+    loop {
+        let read = source.read(&mut part)?;
+        if read == 0 {
+            break;
+        }
+        bytes.extend_from_slice(&part[..read]);
+        // Never more than twice in memory, however large it is.
+        if bytes.len() > 2 * most {
+            bytes.drain(..bytes.len() - most - 1);
+        }
+    }
+    let cut = bytes.len().saturating_sub(most);
+    let from = if cut == 0 {
+        0
+    } else {
+        bytes[cut - 1..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| cut + at)
+    };
+    Ok(String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned())
+}
+
+/// Nothing is written over, and nothing half written stays; for its maker alone.
 fn write(path: &Path, parts: &[(String, String)], now: Timestamp) -> io::Result<()> {
-    let mut archive = tar::Builder::new(GzEncoder::new(files::private(path, false)?, Compression::default()));
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    pack(file, parts, now).inspect_err(|_| {
+        let _ = fs::remove_file(path);
+    })
+}
+
+fn pack(file: File, parts: &[(String, String)], now: Timestamp) -> io::Result<()> {
+    let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::default()));
     for (name, text) in parts {
         let mut header = tar::Header::new_ustar();
         header.set_size(text.len() as u64);

@@ -2,17 +2,23 @@
 
 use aws_lc_rs::hmac;
 use regex::{Captures, Regex};
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+};
 
 /// What is looked for, and what stands in its place. In this order: a token may look like an address.
-const PATTERNS: [(&str, &str); 5] = [
+const PATTERNS: [(&str, &str); 7] = [
+    // Our own keys and shares, of people and machines.
+    (r"\bdbk_[A-Za-z0-9_-]+|\bdebrouille-(share|root-key|key)-[0-9]+[-:]\S+", "key"),
     // Tokens (RFC 7519) and whatever is signed likewise.
     (r"eyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]+)*", "token"),
     (r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", "authorization"),
-    // Within a URL, before the host.
-    (r"://[^/\s:@]+(:[^/\s@]*)?@", "user"),
-    (r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", "mail"),
+    // Within a URL, before the host; a password may hold what a path begins with.
+    (r#"://[^\s"'<>@]*(:[^\s"'<>]*)?@"#, "user"),
+    (r"[\p{L}\p{N}._%+-]+(@|%40)[\p{L}\p{N}-]+(\.[\p{L}\p{N}-]+)*", "mail"),
     (r"-----BEGIN [A-Z ]+-----[^-]*-----END [A-Z ]+-----", "pem"),
+    (r"\+[0-9]{6,15}\b", "telephone"),
 ];
 
 /// The same word has the same name throughout one bundle, and another in each.
@@ -27,11 +33,7 @@ impl Redactor {
         let regex = |pattern: &str| Regex::new(pattern).expect("a pattern that a test compiles");
         let patterns = PATTERNS.iter().map(|(pattern, name)| (regex(pattern), *name)).collect();
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
-        Self {
-            key,
-            patterns,
-            addresses: regex(r"\b(?:\d{1,3}\.){3}\d{1,3}\b|\b[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f.:]+\b"),
-        }
+        Self { key, patterns, addresses: regex(r"(\\[a-z])?([0-9A-Za-z_:.]+)") }
     }
 
     pub fn redact(&self, text: &str) -> String {
@@ -43,12 +45,22 @@ impl Redactor {
             };
             text = Cow::Owned(pattern.replace_all(&text, |found: &Captures<'_>| kept(&found[0])).into_owned());
         }
-        let address = |found: &Captures<'_>| match found[0].parse::<std::net::IpAddr>() {
-            Ok(address) if address.is_loopback() || address.is_unspecified() => found[0].to_owned(),
-            Ok(_) => self.name("ip", &found[0]),
-            Err(_) => found[0].to_owned(),
+        // An escape of JSON's may stand before a word.
+        let address = |found: &Captures<'_>| {
+            let (escape, word) = (found.get(1).map_or("", |escape| escape.as_str()), &found[2]);
+            format!("{escape}{}", self.address(word).unwrap_or_else(|| word.to_owned()))
         };
         self.addresses.replace_all(&text, address).into_owned()
+    }
+
+    /// Another's address under another name; `None`: it is none, or this machine's own.
+    fn address(&self, word: &str) -> Option<String> {
+        let read = |word: &str| {
+            let address = word.parse::<IpAddr>().or_else(|_| word.parse::<SocketAddr>().map(|socket| socket.ip()));
+            address.ok().map(|address| address.to_canonical())
+        };
+        let address = read(word).or_else(|| read(word.trim_end_matches(['.', ':'])))?;
+        (!address.is_loopback() && !address.is_unspecified()).then(|| self.name("ip", &address.to_string()))
     }
 
     fn name(&self, kind: &str, word: &str) -> String {
@@ -83,6 +95,27 @@ mod tests {
         ] {
             assert!(redacted.contains(kept), "{kept} in {redacted}");
         }
+        let hard = "josé@exemple.cd ana%40example.cd ana@hôpital.cd ana@localhost redis://:secret@localhost s3://k:ab/cd@host \
+                    2001:db8:1:2::/64 ::ffff:c633:6407 [::2] \\n198.51.100.9 198.51.100.9:443 dbk_abc_DEF-1 +243998877665 \
+                    debrouille-share-1-abc";
+        let redacted_hard = redactor.redact(hard);
+        for gone in [
+            "josé",
+            "ana%40",
+            "ana@",
+            "secret",
+            "ab/cd",
+            "2001",
+            "c633",
+            "::2]",
+            "198.51",
+            "dbk_",
+            "998877",
+            "share-1-abc",
+        ] {
+            assert!(!redacted_hard.contains(gone), "{gone} in {redacted_hard}");
+        }
+        assert!(redacted_hard.contains("/64") && redacted_hard.contains("\\n<ip-"), "{redacted_hard}");
         let names: Vec<_> = redacted.match_indices("<mail-").map(|(at, _)| &redacted[at..at + 15]).collect();
         assert_eq!((names.len(), names[0]), (2, names[1]), "the same is the same");
         assert_ne!(Redactor::new([8; 32]).redact("ana@example.cd"), redactor.redact("ana@example.cd"));

@@ -114,15 +114,15 @@ impl Endpoint for Gates {
             request = %exchange.request,
             identity = tracing::field::Empty,
         );
-        let proof = Proof::establish(&mut request, &exchange).await;
+        let proof = Proof::establish(&mut request, &exchange).instrument(span.clone()).await;
         if let Some(Subject::Identity(proven)) = &proof.subject {
             span.record("identity", self.state.audit.pseudonym_of(&proven.id));
         }
         let known = limits::Known::of(proof.subject.as_ref(), &exchange);
-        let mut response = self.answer(request, &exchange, known.as_ref()).instrument(span).await;
+        let mut response = self.answer(request, &exchange, known.as_ref()).instrument(span.clone()).await;
         self.routes.name(&mut response);
         limits::tell(&mut response, &exchange, known.as_ref());
-        arrival.leave(&mut response, &exchange);
+        span.in_scope(|| arrival.leave(&mut response, &exchange));
         Ok(response)
     }
 }
