@@ -13,7 +13,7 @@ pub enum Style {
     },
     /// sd-daemon(3): `<6>` and the like before the line.
     Journal,
-    /// `<6>TIME ` before the line, for [`super::syslog`].
+    /// `<6>TIME ` before the line, as `syslog.rs` takes it apart.
     Syslog,
 }
 

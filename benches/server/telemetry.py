@@ -1,0 +1,105 @@
+"""What watching itself costs the appliance: the same requests to three instances, one that logs nothing and shows no metrics, one as it
+is shipped, one with everything on (a line for each request, to files, to its output and to a central log, metrics read each second).
+Rounds interleaved, medians and ratios; then what it holds before and after a million requests. Run by scripts/bench-telemetry.
+"""
+
+import argparse, pathlib, socket, statistics, threading, time, urllib.request
+from compare import Appliance, documents, load, say
+
+OPERATIONS = {"empty": 16, "read": 16, "page": 16, "create": 16}
+MILLION = 1_000_000
+
+
+class Instance(Appliance):
+    """With what it is told beside the rest."""
+
+    def __init__(self, binary, work, port, settings):
+        work.mkdir(parents=True, exist_ok=True)
+        super().__init__(binary, work, port)
+        self.settings = settings
+
+    def command(self):
+        env, *rest = super().command()
+        return [env, *(f"DEBROUILLE_{name}={value}" for name, value in self.settings.items()), *rest]
+
+
+def central_log():
+    """Takes what it gets; answers its port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def take(stream):
+        while stream.recv(1 << 16):
+            pass
+
+    def accept():
+        while True:
+            stream, _ = listener.accept()
+            threading.Thread(target=take, args=[stream], daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+def scrape(port):
+    while True:
+        time.sleep(1)
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read()
+        except OSError:
+            pass  # it has not begun yet, or has ended
+
+
+def main():
+    parse = argparse.ArgumentParser()
+    parse.add_argument("--appliance", required=True)
+    parse.add_argument("--work", required=True)
+    parse.add_argument("--documents", type=int, default=20_000)
+    parse.add_argument("--rounds", type=int, default=5)
+    parse.add_argument("--seconds", type=int, default=4)
+    options = parse.parse_args()
+    work = pathlib.Path(options.work)
+    work.mkdir(parents=True, exist_ok=True)
+    all = list(documents(options.documents))
+    ids = work / "ids"
+    ids.write_text("".join(document["id"] + "\n" for document in all))
+    loud = {"LOG": "info,access=debug", "LOG_SYSLOG": f"tcp://127.0.0.1:{central_log()}", "ALERTS_MAIL": "ops@bench.test"}
+    instances = {
+        "off": Instance(options.appliance, work / "off", 18743, {"LOG": "off", "LOG_OUTPUT": "off"}),
+        "shipped": Instance(options.appliance, work / "shipped", 18753, {}),
+        "all": Instance(options.appliance, work / "all", 18763, loud),
+    }
+    threading.Thread(target=scrape, args=[18764], daemon=True).start()
+    figures = {(who, operation): [] for who in instances for operation in OPERATIONS}
+    try:
+        for who, instance in instances.items():
+            say(f"preparing {who}")
+            instance.prepare(all)
+            instance.start()
+        for round in range(options.rounds):
+            order = list(instances)
+            order = order[round % 3:] + order[:round % 3]
+            for operation, connections in OPERATIONS.items():
+                for who in order:
+                    rate, _, _ = load(instances[who], operation, connections, options.seconds, ids)
+                    say(f"round {round + 1}: {operation} {who}: {rate:,.0f}/s")
+                    figures[who, operation].append(rate)
+        print("| | nothing on | as shipped | everything on |\n|---|---|---|---|")
+        for operation in OPERATIONS:
+            off, shipped, loud = (statistics.median(figures[who, operation]) for who in instances)
+            print(f"| {operation} | {off:,.0f}/s | {shipped:,.0f}/s ({shipped / off * 100:.1f} %) | {loud:,.0f}/s ({loud / off * 100:.1f} %) |")
+        made, held = 0, []
+        while made < MILLION:
+            rate, _, _ = load(instances["all"], "read", 16, 5, ids)
+            made += rate * 5
+            held.append((made, instances["all"].memory()))
+            say(f"{made:,.0f} requests: {held[-1][1]:.1f} MiB")
+        (first, before), (last, after) = held[0], held[-1]
+        print(f"\nMemory after {first:,.0f} reads {before:.1f} MiB, after {last:,.0f} {after:.1f} MiB.")
+    finally:
+        for instance in instances.values():
+            if instance.process:
+                instance.stop()
+
+
+if __name__ == "__main__":
+    main()
