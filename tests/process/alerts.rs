@@ -1,7 +1,7 @@
 //! The real binary finds something wrong with itself, and tells by every way there is, once, whatever becomes of the process.
 
 use crate::{
-    appliance::{Instance, Server, words},
+    appliance::{Instance, Server, until, words},
     backups::Prepared,
 };
 use rustix::process::Signal;
@@ -14,7 +14,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// 24 bytes in base64.
@@ -87,17 +87,6 @@ fn serve(instance: &Instance, receiver: &Receiver, program: &Path) -> Server {
         .env("DEBROUILLE_ALERTS_SMS_PROGRAM", program)
         .env("DEBROUILLE_ALERTS_SMS_NUMBERS", "+243000,+243001");
     Server::of(command, &instance.data)
-}
-
-fn until(seconds: u64, mut seen: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(seconds) {
-        if seen() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    false
 }
 
 /// Each header by its name.

@@ -1,6 +1,6 @@
 //! What the real binary says of itself: to a central log, more of one module for a while, and in a bundle for who helps.
 
-use crate::appliance::{Instance, PASSWORD, Server, words};
+use crate::appliance::{Instance, PASSWORD, Server, until, words};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -8,17 +8,6 @@ use std::{
     io::Read,
     time::{Duration, Instant},
 };
-
-fn until(seconds: u64, mut seen: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(seconds) {
-        if seen() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    false
-}
 
 fn partner(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run ./scripts/test, which starts a central log"))

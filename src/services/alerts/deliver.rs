@@ -73,10 +73,7 @@ impl Alerts {
 
     fn note(&self, channel: &str, items: &[Item]) {
         for alert in &mut self.state().alerts {
-            let same = |item: &&Item| {
-                (&item.alert.name, &item.alert.place, item.alert.since) == (&alert.name, &alert.place, alert.since)
-            };
-            if let Some(item) = items.iter().find(same) {
+            if let Some(item) = items.iter().find(|item| item.alert.is(alert)) {
                 alert.told.insert(channel.to_owned(), item.ended);
             }
         }

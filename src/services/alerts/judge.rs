@@ -53,6 +53,11 @@ impl Known {
         Self { name: alert.name.to_owned(), place, severity: alert.severity, since, fired, quiet, ended, returns, told }
     }
 
+    /// Whether they are one: the same at the same place, from the same beginning.
+    pub fn is(&self, other: &Self) -> bool {
+        (&self.name, &self.place, self.since) == (&other.name, &other.place, other.since)
+    }
+
     pub fn fires(&self) -> bool {
         self.fired.is_some() && self.ended.is_none()
     }

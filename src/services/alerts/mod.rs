@@ -318,10 +318,7 @@ fn shown(mut alerts: Vec<Known>) -> Vec<Known> {
 
 /// What fired or ended between two looks.
 fn news(before: &[Known], after: &[Known]) -> Vec<Known> {
-    let known = |alert: &Known| {
-        let same = |old: &&Known| (&old.name, &old.place, old.since) == (&alert.name, &alert.place, alert.since);
-        before.iter().find(same).map(|old| (old.fires(), old.ended.is_some()))
-    };
+    let known = |alert: &Known| before.iter().find(|old| old.is(alert)).map(|old| (old.fires(), old.ended.is_some()));
     let new = |alert: &&Known| {
         alert.fired.is_some() && known(alert).unwrap_or_default() != (alert.fires(), alert.ended.is_some())
     };
