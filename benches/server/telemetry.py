@@ -1,9 +1,9 @@
-"""What watching itself costs the appliance: the same requests to three instances, one that logs nothing and shows no metrics, one as it
-is shipped, one with everything on (a line for each request, to files, to its output and to a central log, metrics read each second).
-Rounds interleaved, medians and ratios; then what it holds before and after a million requests. Run by scripts/bench-telemetry.
+"""What watching itself costs the appliance: the same requests to four instances, one that logs nothing and keeps no trace, one as it is
+shipped, one with everything on as it is meant to be used (a central log, a collector of traces and lines, mail, metrics read each second), one that
+beside it logs a line for each request. Rounds interleaved, medians and ratios; then what it holds before and after a million requests. Run by scripts/bench-telemetry.
 """
 
-import argparse, pathlib, socket, statistics, threading, time, urllib.request
+import argparse, http.server, pathlib, socket, statistics, threading, time, urllib.request
 from compare import Appliance, documents, load, say
 
 OPERATIONS = {"empty": 16, "read": 16, "page": 16, "create": 16}
@@ -40,6 +40,26 @@ def central_log():
     return listener.getsockname()[1]
 
 
+def collector():
+    """Takes traces and lines over HTTP; answers its port."""
+
+    class Taker(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Taker)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.server_port
+
+
 def scrape(port):
     while True:
         time.sleep(1)
@@ -62,13 +82,19 @@ def main():
     all = list(documents(options.documents))
     ids = work / "ids"
     ids.write_text("".join(document["id"] + "\n" for document in all))
-    loud = {"LOG": "info,access=debug", "LOG_SYSLOG": f"tcp://127.0.0.1:{central_log()}", "ALERTS_MAIL": "ops@bench.test"}
+    full = {
+        "LOG_SYSLOG": f"tcp://127.0.0.1:{central_log()}",
+        "OTLP_ENDPOINT": f"http://127.0.0.1:{collector()}",
+        "ALERTS_MAIL": "ops@bench.test",
+    }
     instances = {
         "off": Instance(options.appliance, work / "off", 18743, {"LOG": "off", "LOG_OUTPUT": "off"}),
         "shipped": Instance(options.appliance, work / "shipped", 18753, {}),
-        "all": Instance(options.appliance, work / "all", 18763, loud),
+        "all": Instance(options.appliance, work / "all", 18763, full),
+        "lines": Instance(options.appliance, work / "lines", 18773, full | {"LOG": "info,access=debug"}),
     }
-    threading.Thread(target=scrape, args=[18764], daemon=True).start()
+    for port in (18764, 18774):
+        threading.Thread(target=scrape, args=[port], daemon=True).start()
     figures = {(who, operation): [] for who in instances for operation in OPERATIONS}
     try:
         for who, instance in instances.items():
@@ -77,16 +103,17 @@ def main():
             instance.start()
         for round in range(options.rounds):
             order = list(instances)
-            order = order[round % 3:] + order[:round % 3]
+            order = order[round % 4:] + order[:round % 4]
             for operation, connections in OPERATIONS.items():
                 for who in order:
                     rate, _, _ = load(instances[who], operation, connections, options.seconds, ids)
                     say(f"round {round + 1}: {operation} {who}: {rate:,.0f}/s")
                     figures[who, operation].append(rate)
-        print("| | nothing on | as shipped | everything on |\n|---|---|---|---|")
+        print("| | nothing on | as shipped | everything on | and a line a request |\n|---|---|---|---|---|")
         for operation in OPERATIONS:
-            off, shipped, loud = (statistics.median(figures[who, operation]) for who in instances)
-            print(f"| {operation} | {off:,.0f}/s | {shipped:,.0f}/s ({shipped / off * 100:.1f} %) | {loud:,.0f}/s ({loud / off * 100:.1f} %) |")
+            off, *others = (statistics.median(figures[who, operation]) for who in instances)
+            others = [f"{rate:,.0f}/s ({rate / off * 100:.1f} %)" for rate in others]
+            print(f"| {operation} | {off:,.0f}/s | {' | '.join(others)} |")
         made, held = 0, []
         while made < MILLION:
             rate, _, _ = load(instances["all"], "read", 16, 5, ids)

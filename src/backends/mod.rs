@@ -1,5 +1,6 @@
 //! One folder per port, one file or folder per implementation. Only `server` names what is in here.
 pub mod certificates;
+pub mod collector;
 pub mod directory;
 pub mod documents;
 

@@ -17,9 +17,9 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text},
     metrics::{
         counter::{ConstCounter, Counter},
+        exemplar::HistogramWithExemplars,
         family::Family,
         gauge::{ConstGauge, Gauge},
-        histogram::Histogram,
         info::Info,
     },
     registry::{Registry, Unit},
@@ -63,8 +63,20 @@ struct Refusal {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Collected {
+    kind: &'static str,
+    fate: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Job {
     job: &'static str,
+}
+
+/// The trace of a request of which more is known than its figures.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Exemplar {
+    pub trace_id: String,
 }
 
 /// The last restore drill.
@@ -121,7 +133,7 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter>,
     series: AtomicUsize,
-    durations: Family<Route, Histogram, fn() -> Histogram>,
+    durations: Family<Route, HistogramWithExemplars<Exemplar>, fn() -> HistogramWithExemplars<Exemplar>>,
     in_flight: Gauge,
     connections: Family<Listener, Gauge>,
     refusals: Family<Refusal, Counter>,
@@ -129,6 +141,7 @@ pub struct Metrics {
     job_failures: Family<Job, Counter>,
     job_successes: Family<Job, Gauge>,
     panics: Counter,
+    collected: Family<Collected, Counter>,
     sampled: Arc<Sampled>,
 }
 
@@ -137,7 +150,7 @@ impl Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Process { start: clock.now() }));
         let sampled = Arc::new(Sampled { clock, sample: Mutex::default() });
-        let durations: fn() -> Histogram = || Histogram::new(LATENCIES);
+        let durations: fn() -> HistogramWithExemplars<Exemplar> = || HistogramWithExemplars::new(LATENCIES.into_iter());
         let mut metrics = Self {
             requests: Family::default(),
             series: AtomicUsize::new(0),
@@ -149,6 +162,7 @@ impl Metrics {
             job_failures: Family::default(),
             job_successes: Family::default(),
             panics: Counter::default(),
+            collected: Family::default(),
             sampled,
             registry,
         };
@@ -169,6 +183,8 @@ impl Metrics {
         r.register("job_failures", "Runs that failed or panicked", self.job_failures.clone());
         let help = "When each job last succeeded, in Unix seconds";
         r.register("job_last_success_timestamp_seconds", help, self.job_successes.clone());
+        let help = "Traces and lines of the log for the collector, by what became of them";
+        r.register("collector_items", help, self.collected.clone());
         r.register("panics", "Panics caught: each is a bug", self.panics.clone());
         r.register_collector(Box::new(self.sampled.clone()));
     }
@@ -180,7 +196,14 @@ impl Metrics {
     }
 
     /// `route` is the pattern, never the path; `None` when nothing matched.
-    pub fn request(&self, route: Option<Arc<str>>, method: &str, status: u16, elapsed: Duration) {
+    pub fn request(
+        &self,
+        route: Option<Arc<str>>,
+        method: &str,
+        status: u16,
+        elapsed: Duration,
+        exemplar: Option<Exemplar>,
+    ) {
         let method = bounded_method(method);
         let route = route.unwrap_or_else(|| "unmatched".into());
         let mut labels = Request { route, method, status: class(status) };
@@ -189,7 +212,7 @@ impl Metrics {
         }
         self.requests.get_or_create(&labels).inc();
         let labels = Route { route: labels.route, method };
-        self.durations.get_or_create(&labels).observe(elapsed.as_secs_f64());
+        self.durations.get_or_create(&labels).observe(elapsed.as_secs_f64(), exemplar, None);
     }
 
     pub fn connection_opened(self: &Arc<Self>, listener: &'static str) -> OpenConnection {
@@ -207,6 +230,13 @@ impl Metrics {
         match succeeded {
             Some(now) => drop(self.job_successes.get_or_create(&job).set(now.seconds())),
             None => drop(self.job_failures.get_or_create(&job).inc()),
+        }
+    }
+
+    /// `kind`: `traces` or `records`; `fate`: `sent`, `refused`, or `let_go` for want of room.
+    pub fn collected(&self, kind: &'static str, fate: &'static str, count: u64) {
+        if count > 0 {
+            self.collected.get_or_create(&Collected { kind, fate }).inc_by(count);
         }
     }
 
@@ -426,8 +456,9 @@ mod tests {
     #[test]
     fn shows_what_was_counted_and_sampled() {
         let metrics = metrics();
-        metrics.request(Some("/a/:id".into()), "GET", 204, Duration::from_millis(120));
-        metrics.request(None, "BREW", 599, Duration::from_secs(9));
+        let exemplar = Exemplar { trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".to_owned() };
+        metrics.request(Some("/a/:id".into()), "GET", 204, Duration::from_millis(120), None);
+        metrics.request(None, "BREW", 599, Duration::from_secs(9), Some(exemplar));
         let guard = metrics.begin();
         let segment =
             backups::Kind { last: Some(Timestamp(1_795_000_000_000 - 90_000)), bytes: 7, ..Default::default() };
@@ -443,6 +474,7 @@ mod tests {
             r#"debrouille_http_request_duration_seconds_bucket{le="0.15",route="/a/:id",method="GET"} 1"#,
             r#"debrouille_http_request_duration_seconds_bucket{le="0.1",route="/a/:id",method="GET"} 0"#,
             "debrouille_http_requests_in_flight 1",
+            r#"debrouille_http_request_duration_seconds_bucket{le="+Inf",route="unmatched",method="other"} 1 # {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"} 9.0"#,
             r#"debrouille_backup_last_success_age_seconds{target="usb",kind="segment"} 90"#,
             r#"debrouille_backup_last_success_timestamp_seconds{target="usb",kind="segment"} 1794999910"#,
             r#"debrouille_backup_sent_bytes_total{target="usb",kind="segment"} 7"#,
@@ -464,7 +496,7 @@ mod tests {
     fn series_are_bounded() {
         let metrics = metrics();
         for route in 0..MAX_SERIES + 500 {
-            metrics.request(Some(format!("/{route}").into()), "GET", 200, Duration::ZERO);
+            metrics.request(Some(format!("/{route}").into()), "GET", 200, Duration::ZERO, None);
         }
         let text = metrics.render();
         assert_eq!(text.matches("\ndebrouille_http_requests_total{").count(), MAX_SERIES + 1);

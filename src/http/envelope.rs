@@ -121,7 +121,7 @@ fn open(room: usize) -> Vec<u8> {
 
 fn close(exchange: &Exchange, body: &mut Vec<u8>, more: impl FnOnce(&mut Vec<u8>)) {
     body.extend_from_slice(br#","meta":{"requestId":""#);
-    body.extend_from_slice(exchange.request.as_bytes());
+    body.extend_from_slice(exchange.request().as_bytes());
     body.extend_from_slice(br#"","timestamp":"#);
     body.extend_from_slice(exchange.state.clock.now().seconds().to_string().as_bytes());
     body.extend_from_slice(br#","version":"v1""#);

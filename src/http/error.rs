@@ -44,11 +44,10 @@ impl Told {
     }
 
     /// The cause of a failure is logged, and told to nobody.
-    pub fn log(&self, exchange: &Exchange) {
-        let (request, trace) = (&exchange.request, &exchange.trace);
+    pub fn log(&self) {
         match &self.cause {
-            Some(cause) if self.code == "INTERNAL_ERROR" => tracing::error!(%trace, %request, cause, "request failed"),
-            Some(cause) => tracing::warn!(%trace, %request, cause, code = self.code, "request refused"),
+            Some(cause) if self.code == "INTERNAL_ERROR" => tracing::error!(cause, "request failed"),
+            Some(cause) => tracing::warn!(cause, code = self.code, "request refused"),
             None => {}
         }
     }
@@ -168,12 +167,11 @@ fn tell_poem(error: &poem::Error) -> Told {
 }
 
 fn respond(told: &Told, exchange: &Exchange) -> Response {
-    let (request, trace) = (&exchange.request, &exchange.trace);
-    told.log(exchange);
+    told.log();
     let body = json!({
         "success": false,
         "error": told.value(exchange.language),
-        "meta": { "requestId": request, "traceId": trace },
+        "meta": { "requestId": exchange.request(), "traceId": exchange.trace() },
     });
     let mut response =
         Response::builder().status(told.status).content_type("application/json; charset=utf-8").body(body.to_string());

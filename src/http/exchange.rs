@@ -2,7 +2,11 @@
 
 use super::{State, address};
 use crate::{
-    base::{messages::Language, random},
+    base::{
+        messages::Language,
+        random,
+        telemetry::scope::{Parent, Scope},
+    },
     domain::bucket::Standing,
     services::{
         Error,
@@ -22,11 +26,8 @@ use std::{
 
 pub struct Exchange {
     pub state: Arc<State>,
-    /// A UUID, the client's or ours.
-    pub request: String,
-    /// 32 and 16 hex digits (W3C Trace Context).
-    pub trace: String,
-    pub span: String,
+    /// Its ids, and what is remembered of it.
+    pub scope: Arc<Scope>,
     pub language: Language,
     /// Canonical Extended JSON was asked for.
     pub canonical: bool,
@@ -48,13 +49,13 @@ impl Exchange {
         }
         let address = address::of(request, &state.proxies);
         let headers = request.headers();
-        let drawn = random::array::<24>();
-        let (trace, span) = drawn.split_at(16);
         let given = text(headers, "x-request-id").and_then(|id| uuid::Uuid::try_parse(id).ok());
+        let now = state.clock.now();
+        let parent = text(headers, "traceparent").and_then(parent);
+        // A UUID, the client's or ours.
+        let id = given.map_or_else(|| random::id(now), |id| id.to_string());
         let exchange = Arc::new(Self {
-            request: given.map_or_else(|| random::id(state.clock.now()), |id| id.to_string()),
-            trace: text(headers, "traceparent").and_then(parent_trace).unwrap_or_else(|| hex::encode(trace)),
-            span: hex::encode(span),
+            scope: Scope::new(Some(id), parent, state.traces.as_deref(), now),
             language: language(headers),
             canonical: text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("ejson=canonical")),
             address,
@@ -66,8 +67,16 @@ impl Exchange {
         exchange
     }
 
+    pub fn request(&self) -> &str {
+        self.scope.request.as_deref().unwrap_or_default()
+    }
+
+    pub fn trace(&self) -> &str {
+        &self.scope.trace
+    }
+
     pub fn caller(&self, subject: Subject) -> Caller {
-        let (request, trace) = (self.request.clone(), self.trace.clone());
+        let (request, trace) = (self.request().to_owned(), self.trace().to_owned());
         Caller { subject, organization: None, request, trace, address: self.address }
     }
 
@@ -119,16 +128,19 @@ pub fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// `00-TRACE-PARENT-FLAGS`; versions to come only add at the end.
-fn parent_trace(header: &str) -> Option<String> {
+fn parent(header: &str) -> Option<Parent> {
     let mut parts = header.trim().split('-');
-    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let hex = |part: &str, length: usize| {
         part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     };
-    let sound = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
+    let sound = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(span, 16) && hex(flags, 2);
     let zero = |part: &str| part.bytes().all(|byte| byte == b'0');
     let alone = version != "00" || parts.next().is_none();
-    (sound && alone && !zero(trace) && !zero(parent)).then(|| trace.to_owned())
+    // The last bit of the flags.
+    let sampled = u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1);
+    let found = || Parent { trace: trace.to_owned(), span: span.to_owned(), sampled };
+    (sound && alone && !zero(trace) && !zero(span)).then(found)
 }
 
 /// `X-Locale`, else the best of `Accept-Language` we speak, else French.
@@ -158,8 +170,10 @@ mod tests {
     #[test]
     fn a_parent_trace_is_taken_only_when_sound() {
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-        assert_eq!(parent_trace(&format!("00-{trace}-00f067aa0ba902b7-01")).as_deref(), Some(trace));
-        assert!(parent_trace(&format!("cc-{trace}-00f067aa0ba902b7-01-more")).is_some());
+        let found = |flags| parent(&format!("00-{trace}-00f067aa0ba902b7-{flags}")).unwrap();
+        assert_eq!((&*found("01").trace, &*found("01").span), (trace, "00f067aa0ba902b7"));
+        assert_eq!((found("01").sampled, found("03").sampled, found("02").sampled), (true, true, false));
+        assert!(parent(&format!("cc-{trace}-00f067aa0ba902b7-01-more")).is_some());
         for bad in [
             format!("00-{trace}-00f067aa0ba902b7-01-more"),
             format!("ff-{trace}-00f067aa0ba902b7-01"),
@@ -169,7 +183,7 @@ mod tests {
             "00".to_owned(),
             String::new(),
         ] {
-            assert_eq!(parent_trace(&bad), None, "{bad}");
+            assert_eq!(parent(&bad), None, "{bad}");
         }
     }
 

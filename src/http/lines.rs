@@ -9,7 +9,7 @@ use super::{
     spec::Tag,
 };
 use crate::{
-    base::{fault::Fault, messages::Language},
+    base::{fault::Fault, messages::Language, telemetry::scope},
     domain::json::Splitter,
     services::{
         Error, Result,
@@ -122,8 +122,9 @@ fn received(receiver: mpsc::Receiver<io::Result<Bytes>>) -> impl Stream<Item = i
 pub(super) fn download<E: Export>(by: By, mut export: E) -> impl Stream<Item = io::Result<Bytes>> + use<E> {
     let (sender, receiver) = mpsc::channel(QUEUED);
     let By { caller, exchange } = by;
-    let runtime = Handle::current();
-    exchange.state.tasks.clone().spawn_blocking(move || {
+    let (runtime, tasks) = (Handle::current(), exchange.state.tasks.clone());
+    let scope = scope::carried();
+    let work = move || {
         let mut pull = || match runtime.block_on(exchange.state.identities.renew(&caller)) {
             Ok(caller) => export.pull(&caller),
             Err(error) => Some(Err(error)),
@@ -131,7 +132,7 @@ pub(super) fn download<E: Export>(by: By, mut export: E) -> impl Stream<Item = i
         while let Some(chunk) = pull() {
             let failed = chunk.is_err();
             let chunk = chunk.map(Bytes::from).map_err(|error| {
-                tracing::error!(trace = %exchange.trace, request = %exchange.request, %error, "export cut");
+                tracing::error!(%error, "export cut");
                 io::Error::other("export cut")
             });
             let sent = runtime.block_on(timeout(exchange.state.limits.silence, sender.send(chunk)));
@@ -139,7 +140,8 @@ pub(super) fn download<E: Export>(by: By, mut export: E) -> impl Stream<Item = i
                 break;
             }
         }
-    });
+    };
+    tasks.spawn_blocking(move || scope.enter(work));
     received(receiver)
 }
 
@@ -197,7 +199,7 @@ impl Upload {
     fn streamed(self, body: Body) -> impl Stream<Item = io::Result<Bytes>> {
         let (sender, receiver) = mpsc::channel(QUEUED);
         let tasks = self.exchange.state.tasks.clone();
-        tasks.spawn(async move {
+        let work = async move {
             let silence = self.exchange.state.limits.silence;
             let ended = async {
                 let mut running = self.run(body).await?;
@@ -212,11 +214,12 @@ impl Upload {
             };
             if let Err(error) = ended.await {
                 let told = error::tell(&error);
-                told.log(&self.exchange);
+                told.log();
                 let last = line(&serde_json::json!({ "error": told.value(self.exchange.language) }));
                 let _ = timeout(silence, sender.send(Ok(last))).await;
             }
-        });
+        };
+        tasks.spawn(scope::carried().run(work));
         received(receiver)
     }
 }

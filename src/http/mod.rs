@@ -48,7 +48,7 @@ pub use body::Room;
 pub use spec::openapi;
 
 use crate::{
-    base::{clock::SharedClock, environment::Environment},
+    base::{clock::SharedClock, environment::Environment, telemetry::traces::Traces},
     services::{
         access::Access, audit::Audit, backups::Backups, collections::Collections, documents::Documents, drills::Drills,
         health::Health, identities::Identities, invitations::Invitations, keys::Keys, limits::Limiter, logs::Logs,
@@ -90,6 +90,8 @@ pub struct State {
     pub health: Arc<Health>,
     pub status: Status,
     pub logs: Arc<Logs>,
+    /// Absent: none are kept.
+    pub traces: Option<Arc<Traces>>,
     pub clock: SharedClock,
     pub environment: Environment,
     pub limits: Limits,

@@ -4,7 +4,7 @@
 use super::{activity::Busy, peer::Peer};
 use crate::base::{
     clock::Stopwatch,
-    metrics::{InFlight, Metrics},
+    metrics::{Exemplar, InFlight, Metrics},
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -57,7 +57,9 @@ impl App {
         let response = call.await.unwrap_or_else(|_| panicked());
         if counted {
             let route = response.data::<PathPattern>().map(|pattern| pattern.0.clone());
-            self.metrics.request(route, method.as_str(), response.status().as_u16(), watch.elapsed());
+            let exemplar = response.data::<Exemplar>().cloned();
+            let status = response.status().as_u16();
+            self.metrics.request(route, method.as_str(), status, watch.elapsed(), exemplar);
         }
         let response: hyper::Response<BoxBody<Bytes, io::Error>> = response.into();
         response.map(|body| Answer { body, _in_flight: in_flight, _busy: busy })

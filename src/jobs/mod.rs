@@ -6,6 +6,7 @@ pub mod alerts;
 pub mod audit;
 pub mod backups;
 pub mod certificates;
+pub mod collector;
 pub mod drills;
 pub mod health;
 pub mod journal;
@@ -33,6 +34,10 @@ pub trait Job: Send + Sync {
     /// Before the first run.
     fn first(&self) -> Duration {
         self.every()
+    }
+    /// What sends traces away leaves none itself.
+    fn is_traced(&self) -> bool {
+        true
     }
     async fn run(&self) -> Result<()>;
 }

@@ -6,6 +6,10 @@ use crate::base::{
     metrics::Metrics,
     random,
     stop::Stop,
+    telemetry::{
+        scope::Scope,
+        traces::{End, Traces},
+    },
 };
 use futures_util::FutureExt;
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -13,13 +17,15 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 pub struct Scheduler {
     pub clock: SharedClock,
     pub metrics: Arc<Metrics>,
+    /// Absent: none are kept.
+    pub traces: Option<Arc<Traces>>,
     pub stop: Stop,
 }
 
 impl Scheduler {
     /// A run under way at the drain is finished; at the abort it is cut, and its next run mends it.
     pub fn start(&self, job: impl Job + 'static) {
-        let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
+        let (clock, metrics, traces) = (self.clock.clone(), self.metrics.clone(), self.traces.clone());
         let (mut draining, mut aborting) = (self.stop.clone(), self.stop.clone());
         self.stop.spawn(async move {
             let mut pause = job.first();
@@ -29,7 +35,7 @@ impl Scheduler {
                     () = draining.draining() => return,
                 }
                 tokio::select! {
-                    () = run(&job, &clock, &metrics) => {}
+                    () = traced(&job, (&clock, &metrics), traces.as_deref()) => {}
                     () = aborting.aborting() => return,
                 }
                 pause = jittered(job.every());
@@ -38,7 +44,19 @@ impl Scheduler {
     }
 }
 
-async fn run(job: &dyn Job, clock: &SharedClock, metrics: &Metrics) {
+/// A trace of its own for each run, which its lines bear.
+async fn traced(job: &dyn Job, (clock, metrics): (&SharedClock, &Metrics), traces: Option<&Traces>) {
+    let traces = traces.filter(|_| job.is_traced());
+    let scope = Scope::new(None, None, traces, clock.now());
+    let succeeded = scope.run(run(job, clock, metrics)).await;
+    if let Some(traces) = traces {
+        let end = End { failed: !succeeded, ..End::default() };
+        traces.end(&scope, end, || (format!("job {}", job.name()), Vec::new()));
+    }
+}
+
+/// Whether it succeeded.
+async fn run(job: &dyn Job, clock: &SharedClock, metrics: &Metrics) -> bool {
     let watch = Stopwatch::start();
     let outcome = AssertUnwindSafe(job.run()).catch_unwind().await;
     let millis = watch.millis();
@@ -55,6 +73,7 @@ async fn run(job: &dyn Job, clock: &SharedClock, metrics: &Metrics) {
         Err(_) => None,
     };
     metrics.job_ran(job.name(), succeeded);
+    succeeded.is_some()
 }
 
 /// So that machines started together do not work together.
@@ -116,7 +135,7 @@ mod tests {
 
     fn scheduler(stopper: &Stopper) -> Scheduler {
         let clock: SharedClock = Arc::new(SystemClock);
-        Scheduler { clock: clock.clone(), metrics: Metrics::new(clock), stop: stopper.stop() }
+        Scheduler { clock: clock.clone(), metrics: Metrics::new(clock), traces: None, stop: stopper.stop() }
     }
 
     #[tokio::test]

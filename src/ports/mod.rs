@@ -1,6 +1,7 @@
 //! The traits the services speak to, and their one error type.
 
 pub mod certificates;
+pub mod collector;
 pub mod directory;
 pub mod documents;
 pub mod keys;

@@ -3,6 +3,7 @@
 pub mod alerts;
 pub mod authority;
 mod certificates;
+mod collector;
 pub mod drill;
 pub mod init;
 mod keys;

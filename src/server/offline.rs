@@ -1,6 +1,6 @@
 //! The instance opened for one command while no server runs: the same routes, over a pipe inside the process.
 
-use super::{alerts, listener, open, problem::Problem, running::Senses, serve};
+use super::{alerts, collector::Kept, listener, open, problem::Problem, running::Senses, serve};
 use crate::{
     base::{
         clock::{SharedClock, SystemClock},
@@ -32,8 +32,13 @@ pub struct Offline {
 /// Opens the data under its lock, as the local caller that this process is.
 pub async fn offline(config: Config) -> Result<Offline, Problem> {
     let clock: SharedClock = Arc::new(SystemClock);
-    let senses =
-        Senses { metrics: Metrics::new(clock.clone()), health: Arc::new(Health::default()), levels: None, clock };
+    let senses = Senses {
+        metrics: Metrics::new(clock.clone()),
+        health: Arc::new(Health::default()),
+        levels: None,
+        clock,
+        kept: Kept::default(),
+    };
     senses.health.enter(Phase::Serving);
     let opened = open::open(&config, senses.clock.clone()).await?;
     let stopper = Stopper::default();

@@ -1,7 +1,7 @@
 //! What must hold before the instance serves; the same checks for start-up and for `doctor`.
 
 use super::{
-    alerts, authority, drill, keys,
+    alerts, authority, collector, drill, keys,
     listener::{clients, network},
     open, outgoing,
     problem::{Kind, Problem},
@@ -128,6 +128,9 @@ pub async fn instance(config: &Config, now: Timestamp) -> Judged {
     }
     if let Err(fault) = telemetry::check(&config.log, config.tls.trusted.as_deref()) {
         judged.add(Finding::failure("log", fault));
+    }
+    if let Err(fault) = collector::check(config) {
+        judged.add(Finding::failure("collector", fault));
     }
     let time: SharedClock = Arc::new(SystemClock);
     if let Err(problem) = alerts::check(config, &stamp, &time) {

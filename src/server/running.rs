@@ -2,6 +2,7 @@
 
 use super::{
     certificates,
+    collector::Kept,
     listener::{
         Limits, clients,
         control::Control,
@@ -30,6 +31,7 @@ use crate::{
         audit::{Audit, Event},
         backups::Backups,
         certificates::Certificates,
+        collector::Collector,
         drills::Drills,
         health::{Health, Observer, Phase},
         journal::Journal,
@@ -56,6 +58,7 @@ pub struct Senses {
     pub health: Arc<Health>,
     /// Absent where nothing is logged.
     pub levels: Option<Arc<Levels>>,
+    pub kept: Kept,
 }
 
 /// The configured addresses, taken before anything else is touched. Clients may already queue.
@@ -89,10 +92,14 @@ impl Doors {
 /// For which what was cut is waited for.
 const CUT: Duration = Duration::from_secs(10);
 
+/// For which a collector is waited for.
+const COLLECTED: Duration = Duration::from_secs(3);
+
 /// What an opened instance brings along.
 pub struct Parts {
     pub documents: Arc<dyn Documents>,
     pub alerts: Arc<Alerts>,
+    pub collector: Option<Arc<Collector>>,
     pub logs: Arc<Logs>,
     pub audit: Arc<Audit>,
     pub seals: Arc<Seals>,
@@ -121,6 +128,7 @@ pub struct Running {
     pub senses: Senses,
     documents: Arc<dyn Documents>,
     alerts: Arc<Alerts>,
+    collector: Option<Arc<Collector>>,
     trust: Arc<Trust>,
     audit: Arc<Audit>,
     seals: Arc<Seals>,
@@ -157,6 +165,7 @@ impl Running {
         let Parts {
             documents,
             alerts,
+            collector,
             logs,
             audit,
             seals,
@@ -215,6 +224,7 @@ impl Running {
             senses,
             documents,
             alerts,
+            collector,
             audit,
             trust,
             seals,
@@ -277,11 +287,15 @@ impl Running {
             metrics: metrics.clone(),
             health,
         };
-        let scheduler = Scheduler { clock, metrics, stop: self.stopper.stop() };
+        let scheduler =
+            Scheduler { clock, metrics, traces: self.senses.kept.traces.clone(), stop: self.stopper.stop() };
         scheduler.start(jobs::health::Observation(observer));
         let (folder, keep) = (config.log_dir(), config.log.keep_files);
         scheduler.start(jobs::logs::Archiving { folder, keep, clock: scheduler.clock.clone() });
         scheduler.start(jobs::logs::Settling(logs));
+        if let Some(collector) = &self.collector {
+            scheduler.start(jobs::collector::Sending(collector.clone()));
+        }
         scheduler.start(watching);
         scheduler.start(jobs::alerts::Watching(self.alerts.clone()));
         for way in 0..self.alerts.channels.len() {
@@ -371,6 +385,11 @@ impl Running {
         // What the journal tells meanwhile stays in it; the next start seals it.
         if let Err(error) = self.audit.finish().await {
             tracing::error!(%error, "the audit log was not sealed at the stop");
+        }
+        if let Some(collector) = &self.collector
+            && !hurried
+        {
+            collector.finish(COLLECTED).await;
         }
         // A planned stop loses nothing, whatever becomes of the machine.
         if !hurried {

@@ -2,6 +2,7 @@
 
 use super::{
     alerts, certificates,
+    collector::{self, Kept},
     listener::tls::Shown,
     open::{self, Opened},
     preconditions::{self, Judged},
@@ -50,10 +51,13 @@ pub async fn serve(config: Config, reread: Reread<'_>) -> Result<(), Problem> {
     if let Some(refusal) = refusal {
         return Err(refusal);
     }
-    let log =
-        telemetry::start(&config.log, &config.log_dir(), config.tls.trusted.as_deref(), about(&config)?, clock.clone());
+    let kept = Kept::of(&config);
+    let whose = (about(&config)?, kept.records.clone());
+    let trusted = config.tls.trusted.as_deref();
+    let log = telemetry::start(&config.log, &config.log_dir(), trusted, whose, clock.clone());
     let (_log, levels) = log.map_err(|fault| Problem::new(Kind::Failed, fault))?;
-    let senses = Senses { metrics: Metrics::new(clock.clone()), health: Arc::default(), levels: Some(levels), clock };
+    let metrics = Metrics::new(clock.clone());
+    let senses = Senses { metrics, health: Arc::default(), levels: Some(levels), clock, kept };
     telemetry::watch_panics(senses.metrics.clone());
     let running = tokio::select! {
         running = start(&config, senses, findings) => running,
@@ -146,6 +150,7 @@ pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> R
     let shown = Arc::new(Shown::default());
     let parts = Parts {
         logs: logs(&opened, &senses),
+        collector: collector::collector(config, about(config)?, &senses)?,
         certificates: Arc::new(certificates::certificates(config, &opened, shown.clone(), &senses)?),
         shown,
         app: app(config, &opened, &senses, (&stopper, alerts.clone())),
@@ -238,6 +243,7 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, (stopper, alerts):
         secrets: opened.secrets.clone(),
         health: senses.health.clone(),
         logs: logs(opened, senses),
+        traces: senses.kept.traces.clone(),
         status: Status {
             alerts,
             health: senses.health.clone(),

@@ -8,6 +8,7 @@ pub mod backups;
 mod bench;
 pub mod certificates;
 pub mod collections;
+pub mod collector;
 pub mod directory;
 pub mod documents;
 pub mod drills;

@@ -261,6 +261,7 @@ async fn state_at(
         limiter: Arc::new(Limiter::new(clock.clone(), limits::Settings::default())),
         proxies: Vec::new(),
         logs: Arc::new(logs),
+        traces: None,
         status: Status { alerts, health: health.clone(), metrics, started },
         health,
         clock,

@@ -4,6 +4,7 @@ mod alerts;
 mod appliance;
 mod backups;
 mod certificates;
+mod collector;
 mod crash;
 mod logs;
 mod machines;

@@ -1,7 +1,7 @@
 //! LDAP (RFC 4511): a connection per proof, bound as the person, whom a template names or a search finds.
 
 use crate::{
-    base::{config::Secret, fault::Fault},
+    base::{config::Secret, fault::Fault, telemetry::scope},
     ports::{
         self, Error,
         directory::{Directory, Entry},
@@ -147,7 +147,7 @@ impl Directory for Ldap {
             return Ok(None);
         }
         let (url, patience) = (&self.settings.url, self.settings.patience);
-        match tokio::time::timeout(patience, self.ask(name, password)).await {
+        match tokio::time::timeout(patience, scope::call("ldap").run(self.ask(name, password))).await {
             Ok(Ok(proven)) => Ok(proven),
             Ok(Err(error)) => Err(Error::Unavailable(format!("{url}: {error}"))),
             Err(_) => Err(Error::Unavailable(format!("{url}: no answer in {} s", patience.as_secs()))),

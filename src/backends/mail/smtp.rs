@@ -2,7 +2,7 @@
 
 use super::compose;
 use crate::{
-    base::{clock::SharedClock, config::Secret, fault::Fault},
+    base::{clock::SharedClock, config::Secret, fault::Fault, telemetry::scope},
     ports::{
         self, Result,
         mail::{Letter, Mailer},
@@ -76,7 +76,7 @@ impl Smtp {
 impl Mailer for Smtp {
     async fn send(&self, letter: &Letter) -> Result<()> {
         let message = compose(&self.from, letter, &self.clock)?;
-        match self.transport.send(message).await {
+        match scope::call("mail").run(self.transport.send(message)).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_permanent() => {
                 Err(ports::Error::Rejected(Fault::new("mail.letter").with("why", error)))

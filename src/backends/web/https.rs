@@ -1,8 +1,11 @@
 //! HTTP/1.1 over TLS, a connection per request: what few and small requests need.
 
-use crate::ports::{
-    self, Error,
-    web::{Body, Request, Response, Web, is_safe},
+use crate::{
+    base::telemetry::scope,
+    ports::{
+        self, Error,
+        web::{Body, Request, Response, Web, is_safe},
+    },
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Bytes, client::conn::http1, header};
@@ -35,13 +38,18 @@ impl Https {
 
     /// One request to an absolute URL, and its answer; `Unavailable` when there was none in time.
     pub async fn send(&self, request: hyper::Request<Full<Bytes>>) -> ports::Result<hyper::Response<Bytes>> {
+        let method = request.method().clone();
         // Without the query, which may say more than a log should hold.
         let place = request.uri().to_string().split('?').next().unwrap_or_default().to_owned();
-        match tokio::time::timeout(self.patience, self.exchange(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(Error::Unavailable(format!("{place}: {error}"))),
-            Err(_) => Err(Error::Unavailable(format!("{place}: no answer in {} s", self.patience.as_secs()))),
-        }
+        let step = scope::call("http request").with("server.address", request.uri().host().unwrap_or_default());
+        let answer = async {
+            match tokio::time::timeout(self.patience, self.exchange(request)).await {
+                Ok(Ok(response)) => Ok(response),
+                Ok(Err(error)) => Err(Error::Unavailable(format!("{place}: {error}"))),
+                Err(_) => Err(Error::Unavailable(format!("{place}: no answer in {} s", self.patience.as_secs()))),
+            }
+        };
+        step.with("http.request.method", &method).run(answer).await
     }
 
     async fn exchange(&self, request: hyper::Request<Full<Bytes>>) -> Result<hyper::Response<Bytes>, Trouble> {
@@ -95,6 +103,9 @@ async fn over(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let authority = request.uri().authority().ok_or("no host")?.as_str().parse()?;
     request.headers_mut().insert(header::HOST, authority);
+    if let Some(parent) = scope::traceparent().and_then(|parent| parent.parse().ok()) {
+        request.headers_mut().insert("traceparent", parent);
+    }
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).parse()?;
     *request.uri_mut() = path;
     let exchange = async {

@@ -8,7 +8,7 @@ mod value;
 
 pub use sections::{
     Acme, Alerts, Audit, Backup, Challenge, Identity, Instance, Ldap, Limits, Listener, Log, LogFormat, LogOutput,
-    Mail, Oidc, Secrets, Server, Source, Storage, Switch, Tls, TokenAlgorithm, Trust,
+    Mail, Oidc, Otlp, OtlpProtocol, Secrets, Server, Source, Storage, Switch, Tls, TokenAlgorithm, Trust,
 };
 pub use settings::{Kind, SETTINGS, Setting};
 pub use sources::{Origin, process as process_environment};
@@ -41,6 +41,7 @@ pub struct Config {
     pub audit: Audit,
     pub alerts: Alerts,
     pub log: Log,
+    pub otlp: Otlp,
     pub identity: Identity,
     pub mail: Mail,
     pub oidc: Oidc,
@@ -59,6 +60,11 @@ pub struct Config {
 pub struct Secret(String);
 
 impl Secret {
+    #[cfg(test)]
+    pub fn of(words: &str) -> Self {
+        Self(words.to_owned())
+    }
+
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -221,6 +221,29 @@ pub struct Log {
     pub keep_files: usize,
 }
 
+/// A collector of traces and lines (OpenTelemetry).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Otlp {
+    /// Absent: none is kept.
+    pub endpoint: Option<String>,
+    pub protocol: OtlpProtocol,
+    /// `NAME=VALUE`, with commas between.
+    pub headers: Option<Secret>,
+    /// Of all traces; those that failed or took long are kept whatever it says.
+    pub traces_percent: u8,
+    pub logs: bool,
+}
+
+/// As `OTEL_EXPORTER_OTLP_PROTOCOL` names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum OtlpProtocol {
+    #[serde(rename = "http/protobuf")]
+    Http,
+    #[serde(rename = "grpc")]
+    Grpc,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {

@@ -190,7 +190,7 @@ mod tests {
     /// Every series there is, by its name.
     fn known() -> BTreeSet<String> {
         let metrics = Metrics::new(Arc::new(FixedClock(1_795_000_000_000.into())));
-        metrics.request(None, "GET", 200, Duration::ZERO);
+        metrics.request(None, "GET", 200, Duration::ZERO, None);
         drop(metrics.connection_opened("https"));
         metrics.connection_refused("https", "waiting");
         metrics.job_ran("a", Some(Timestamp(1)));

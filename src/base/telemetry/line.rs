@@ -1,7 +1,10 @@
 //! One event as one line: JSON for machines, text for a terminal, JSON behind a priority for the journal.
 
-use super::{super::clock::Timestamp, About, fields::Fields};
-use serde_json::Value;
+use super::{
+    super::clock::Timestamp,
+    About,
+    fields::{Fields, Value},
+};
 use std::{borrow::Cow, cell::OnceCell, fmt::Write};
 use tracing::{Level, Metadata};
 
@@ -66,17 +69,16 @@ fn name(level: Level) -> &'static str {
 fn json(now: Timestamp, about: &About, metadata: &Metadata<'_>, fields: &Fields) -> String {
     let mut line = String::with_capacity(512);
     line.push('{');
-    member(&mut line, "time", &now.rfc3339().into());
-    member(&mut line, "level", &name(*metadata.level()).into());
-    member(&mut line, "message", fields.get("message").unwrap_or(&Value::Null));
-    member(&mut line, "target", &metadata.target().into());
+    member(&mut line, "time", Value::Text(&now.rfc3339()));
+    member(&mut line, "level", Value::Text(name(*metadata.level())));
+    member(&mut line, "message", fields.get("message").unwrap_or(Value::Plain("null")));
+    member(&mut line, "target", Value::Text(metadata.target()));
     for (name, value) in fields.iter().filter(|(name, _)| !TAKEN.contains(name)) {
         member(&mut line, name, value);
     }
-    member(&mut line, "environment", &about.environment.as_str().into());
-    member(&mut line, "instance", &about.instance.as_str().into());
-    member(&mut line, "version", &env!("CARGO_PKG_VERSION").into());
-    let mut line = escape(line);
+    member(&mut line, "environment", Value::Text(&about.environment));
+    member(&mut line, "instance", Value::Text(&about.instance));
+    member(&mut line, "version", Value::Text(env!("CARGO_PKG_VERSION")));
     line.push_str("}\n");
     line
 }
@@ -84,12 +86,21 @@ fn json(now: Timestamp, about: &About, metadata: &Metadata<'_>, fields: &Fields)
 /// Names a field cannot take over.
 const TAKEN: [&str; 7] = ["time", "level", "message", "target", "environment", "instance", "version"];
 
-fn member(line: &mut String, name: &str, value: &Value) {
+fn member(line: &mut String, name: &str, value: Value<'_>) {
     if line.len() > 1 {
         line.push(',');
     }
-    // Writing to a string cannot fail.
-    let _ = write!(line, "\"{name}\":{value}");
+    line.push('"');
+    line.push_str(name);
+    line.push_str("\":");
+    match value {
+        Value::Plain(value) => line.push_str(value),
+        Value::Text(text) => {
+            line.push('"');
+            escape(line, text, true);
+            line.push('"');
+        }
+    }
 }
 
 fn text(now: Timestamp, metadata: &Metadata<'_>, fields: &Fields, colour: bool) -> String {
@@ -103,30 +114,37 @@ fn text(now: Timestamp, metadata: &Metadata<'_>, fields: &Fields, colour: bool) 
         (true, _) => ("\x1b[2m", "\x1b[0m"),
     };
     let mut line = format!("{clock} {on}{:5}{off} ", name(*metadata.level()));
-    let words = |value: &Value| match value {
-        Value::String(words) => escape(words.clone()),
-        other => other.to_string(),
+    let say = |line: &mut String, value: Value<'_>| match value {
+        Value::Text(words) | Value::Plain(words) => escape(line, words, false),
     };
-    line.push_str(&fields.get("message").map(words).unwrap_or_default());
-    for (name, value) in fields.iter().filter(|(name, value)| *name != "message" && !value.is_null()) {
-        let _ = write!(line, " {name}={}", words(value));
+    if let Some(message) = fields.get("message") {
+        say(&mut line, message);
+    }
+    for (name, value) in fields.iter().filter(|(name, _)| *name != "message") {
+        // Writing to a string cannot fail.
+        let _ = write!(line, " {name}=");
+        say(&mut line, value);
     }
     line.push('\n');
     line
 }
 
-/// Control characters, the second set (C1) included, which JSON leaves as they are.
-fn escape(text: String) -> String {
-    if !text.contains(char::is_control) {
-        return text;
+/// Control characters by their number, the second set (C1) included, which JSON would leave as they are; and, `quoted`,
+/// what would end the quotes.
+fn escape(line: &mut String, text: &str, quoted: bool) {
+    let marked = |letter: char| letter.is_control() || quoted && matches!(letter, '"' | '\\');
+    if !text.contains(marked) {
+        return line.push_str(text);
     }
-    let mut escaped = String::with_capacity(text.len() + 16);
     for letter in text.chars() {
-        if letter.is_control() {
-            let _ = write!(escaped, "\\u{:04x}", u32::from(letter));
+        let short = "\n\r\t".find(letter).and_then(|at| ["\\n", "\\r", "\\t"].get(at)).filter(|_| quoted);
+        if let Some(short) = short {
+            line.push_str(short);
+        } else if letter.is_control() {
+            let _ = write!(line, "\\u{:04x}", u32::from(letter));
         } else {
-            escaped.push(letter);
+            line.push_str(if marked(letter) { "\\" } else { "" });
+            line.push(letter);
         }
     }
-    escaped
 }

@@ -1,17 +1,25 @@
-//! What the appliance says of itself: one line per event, to daily files and to standard output, never blocking.
+//! What the appliance says of itself: one line per event, to daily files and to standard output, never blocking; and the
+//! traces it keeps.
 //!
-//! Events carry the fields of the spans around them; `request`, `trace` and `span` name the request. Values are
+//! An event bears the ids of the scope it happens in: `request`, `trace` and `span` name the request. Values are
 //! escaped, so that nobody can forge a line; secrets are never given to an event in the first place.
 
 mod archive;
 mod fields;
+mod gathered;
 mod levels;
 mod line;
+mod records;
+pub mod scope;
 mod syslog;
+pub mod traces;
+mod waiting;
 
 pub use archive::{names, tidy};
 pub use levels::{Levels, Raised};
 pub use line::Style;
+pub use records::{Record, Said};
+pub use waiting::Waiting;
 
 use super::{
     clock::SharedClock,
@@ -22,6 +30,7 @@ use super::{
     trust,
 };
 use fields::Fields;
+use gathered::Gathered;
 use std::{
     io::{IsTerminal, Write},
     os::unix::fs::MetadataExt,
@@ -30,7 +39,7 @@ use std::{
     sync::Arc,
 };
 use syslog::{Origin, Place, Sender};
-use tracing::{Event, Subscriber, span};
+use tracing::{Event, Subscriber};
 use tracing_appender::{
     non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard},
     rolling::{RollingFileAppender, Rotation},
@@ -38,7 +47,6 @@ use tracing_appender::{
 use tracing_subscriber::{
     EnvFilter, Layer,
     layer::{Context, SubscriberExt},
-    registry::LookupSpan,
     reload,
     util::SubscriberInitExt,
 };
@@ -69,12 +77,12 @@ pub struct About {
     pub host: String,
 }
 
-/// Starts logging as configured, for the whole process.
+/// Starts logging as configured, for the whole process; `records` takes lines for a collector.
 pub fn start(
     log: &Log,
     folder: &Path,
     trusted: Option<&Path>,
-    about: About,
+    (about, records): (About, Option<Arc<Waiting<Record>>>),
     clock: SharedClock,
 ) -> Result<(Telemetry, Arc<Levels>), Fault> {
     let filter = EnvFilter::builder()
@@ -86,25 +94,25 @@ pub fn start(
         outputs.push(Output { style, writer });
         writers.push(guard);
     };
-    add(Style::Json, waiting(daily_files(folder)?));
+    add(Style::Json, waiting(Gathered::new(daily_files(folder)?)));
     if log.output == LogOutput::Stdout {
-        add(stdout_style(log.format), waiting(std::io::stdout()));
+        add(stdout_style(log.format), waiting(Gathered::new(std::io::stdout())));
     }
     if let Some(url) = &log.syslog {
         let origin = Origin { host: about.host.clone(), process: std::process::id() };
-        add(Style::Syslog, waiting(Sender::new(place(url, trusted)?, origin)));
+        add(Style::Syslog, waiting(Gathered::lines(Sender::new(place(url, trusted)?, origin))));
     }
     let (filter, handle) = reload::Layer::new(filter);
     // Gone with the process alone.
     let levels = Levels::new(&log.level, move |filter| drop(handle.reload(filter)));
     tracing_subscriber::registry()
-        .with(Lines { clock, about, outputs }.with_filter(filter))
+        .with(Lines { clock, about, outputs, records }.with_filter(filter))
         .try_init()
         .map_err(|error| Fault::new("telemetry.started").with("cause", error))?;
     Ok((Telemetry { _writers: writers }, Arc::new(levels)))
 }
 
-fn waiting(writer: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+fn waiting<W: Write + Send + 'static>(writer: Gathered<W>) -> (NonBlocking, WorkerGuard) {
     NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).thread_name("log").finish(writer)
 }
 
@@ -166,35 +174,25 @@ struct Lines {
     clock: SharedClock,
     about: About,
     outputs: Vec<Output>,
+    records: Option<Arc<Waiting<Record>>>,
 }
 
-impl<S> Layer<S> for Lines
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
-        let Some(span) = context.span(id) else { return };
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
-        attributes.record(&mut fields);
-        span.extensions_mut().insert(fields);
-    }
-
-    fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
-        let Some(span) = context.span(id) else { return };
-        if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
-            values.record(fields);
-        }
-    }
-
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
-        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
-            if let Some(of_span) = span.extensions().get::<Fields>() {
-                fields.extend(of_span);
-            }
-        }
         event.record(&mut fields);
-        let lines = line::Lines::new(self.clock.now(), &self.about, event.metadata(), &fields);
+        // Last: no event names another request than its own.
+        scope::with(|scope| {
+            fields.text("trace", &scope.trace);
+            fields.text("span", &scope.span);
+            scope.request.iter().for_each(|request| fields.text("request", request));
+            scope.identity().iter().for_each(|identity| fields.text("identity", identity));
+        });
+        let now = self.clock.now();
+        if let Some(records) = &self.records {
+            records.push(Record::new(now, event.metadata(), &fields));
+        }
+        let lines = line::Lines::new(now, &self.about, event.metadata(), &fields);
         for output in &self.outputs {
             let line = lines.of(output.style);
             // Nobody is left to tell when the log itself cannot be written.
@@ -205,7 +203,11 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::{super::clock::FixedClock, *};
+    use super::{
+        super::clock::{FixedClock, Timestamp},
+        scope::{Parent, Scope},
+        *,
+    };
     use tracing_subscriber::Registry;
 
     fn about() -> About {
@@ -215,10 +217,10 @@ mod tests {
     /// What a file output says of the events of `act`.
     fn lines(style: Style, act: impl FnOnce()) -> String {
         let folder = tempfile::tempdir().unwrap();
-        let (writer, guard) = waiting(daily_files(&folder.path().join("logs")).unwrap());
+        let (writer, guard) = waiting(Gathered::new(daily_files(&folder.path().join("logs")).unwrap()));
         let clock = Arc::new(FixedClock(1_795_000_000_123.into()));
-        let subscriber =
-            Registry::default().with(Lines { clock, about: about(), outputs: vec![Output { style, writer }] });
+        let outputs = vec![Output { style, writer }];
+        let subscriber = Registry::default().with(Lines { clock, about: about(), outputs, records: None });
         tracing::subscriber::with_default(subscriber, act);
         drop(guard);
         let file = std::fs::read_dir(folder.path().join("logs")).unwrap().next().unwrap().unwrap();
@@ -228,25 +230,30 @@ mod tests {
 
     #[test]
     fn an_event_is_one_json_line_with_its_request() {
+        let parent = Parent { trace: "t-1".to_owned(), span: "p".to_owned(), sampled: false };
         let text = lines(Style::Json, || {
-            let outer = tracing::info_span!("request", request = "r-1", trace = tracing::field::Empty, span = "s");
-            outer.record("trace", "t-1");
-            let _outer = outer.enter();
-            let _inner = tracing::info_span!("inner", part = 2).entered();
-            let error = std::io::Error::other("disk \u{1b}[31m gone");
-            tracing::warn!(%error, big = u64::MAX, ok = false, "it\nhappened");
+            let scope = Scope::new(Some("r-1".to_owned()), Some(parent), None, Timestamp(1));
+            scope.acts_for(|| "~0a".to_owned());
+            futures_util::FutureExt::now_or_never(scope.run(async {
+                let error = std::io::Error::other("disk \u{1b}[31m gone \"\\");
+                tracing::warn!(%error, big = u64::MAX, ok = false, part = 2, request = "another", "it\nhappened");
+            }));
         });
         assert_eq!(text.matches('\n').count(), 1, "{text}");
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["time"], "2026-11-18T11:06:40.123Z");
         assert_eq!(value["level"], "warn");
         assert_eq!(value["message"], "it\nhappened");
-        assert_eq!((&value["request"], &value["trace"], &value["span"]), (&"r-1".into(), &"t-1".into(), &"s".into()));
+        assert_eq!(
+            (&value["request"], &value["trace"], &value["span"]),
+            (&"r-1".into(), &"t-1".into(), &value["span"])
+        );
+        assert_eq!((value["span"].as_str().unwrap().len(), &value["identity"]), (16, &"~0a".into()));
         assert_eq!((&value["environment"], &value["instance"]), (&"staging".into(), &"i-1".into()));
         assert_eq!(value["version"], env!("CARGO_PKG_VERSION"));
         assert_eq!((&value["part"], &value["ok"]), (&2.into(), &false.into()));
         assert_eq!(value["big"], u64::MAX);
-        assert_eq!(value["error"], "disk \u{1b}[31m gone");
+        assert_eq!(value["error"], "disk \u{1b}[31m gone \"\\");
         assert!(!text.contains('\u{1b}'), "a raw escape reached the file");
     }
 

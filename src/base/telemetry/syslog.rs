@@ -18,6 +18,8 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of lines held while the server is away.
 const HELD: usize = 8 << 20;
+/// Bytes sent at once.
+const TOGETHER: usize = 64 << 10;
 /// Between two attempts at first, twice as long after each that failed, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -214,10 +216,18 @@ impl Sender {
             link.write(&framed(&message(WARNING, &self.origin, "-", &words)))?;
             self.lost = 0;
         }
-        while let Some(message) = self.held.front() {
-            link.write(message)?;
-            self.bytes -= message.len();
-            self.held.pop_front();
+        while !self.held.is_empty() {
+            let (mut together, mut count) = (Vec::with_capacity(TOGETHER), 0);
+            for message in &self.held {
+                if count > 0 && together.len() + message.len() > TOGETHER {
+                    break;
+                }
+                together.extend_from_slice(message);
+                count += 1;
+            }
+            link.write(&together)?;
+            self.bytes -= together.len();
+            self.held.drain(..count);
         }
         Ok(())
     }
@@ -230,11 +240,17 @@ impl Write for Sender {
             let message = framed(&message(severity, &self.origin, time, words));
             self.hold(message);
         }
-        self.send();
+        if self.bytes > TOGETHER {
+            self.send();
+        }
         Ok(line.len())
     }
 
+    /// Once no other line waits.
     fn flush(&mut self) -> io::Result<()> {
+        if !self.held.is_empty() {
+            self.send();
+        }
         Ok(())
     }
 }
@@ -311,6 +327,7 @@ mod tests {
         });
         std::thread::sleep(sender.pause);
         sender.write_all("<3>2026-11-22T10:15:01.000Z {\"é\":1}\n".as_bytes()).unwrap();
+        sender.flush().unwrap();
         drop(sender);
         let text = taken.join().unwrap();
         let lost = "<28>1 - h debrouille-appliance 7 - - 3 lines were lost while this server was away";
@@ -325,8 +342,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let place = Place::new(&format!("tcp://{}", listener.local_addr().unwrap()), nobody).unwrap();
         let mut sender = Sender::new(place, Origin { host: "h".to_owned(), process: 7 });
-        let mut say =
-            |words: &str| sender.write_all(format!("<6>2026-11-22T10:15:00.123Z {words}\n").as_bytes()).unwrap();
+        let mut say = |words: &str| {
+            sender.write_all(format!("<6>2026-11-22T10:15:00.123Z {words}\n").as_bytes()).unwrap();
+            sender.flush().unwrap();
+        };
         let taken = |listener: &TcpListener| {
             let (mut stream, _) = listener.accept().unwrap();
             let mut bytes = [0; 200];

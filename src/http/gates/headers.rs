@@ -1,6 +1,9 @@
 //! Headers out: ids, security, caching; and the line of the access log.
 
-use crate::http::exchange::{Exchange, text};
+use crate::{
+    base::{metrics::Exemplar, telemetry::traces::End},
+    http::exchange::{Exchange, text},
+};
 use poem::{
     PathPattern, Request, Response,
     http::{HeaderName, HeaderValue, Method, header, uri::Scheme},
@@ -42,10 +45,12 @@ impl Arrival {
         Self { method: request.method().clone(), path, https, at: Instant::now() }
     }
 
-    pub fn leave(self, response: &mut Response, exchange: &Exchange) {
+    /// `known`: whether somebody has proven to ask.
+    pub fn leave(self, response: &mut Response, exchange: &Exchange, known: bool) {
         let headers = response.headers_mut();
-        for (name, value) in [(REQUEST_ID, &exchange.request), (TRACE_ID, &exchange.trace), (SPAN_ID, &exchange.span)] {
-            if let Ok(value) = HeaderValue::try_from(value.as_str()) {
+        let ids = [(REQUEST_ID, exchange.request()), (TRACE_ID, exchange.trace()), (SPAN_ID, &exchange.scope.span)];
+        for (name, value) in ids {
+            if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(name, value);
             }
         }
@@ -57,20 +62,42 @@ impl Arrival {
         if self.https {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, TRANSPORT);
         }
-        self.log(response, exchange);
+        let elapsed = self.at.elapsed();
+        self.log(response, exchange, elapsed);
+        self.remember(
+            response,
+            exchange,
+            End { known, slow: elapsed >= SLOW, failed: response.status().is_server_error() },
+        );
+    }
+
+    /// Where more is known of it than its figures, its trace's id stands beside them.
+    fn remember(&self, response: &mut Response, exchange: &Exchange, end: End) {
+        let told = || {
+            let route = response.data::<PathPattern>().map_or("unmatched", |pattern| &*pattern.0);
+            let status = response.status().as_u16().to_string();
+            let mut attributes = vec![
+                ("http.request.method", self.method.to_string()),
+                ("http.route", route.to_owned()),
+                ("http.response.status_code", status.clone()),
+            ];
+            attributes.extend(end.failed.then_some(("error.type", status)));
+            (format!("{} {route}", self.method), attributes)
+        };
+        let kept = exchange.state.traces.as_ref().is_some_and(|traces| traces.end(&exchange.scope, end, told));
+        if kept || end.slow || end.failed {
+            response.set_data(Exemplar { trace_id: exchange.trace().to_owned() });
+        }
     }
 
     /// What went well and quickly is for those who look for it: the metrics count it, the journal keeps what it
     /// wrote. The path comes without its query: filters name people.
-    fn log(&self, response: &Response, exchange: &Exchange) {
-        let elapsed = self.at.elapsed();
+    fn log(&self, response: &Response, exchange: &Exchange, elapsed: Duration) {
         macro_rules! line {
             ($level:expr) => {
                 tracing::event!(
                     target: "access",
                     $level,
-                    trace = %exchange.trace,
-                    request = %exchange.request,
                     method = %self.method,
                     path = %self.path,
                     address = exchange.address.map(tracing::field::display),

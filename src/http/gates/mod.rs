@@ -6,7 +6,10 @@ mod limits;
 mod routes;
 
 use super::{State, error, exchange::Exchange, proof::Proof};
-use crate::services::{Error, access::Subject, audit::Event};
+use crate::{
+    base::telemetry::scope,
+    services::{Error, access::Subject, audit::Event},
+};
 use futures_util::{FutureExt, TryStreamExt, stream};
 use poem::{
     Body, Endpoint, Request, Response, Result,
@@ -16,7 +19,6 @@ use routes::Routes;
 use std::{io, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
 pub struct Gates {
     state: Arc<State>,
@@ -84,7 +86,7 @@ async fn carry<T: Send + 'static>(
     tasks: &TaskTracker,
     call: impl Future<Output = std::thread::Result<T>> + Send + 'static,
 ) -> std::thread::Result<T> {
-    let carried = tasks.spawn(call.in_current_span());
+    let carried = tasks.spawn(scope::carried().run(call));
     carried.await.unwrap_or_else(|error| Err(Box::new(error)))
 }
 
@@ -107,22 +109,19 @@ impl Endpoint for Gates {
     async fn call(&self, mut request: Request) -> Result<Response> {
         let exchange = Exchange::open(&self.state, &mut request);
         let arrival = headers::Arrival::of(&request);
-        let span = tracing::info_span!(
-            "request",
-            trace = %exchange.trace,
-            span = %exchange.span,
-            request = %exchange.request,
-            identity = tracing::field::Empty,
-        );
-        let proof = Proof::establish(&mut request, &exchange).instrument(span.clone()).await;
-        if let Some(Subject::Identity(proven)) = &proof.subject {
-            span.record("identity", self.state.audit.pseudonym_of(&proven.id));
-        }
-        let known = limits::Known::of(proof.subject.as_ref(), &exchange);
-        let mut response = self.answer(request, &exchange, known.as_ref()).instrument(span.clone()).await;
-        self.routes.name(&mut response);
-        limits::tell(&mut response, &exchange, known.as_ref());
-        span.in_scope(|| arrival.leave(&mut response, &exchange));
-        Ok(response)
+        let whole = async {
+            let proof = Proof::establish(&mut request, &exchange).await;
+            if let Some(Subject::Identity(proven)) = &proof.subject {
+                let (audit, id) = (self.state.audit.clone(), proven.id.clone());
+                exchange.scope.acts_for(move || audit.pseudonym_of(&id));
+            }
+            let known = limits::Known::of(proof.subject.as_ref(), &exchange);
+            let mut response = self.answer(request, &exchange, known.as_ref()).await;
+            self.routes.name(&mut response);
+            limits::tell(&mut response, &exchange, known.as_ref());
+            arrival.leave(&mut response, &exchange, proof.subject.is_some());
+            response
+        };
+        Ok(exchange.scope.run(whole).await)
     }
 }

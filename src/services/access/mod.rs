@@ -8,7 +8,7 @@ pub(super) use grant::tests::grant;
 
 use super::{Error, Result, trust::Trust};
 use crate::{
-    base::{clock::SharedClock, environment::Environment},
+    base::{clock::SharedClock, environment::Environment, telemetry::scope},
     domain::policy::{Facts, PolicySet},
     ports::documents::Origin,
 };
@@ -122,6 +122,10 @@ impl Access {
 
     /// The decision. Collections named `system.*` are out of reach of the document routes whoever asks.
     pub fn decide(&self, caller: &Caller, action: Action, resource: Resource<'_>) -> Result<Grant> {
+        scope::step("policy decision").enter(|| self.judge(caller, action, resource))
+    }
+
+    fn judge(&self, caller: &Caller, action: Action, resource: Resource<'_>) -> Result<Grant> {
         if let Resource::Collection(name) = resource
             && name.starts_with("system.")
         {

@@ -329,6 +329,7 @@ async fn the_budget_of_errors_is_what_is_left_of_a_month() {
             "GET",
             if n % 2_000 == 0 { 500 } else { 200 },
             std::time::Duration::from_millis(20),
+            None,
         );
     }
     desk.pass(30).await;
@@ -460,6 +461,7 @@ async fn a_month_takes_little_room() {
                 "GET",
                 if n % 7 == 0 { 500 } else { 200 },
                 std::time::Duration::from_millis(n),
+                None,
             );
         }
         desk.metrics.job_ran("a", None);

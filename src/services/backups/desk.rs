@@ -5,7 +5,7 @@ use super::{
     ship::Wanted, signers, state::States, verify,
 };
 use crate::{
-    base::{clock::SharedClock, config::Secret, fault::Fault, process, random, zone::Zone},
+    base::{clock::SharedClock, config::Secret, fault::Fault, process, random, telemetry::scope, zone::Zone},
     domain::schedule::Schedule,
     ports::documents::Documents,
     services::{
@@ -258,7 +258,8 @@ fn created(target: &str, made: &Result<Created>) -> Event {
 }
 
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Internal(Box::new(error)))?
+    let scope = scope::carried();
+    tokio::task::spawn_blocking(move || scope.enter(work)).await.map_err(|error| Error::Internal(Box::new(error)))?
 }
 
 /// As [`blocking`], for what may take hours: requests come first.

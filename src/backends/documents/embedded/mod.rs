@@ -31,6 +31,7 @@ use crate::{
     base::{
         clock::{SharedClock, Stopwatch},
         fault::Fault,
+        telemetry::scope,
     },
     domain::{filter::Filter, limits},
     ports::{
@@ -55,6 +56,8 @@ pub const BATCH_BYTES: usize = 16 << 20;
 const QUEUE: usize = 4096;
 /// Pages a scrub reads at once: 64 MiB.
 const SCRUB: u64 = 16_384;
+/// What a step calls the collection (OpenTelemetry's semantic conventions).
+const COLLECTION: &str = "db.collection.name";
 /// Pages sealed anew at once.
 const RESEAL: u64 = 4096;
 
@@ -184,7 +187,9 @@ impl Embedded {
             Err(Stop::Failed(error)) => Err(error),
             Err(Stop::Budget) => Err(Error::Backend("a query without a budget ran out of it".into())),
         };
-        tokio::task::spawn_blocking(whole).await.map_err(|error| Error::Backend(Box::new(error)))?
+        let scope = scope::carried();
+        let read = tokio::task::spawn_blocking(move || scope.enter(whole));
+        read.await.map_err(|error| Error::Backend(Box::new(error)))?
     }
 }
 
@@ -211,22 +216,31 @@ fn weigh(batch: &Batch) -> Result<()> {
 impl Documents for Embedded {
     async fn commit(&self, batch: Batch) -> Result<Committed> {
         weigh(&batch)?;
-        self.ask(|answer| Command::Commit { batch: Box::new(batch), answer }).await.map_err(|error| self.told(error))
+        let step = scope::call("documents commit").with("db.operation.batch.size", batch.operations.len());
+        let commit = self.ask(|answer| Command::Commit { batch: Box::new(batch), answer });
+        step.run(commit).await.map_err(|error| self.told(error))
     }
 
     async fn get(&self, collection: &str, id: &str) -> Result<Option<RawDocumentBuf>> {
-        let view = self.shared.view().map_err(|error| self.told(error))?;
-        let found = view.catalog.get(collection).map_or(Ok(None), |held| view.get(held, id));
-        found.map_err(|error| self.told(error))
+        let read = || {
+            let view = self.shared.view()?;
+            view.catalog.get(collection).map_or(Ok(None), |held| view.get(held, id))
+        };
+        let read = scope::call("documents get").with(COLLECTION, collection).enter(read);
+        read.map_err(|error| self.told(error))
     }
 
     async fn find(&self, query: Query) -> Result<Page> {
         let (collection, filter) = (query.collection.clone(), Arc::clone(&query.filter));
-        self.read(collection, filter, move |reader| reader.find(&query)).await.map_err(|error| self.told(error))
+        let step = scope::call("documents find").with(COLLECTION, &collection);
+        let found = step.run(self.read(collection, filter, move |reader| reader.find(&query)));
+        found.await.map_err(|error| self.told(error))
     }
 
     async fn count(&self, collection: &str, filter: Arc<Filter>) -> Result<(u64, Explain)> {
-        self.read(collection.to_owned(), filter, |reader| reader.count()).await.map_err(|error| self.told(error))
+        let step = scope::call("documents count").with(COLLECTION, collection);
+        let counted = step.run(self.read(collection.to_owned(), filter, |reader| reader.count()));
+        counted.await.map_err(|error| self.told(error))
     }
 
     async fn describe(&self, collection: &str) -> Result<Option<Collection>> {

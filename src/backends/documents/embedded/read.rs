@@ -14,6 +14,7 @@ use crate::{
     base::{
         clock::{SharedClock, Timestamp},
         fault::Fault,
+        telemetry::scope,
     },
     domain::{
         collection::Index,
@@ -99,7 +100,7 @@ impl<'a> Reader<'a> {
 
     pub fn find(mut self, query: &Query) -> Run<Page> {
         let ready = ready(self.held);
-        let plan = plan::plan(self.filter, &query.sort, &candidates(&ready));
+        let plan = scope::step("plan").pass(|| plan::plan(self.filter, &query.sort, &candidates(&ready)));
         let (keys, tie) = plan::split(&query.sort);
         let fields = if plan.order == Order::Nearest { 1 } else { keys.len() };
         let after = query.after.as_deref().map(|bytes| Cursor::decode(bytes, fields)).transpose()?;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     backends::objects::pace::PacedReader,
-    base::{clock::SharedClock, fault::Fault},
+    base::{clock::SharedClock, fault::Fault, telemetry::scope},
     ports::{Error, Result, objects::FORBIDDEN},
 };
 use std::{io::Read, sync::Arc, time::Duration};
@@ -151,6 +151,11 @@ impl Server {
     }
 
     fn attempt(&self, call: &Call<'_>, attempts: usize) -> Result<Answer> {
+        let step = scope::call("s3 request").with("server.address", &self.host);
+        step.with("http.request.method", call.method).enter(|| self.patiently(call, attempts))
+    }
+
+    fn patiently(&self, call: &Call<'_>, attempts: usize) -> Result<Answer> {
         let mut pause = self.settings.patience.pause;
         let mut again = false;
         for left in (0..attempts.max(1)).rev() {

@@ -402,7 +402,7 @@ async fn a_target_that_hangs_does_not_hold_up_the_drain() {
     let settings = Settings { every: Duration::from_millis(10), ..Settings::default() };
     let backups = process(&ships.bench, &ships.seals, &ships.folders, &ships.moods, &ships.identity).with(settings);
     let (stopper, clock) = (Stopper::default(), ships.bench.clock.clone());
-    let scheduler = Scheduler { metrics: Metrics::new(clock.clone()), clock, stop: stopper.stop() };
+    let scheduler = Scheduler { metrics: Metrics::new(clock.clone()), clock, traces: None, stop: stopper.stop() };
     scheduler.start(Shipping { backups: Arc::new(backups), target: "far".to_owned(), stop: stopper.stop() });
     tokio::time::sleep(Duration::from_millis(300)).await;
     let watch = Stopwatch::start();

@@ -1,0 +1,12 @@
+//! A collector of traces and lines, kept elsewhere.
+
+use super::Result;
+use crate::base::telemetry::{Record, traces::Trace};
+
+#[async_trait::async_trait]
+pub trait Collector: Send + Sync {
+    /// `Unavailable`: later perhaps. `Rejected`: never, whoever sends it again.
+    async fn take_traces(&self, traces: &[Trace]) -> Result<()>;
+    /// As [`Collector::take_traces`].
+    async fn take_records(&self, records: &[Record]) -> Result<()>;
+}
