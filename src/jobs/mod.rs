@@ -18,6 +18,7 @@ pub mod secrets;
 pub mod sessions;
 pub mod subjects;
 pub mod trust;
+pub mod vault;
 pub mod verification;
 
 pub use scheduler::Scheduler;

@@ -1,7 +1,7 @@
 //! The root key, wherever it lives: it only wraps the keyring's keys and never leaves its backend.
 
 use super::Result;
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 use zeroize::Zeroizing;
 
 #[async_trait::async_trait]
@@ -25,4 +25,12 @@ pub trait RootKeeper: Send + Sync {
     async fn settle(&self, opened: &dyn RootKey) -> Result<Option<Arc<dyn RootKey>>>;
     /// The successor that was made beside the key in use takes its place.
     async fn replace(&self) -> Result<Arc<dyn RootKey>>;
+}
+
+/// Leave to ask the root key's backend, which ends unless it is renewed.
+#[async_trait::async_trait]
+pub trait Lease: Send + Sync {
+    /// From now until it should be renewed, or tried again.
+    fn due(&self) -> Duration;
+    async fn renew(&self) -> Result<()>;
 }

@@ -5,7 +5,7 @@ use super::{
     keys, open,
     problem::{Kind, Problem},
     restore::{self, Checked, Live, Restored, Restoring, Subjects},
-    targets,
+    targets, vault,
 };
 use crate::{
     base::{
@@ -77,6 +77,7 @@ pub async fn drill(
     drilling: Drilling,
     progress: impl FnMut(Progress) + Send + 'static,
 ) -> Result<Drilled, Problem> {
+    let config = &vault::resolved(config).await?;
     let Drilling { from, identity, environment, any_signer, scratch, live } = drilling;
     make_room(&scratch)?;
     let vouched = !identity.signers().is_empty();
@@ -142,6 +143,7 @@ fn apart(config: &Config, scratch: &Path) -> Config {
     let mut config = config.clone();
     config.instance.data_dir = scratch.to_owned();
     config.instance.root_key_file = Some(scratch.join(keys::FILE));
+    config.vault.transit_key = None;
     config.backup.targets = vec![scratch.join("nowhere").display().to_string()];
     config.audit.witness = Vec::new();
     config

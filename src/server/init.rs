@@ -4,6 +4,7 @@ use super::{
     authority, keys,
     open::{self, Opened},
     problem::{Kind, Problem},
+    vault,
 };
 use crate::{
     base::{clock::SharedClock, config::Config, environment::Environment, fault::Fault, files, random},
@@ -16,10 +17,7 @@ use crate::{
         keyring::Keyring,
     },
 };
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// What the operator decides.
@@ -48,6 +46,7 @@ pub async fn init(config: &Config, clock: SharedClock, init: Init) -> Result<Ini
     if init.hostnames.is_empty() {
         return Err(Problem::new(Kind::Refused, Fault::new("instance.no_hostname")));
     }
+    let config = &vault::resolved(config).await?;
     instance::claim(data)?;
     let made = furnish(config, clock, init).await;
     if made.is_err() {
@@ -60,16 +59,16 @@ async fn furnish(config: &Config, clock: SharedClock, init: Init) -> Result<Init
     let data = &config.instance.data_dir;
     let now = clock.now();
     let stamp = Stamp::new(init.environment, now);
-    let root = keys::provide(config)?;
+    let root = keys::provide(config).await?;
     let authority = Authority::create(&init.hostnames, now)?;
     let (path, pem) = (data.join(authority::FILE), Bundle(vec![authority.certificate.clone()]).pem());
     files::create(&path, pem.as_bytes(), 0o644).map_err(|error| Problem::file(path.display(), error))?;
     let keyring = Keyring::generate((authority.key, authority.certificate), now);
-    keyring.save(data, &stamp, &root).await?;
+    keyring.save(data, &stamp, &*root).await?;
 
     let store = open::store(config, &stamp, &keyring, &clock).await?;
     let subjects = open::subjects_store(config, &stamp, &keyring, &clock).await?;
-    let opened = open::assemble(config, stamp.clone(), (keyring, Arc::new(root)), (store, subjects), clock).await?;
+    let opened = open::assemble(config, stamp.clone(), (keyring, root), (store, subjects), clock).await?;
     let Opened { documents, identities, keyring, seals, .. } = opened;
     instance::furnish(&*documents, now).await?;
     let made = init.password.is_none();

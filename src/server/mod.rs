@@ -20,6 +20,7 @@ mod safekeeping;
 mod serve;
 mod supervisor;
 pub mod targets;
+mod vault;
 mod verify;
 
 pub use offline::{Offline, offline};

@@ -1,6 +1,6 @@
 //! The instance opened for one command while no server runs: the same routes, over a pipe inside the process.
 
-use super::{alerts, collector::Kept, listener, open, problem::Problem, running::Senses, serve};
+use super::{alerts, collector::Kept, listener, open, problem::Problem, running::Senses, serve, vault};
 use crate::{
     base::{
         clock::{SharedClock, SystemClock},
@@ -40,6 +40,7 @@ pub async fn offline(config: Config) -> Result<Offline, Problem> {
         kept: Kept::default(),
     };
     senses.health.enter(Phase::Serving);
+    let config = vault::resolved(&config).await?;
     let opened = open::open(&config, senses.clock.clone()).await?;
     let stopper = Stopper::default();
     let alerts = alerts::alerts(&config, &opened, &senses)?;

@@ -9,7 +9,6 @@ use crate::{
     backends::{
         certificates::internal::Maker,
         documents::embedded::{self, Embedded, Options, Place, Still, sealed::DataKeys},
-        keys::local::{LocalKeeper, LocalRootKey},
     },
     base::{
         clock::SharedClock,
@@ -19,7 +18,7 @@ use crate::{
         zone::Zone,
     },
     domain::{schedule::Schedule, trust::Rules},
-    ports::{self, documents::Documents},
+    ports::{self, documents::Documents, keys::RootKey},
     services::{
         self,
         access::Access,
@@ -107,8 +106,8 @@ pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem
         store.close().await?;
         return Err(Problem::new(Kind::Unavailable, Fault::new("instance.keyring_changed")));
     }
-    let subjects = subjects(config, &stamp, &keyring, &root, &clock).await?;
-    let opened = assemble(config, stamp, (keyring, Arc::new(root)), (store, subjects), clock).await?;
+    let subjects = subjects(config, &stamp, &keyring, &*root, &clock).await?;
+    let opened = assemble(config, stamp, (keyring, root), (store, subjects), clock).await?;
     opened.secrets.settle().await;
     instance::furnish(&*opened.documents, opened.clock.now()).await?;
     // Nor must this.
@@ -186,7 +185,7 @@ async fn subjects(
     config: &Config,
     stamp: &Stamp,
     keyring: &Keyring,
-    root: &LocalRootKey,
+    root: &dyn RootKey,
     clock: &SharedClock,
 ) -> Result<Arc<dyn Documents>, Problem> {
     let path = file(config, Purpose::Subjects);
@@ -215,7 +214,7 @@ async fn opened(place: Place, options: Options, clock: &SharedClock) -> Result<A
 pub async fn assemble(
     config: &Config,
     stamp: Stamp,
-    (keyring, root): (Keyring, Arc<LocalRootKey>),
+    (keyring, root): (Keyring, Arc<dyn RootKey>),
     (documents, subjects): (Arc<dyn Documents>, Arc<dyn Documents>),
     clock: SharedClock,
 ) -> Result<Opened, Problem> {
@@ -300,7 +299,7 @@ pub async fn assemble(
         data: config.instance.data_dir.clone(),
         stamp: stamp.clone(),
         root,
-        keeper: Arc::new(LocalKeeper::of(keys::file(config))),
+        keeper: keys::keeper(config)?,
         authority: config.instance.data_dir.join(authority::FILE),
     };
     let config::Secrets { token_days, signing_days, storage_days } = config.secrets;

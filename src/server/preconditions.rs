@@ -5,7 +5,7 @@ use super::{
     listener::{clients, network},
     open, outgoing,
     problem::{Kind, Problem},
-    safekeeping,
+    safekeeping, vault,
 };
 use crate::{
     base::{
@@ -66,7 +66,14 @@ impl Judged {
 
 /// Everything, the addresses included: what `doctor` shows of an instance that does not run.
 pub async fn all(config: &Config, now: Timestamp) -> Vec<Finding> {
+    let brought = vault::resolved(config).await;
+    let (config, missing) = match &brought {
+        Ok(config) => (config, Vec::new()),
+        Err(problem) => (config, problem.faults().cloned().collect()),
+    };
+    let missing = missing.into_iter().map(|fault| Finding::failure("vault", fault));
     let mut findings: Vec<_> = instance(config, now).await.findings.into_iter().map(safekeeping::sterner).collect();
+    findings.extend(missing);
     findings.extend(store(config).await);
     findings.extend(drill::due(config, now).await);
     if let Ok(stamp) = Stamp::read(&config.instance.data_dir, config.instance.environment) {
@@ -136,9 +143,12 @@ pub async fn instance(config: &Config, now: Timestamp) -> Judged {
     if let Err(problem) = alerts::check(config, &stamp, &time) {
         judged.fail(alerts::CHECK, problem);
     }
-    match keyring(config, &stamp).await {
-        Ok(keyring) => {
+    match keys::keyring(config, &stamp).await {
+        Ok((keyring, root)) => {
             judged.add(Finding::ok("keys"));
+            if let Some(fault) = keys::unmoved(config, &*root) {
+                judged.add(Finding::warning("root_key_place", fault));
+            }
             judged.add(certificate(config, &stamp, &keyring, now).await);
             judged.add(source(config));
         }

@@ -93,8 +93,12 @@ impl From<KeyFileError> for Problem {
 
 impl From<KeyringError> for Problem {
     fn from(error: KeyringError) -> Self {
+        use ports::Error::{OutOfReach, Rejected};
         let fault = |key: &'static str, path: &std::path::Path| Fault::new(key).at(path.display().to_string());
         match &error {
+            // In words for people already.
+            KeyringError::Root(OutOfReach(fault)) => Self::new(Kind::Unavailable, fault.clone()),
+            KeyringError::Root(Rejected(fault)) => Self::new(Kind::Refused, fault.clone()),
             KeyringError::Unreadable { path, source } => Self::file(path.display(), source),
             KeyringError::Malformed(path) => Self::new(Kind::Integrity, fault("instance.malformed", path)),
             KeyringError::Newer { path, found } => {

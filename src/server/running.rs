@@ -12,6 +12,7 @@ use super::{
     preconditions,
     problem::{Kind, Problem},
     serve::digest,
+    vault,
 };
 use crate::{
     base::{
@@ -272,6 +273,8 @@ impl Running {
             let_go: 0.into(),
         };
         let (days, health_too) = (config.backup.drill_days, health.clone());
+        let lease = vault::lease(config);
+        let renewal = lease.map(|lease| jobs::vault::Renewal { lease, health: health.clone() });
         let drills = jobs::drills::Age { drills, days, metrics: metrics.clone(), health: health_too };
         let sealing =
             jobs::audit::Sealing { audit: self.audit.clone(), metrics: metrics.clone(), health: health.clone() };
@@ -322,6 +325,9 @@ impl Running {
         scheduler.start(recoveries);
         scheduler.start(verifications);
         scheduler.start(rotation);
+        if let Some(renewal) = renewal {
+            scheduler.start(renewal);
+        }
         scheduler.start(jobs::subjects::Forgetting(subjects));
         scheduler.start(jobs::scrub::Scrubbing { documents: self.documents.clone(), next: 0.into() });
         scheduler.start(jobs::certificates::Renewal(self.certificates.clone()));

@@ -11,6 +11,7 @@ use super::{
     running::{Doors, Parts, Running, Senses, start_ops},
     safekeeping,
     supervisor::{self, Signals, Told},
+    vault,
 };
 use crate::{
     base::{
@@ -47,6 +48,7 @@ pub async fn serve(config: Config, reread: Reread<'_>) -> Result<(), Problem> {
     let watch = Stopwatch::start();
     let clock: SharedClock = Arc::new(SystemClock);
     let mut signals = Signals::listen().map_err(|error| Problem::file("signals", error))?;
+    let config = vault::resolved(&config).await?;
     let Judged { findings, refusal } = preconditions::instance(&config, clock.now()).await;
     if let Some(refusal) = refusal {
         return Err(refusal);
@@ -101,7 +103,14 @@ async fn attend(signals: &mut Signals, running: &Running, config: &Config, rerea
         match signals.next().await {
             Told::End(signal) => return signal,
             Told::Reload => match reread() {
-                Ok(again) => running.follow(config, &again).await,
+                Ok(again) => match vault::resolved(&again).await {
+                    Ok(again) => running.follow(config, &again).await,
+                    Err(problem) => {
+                        for fault in problem.faults() {
+                            tracing::error!(%fault, "the configuration stays as it was");
+                        }
+                    }
+                },
                 Err(faults) => {
                     for fault in faults {
                         tracing::error!(%fault, "the configuration stays as it was");

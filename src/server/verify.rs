@@ -2,7 +2,7 @@
 
 use super::{
     problem::{Kind, Problem},
-    targets,
+    targets, vault,
 };
 use crate::{
     base::{
@@ -20,10 +20,10 @@ pub async fn verify(
     (backup, target): (Option<String>, Option<&str>),
     identity: Identity,
 ) -> Result<Verified, Problem> {
-    let clock: SharedClock = Arc::new(SystemClock);
+    let (config, clock): (_, SharedClock) = (vault::resolved(config).await?, Arc::new(SystemClock));
     let target = match target {
-        None => targets::first(config, &clock)?,
-        Some(name) => named(targets::all(config, &clock)?, name)?,
+        None => targets::first(&config, &clock)?,
+        Some(name) => named(targets::all(&config, &clock)?, name)?,
     };
     let target = target.objects;
     let read = tokio::task::spawn_blocking(move || {

@@ -1,3 +1,4 @@
 //! Where a root key can live.
 
 pub mod local;
+pub mod vault;

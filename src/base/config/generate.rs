@@ -90,7 +90,7 @@ fn property(setting: &Setting) -> Value {
             json!({ "type": "string", "enum": choices.iter().chain(unset).collect::<Vec<_>>() })
         }
         Kind::Secret(bytes) => {
-            json!({ "type": "string", "pattern": format!("^$|^[\\s\\S]{{{bytes},}}$"), "writeOnly": true })
+            json!({ "type": "string", "pattern": format!("^$|^vault:|^[\\s\\S]{{{bytes},}}$"), "writeOnly": true })
         }
         Kind::Place(served, _) => {
             json!({ "type": "string", "enum": served.iter().map(|scheme| format!("{scheme}:")).collect::<Vec<_>>() })

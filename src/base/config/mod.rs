@@ -1,14 +1,16 @@
 //! Configuration: defaults < file < `.env` < environment < flags, checked whole before anything starts.
 
 pub mod generate;
+mod references;
 mod sections;
 mod settings;
 mod sources;
 mod value;
 
+pub use references::{Place, Reference, is_path};
 pub use sections::{
     Acme, Alerts, Audit, Backup, Challenge, Identity, Instance, Ldap, Limits, Listener, Log, LogFormat, LogOutput,
-    Mail, Oidc, Otlp, OtlpProtocol, Secrets, Server, Source, Storage, Switch, Tls, TokenAlgorithm, Trust,
+    Mail, Oidc, Otlp, OtlpProtocol, Secrets, Server, Source, Storage, Switch, Tls, TokenAlgorithm, Trust, Vault,
 };
 pub use settings::{Kind, SETTINGS, Setting};
 pub use sources::{Origin, process as process_environment};
@@ -36,6 +38,7 @@ pub struct Config {
     pub tls: Tls,
     pub acme: Acme,
     pub secrets: Secrets,
+    pub vault: Vault,
     pub storage: Storage,
     pub backup: Backup,
     pub audit: Audit,
@@ -49,6 +52,9 @@ pub struct Config {
     /// Each value with where it was set, in the order of the table.
     #[serde(skip)]
     pub entries: Vec<Entry>,
+    /// Secrets that are elsewhere, and unset until they are brought.
+    #[serde(skip)]
+    pub references: Vec<Reference>,
     /// The file as it was read, which travels inside backups.
     #[serde(skip)]
     pub text: Option<Secret>,
@@ -80,7 +86,7 @@ impl std::fmt::Debug for Secret {
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub setting: &'static Setting,
-    /// `Null` when unset; a secret is masked.
+    /// `Null` when unset; a secret is masked, or the reference to it.
     pub value: Value,
     pub origin: Origin,
 }
@@ -114,6 +120,7 @@ impl Config {
         }
         let mut entries = settle(&given, &mut faults);
         refuse_placeholders(&entries, &mut faults);
+        let references = references::take(&mut entries, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -121,6 +128,11 @@ impl Config {
         for entry in entries.iter_mut().filter(|entry| entry.setting.secret() && !entry.value.is_null()) {
             entry.value = "********".into();
         }
+        // Where it is, is no secret.
+        for (reference, index) in &references {
+            entries[*index].value = reference.place.to_string().into();
+        }
+        config.references = references.into_iter().map(|(reference, _)| reference).collect();
         config.entries = entries;
         config.text = std::fs::read_to_string(&inputs.file).ok().map(Secret);
         Ok(config)

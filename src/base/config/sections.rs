@@ -139,6 +139,21 @@ pub struct Secrets {
     pub storage_days: u32,
 }
 
+/// OpenBao or HashiCorp Vault.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vault {
+    pub address: Option<String>,
+    pub namespace: Option<String>,
+    /// Either a token, or a role and its secret.
+    pub token: Option<Secret>,
+    pub role_id: Option<String>,
+    pub secret_id: Option<Secret>,
+    /// What keeps the root key. Absent: the vault does not.
+    pub transit_key: Option<String>,
+    pub transit_mount: String,
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Storage {

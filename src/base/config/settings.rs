@@ -94,6 +94,13 @@ pub const SETTINGS: &[Setting] = &[
     setting("secrets.token_days", Kind::Integer(0, 3650), "90", &[]),
     setting("secrets.signing_days", Kind::Integer(0, 3650), "0", &[]),
     setting("secrets.storage_days", Kind::Integer(0, 3650), "365", &[]),
+    setting("vault.address", Kind::Text, "", &[]),
+    setting("vault.namespace", Kind::Text, "", &[]),
+    setting("vault.token", Kind::Secret(1), "", &[]),
+    setting("vault.role_id", Kind::Text, "", &[]),
+    setting("vault.secret_id", Kind::Secret(1), "", &[]),
+    setting("vault.transit_key", Kind::Text, "", &[]),
+    setting("vault.transit_mount", Kind::Text, "transit", &[]),
     setting(
         "storage.database",
         Kind::Place(&["embedded"], &["mongodb", "mongodb+srv"]),

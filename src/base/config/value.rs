@@ -1,6 +1,9 @@
 //! One setting's value: read as its kind demands, or refused with the reason.
 
-use super::settings::{Kind, Setting};
+use super::{
+    references::{Place, SCHEME},
+    settings::{Kind, Setting},
+};
 use crate::base::fault::Fault;
 use ipnet::IpNet;
 use serde_json::Value;
@@ -87,6 +90,9 @@ fn text(kind: Kind, word: &str, below: Option<&Value>) -> Result<Value, Fault> {
             Err(why) => Err(expected("config.expected_log_filter", word).with("why", why)),
         },
         Kind::Place(served, later) => place(word, served, later),
+        Kind::Secret(_) if word.starts_with(SCHEME) => {
+            Place::parse(word).map(|_| word.into()).ok_or_else(|| Fault::new("config.reference"))
+        }
         Kind::Secret(bytes) if word.len() < bytes => {
             Err(Fault::new("config.secret_short").with("bytes", bytes).with("given", word.len()))
         }

@@ -16,6 +16,7 @@ pub use swap::{Swapped, settle, swap};
 use super::{
     authority, keys, open,
     problem::{Kind, Problem},
+    vault,
 };
 use crate::{
     base::{
@@ -175,6 +176,7 @@ pub async fn restore(
     restoring: Restoring,
     progress: impl FnMut(Progress) + Send + 'static,
 ) -> Result<Restored, Problem> {
+    let config = &vault::resolved(config).await?;
     let (restored, claim, _) = fill(config, clock, restoring, progress, false).await?;
     claim.finish()?;
     Ok(restored)
@@ -215,7 +217,7 @@ pub async fn dry_run(
     restoring: Restoring,
     mut progress: impl FnMut(Progress) + Send + 'static,
 ) -> Result<Restored, Problem> {
-    let config = config.clone();
+    let config = vault::resolved(config).await?;
     blocking(move || {
         let watch = Stopwatch::start();
         let Source { documents: source, subjects: beside } = source::open(&restoring.from, &config, &clock)?;
@@ -338,8 +340,8 @@ impl Filling<'_> {
         if !keyring.has(Purpose::Subjects) {
             keyring.rotate(Purpose::Subjects, self.clock.now());
         }
-        let root = keys::provide(self.config)?;
-        self.handle.block_on(keyring.save(self.data(), stamp, &root))?;
+        let root = self.handle.block_on(keys::provide(self.config))?;
+        self.handle.block_on(keyring.save(self.data(), stamp, &*root))?;
         let path = self.data().join(authority::FILE);
         files::create(&path, authority::pem(&keyring, self.clock.now()).as_bytes(), 0o644)
             .map_err(|error| Problem::file(path.display(), error))?;

@@ -1,0 +1,124 @@
+//! A token's life: renewed at the half of it, and replaced by another login where it cannot be.
+
+use super::session::{Call, Granted, Held, Login, SELF, Vault};
+use crate::{
+    base::clock::Stopwatch,
+    ports::{Error, Result, keys::Lease},
+};
+use serde::Deserialize;
+use serde_json::json;
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// After a failure, where little of its life is left; and where nothing is known of it yet.
+const AGAIN: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, Copy)]
+pub struct Life {
+    /// By the last renewal; zero: it never ends.
+    granted: Duration,
+    /// By the login.
+    first: Duration,
+    renewable: bool,
+    since: Stopwatch,
+}
+
+impl Life {
+    pub fn of(granted: &Granted) -> Self {
+        let lease = Duration::from_secs(granted.lease_duration);
+        Self { granted: lease, first: lease, renewable: granted.renewable, since: Stopwatch::start() }
+    }
+
+    fn renewed(self, granted: &Granted) -> Self {
+        Self { first: self.first, ..Self::of(granted) }
+    }
+
+    fn left(self) -> Duration {
+        self.granted.saturating_sub(self.since.elapsed())
+    }
+
+    /// Its end comes nearer, whatever it is renewed for.
+    fn shrinks(self) -> bool {
+        self.granted * 2 < self.first
+    }
+
+    fn due(self) -> Duration {
+        if self.granted.is_zero() {
+            return DAY;
+        }
+        let half = self.granted / 2;
+        match self.left().checked_sub(half).filter(|wait| !wait.is_zero()) {
+            Some(wait) => wait.min(DAY),
+            None => (self.left() / 4).max(half.min(AGAIN)),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Lease for Vault {
+    fn due(&self) -> Duration {
+        match self.held() {
+            None | Some(Held { life: None, .. }) => AGAIN,
+            Some(Held { life: Some(life), .. }) => life.due(),
+        }
+    }
+
+    async fn renew(&self) -> Result<()> {
+        let Some(Held { token, life }) = self.held() else { return self.enter(None).await.map(drop) };
+        let life = match life {
+            Some(life) => life,
+            None => self.look_up().await?,
+        };
+        self.hold(Held { token: token.clone(), life: Some(life) });
+        if life.granted.is_zero() {
+            return Ok(());
+        }
+        let given = matches!(self.settings.login, Login::Token(_));
+        let renewed = if life.renewable { Some(self.prolong().await) } else { None };
+        let mut ending = life;
+        match renewed {
+            Some(Ok(granted)) => {
+                ending = life.renewed(&granted);
+                self.hold(Held { token: token.clone(), life: Some(ending) });
+                if !ending.shrinks() {
+                    return Ok(());
+                }
+            }
+            Some(Err(error)) if given => return Err(error),
+            Some(Err(_)) | None => {}
+        }
+        if given {
+            let fault = self.fault("vault.token_ends", SELF).with("seconds", ending.left().as_secs());
+            return Err(Error::Rejected(fault));
+        }
+        self.enter(Some(&token)).await.map(drop)
+    }
+}
+
+impl Vault {
+    async fn look_up(&self) -> Result<Life> {
+        #[derive(Deserialize)]
+        struct Told {
+            data: Token,
+        }
+        #[derive(Deserialize)]
+        struct Token {
+            ttl: u64,
+            creation_ttl: u64,
+            renewable: bool,
+        }
+        let Told { data: Token { ttl, creation_ttl, renewable } } =
+            self.want(Call { path: SELF, body: None }).await?;
+        let seconds = Duration::from_secs;
+        Ok(Life { granted: seconds(ttl), first: seconds(creation_ttl), renewable, since: Stopwatch::start() })
+    }
+
+    async fn prolong(&self) -> Result<Granted> {
+        #[derive(Deserialize)]
+        struct Renewed {
+            auth: Granted,
+        }
+        let call = Call { path: "auth/token/renew-self", body: Some(&json!({})) };
+        self.want::<Renewed>(call).await.map(|renewed| renewed.auth)
+    }
+}
