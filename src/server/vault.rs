@@ -55,11 +55,7 @@ pub fn vault(config: &Config) -> Result<Option<Arc<Vault>>, Problem> {
     let https = Https::new(roots, PATIENCE);
     let https = https.map_err(|error| Problem::new(Kind::Failed, Fault::new("server.tls_failed").with("cause", error)));
     let vault = Arc::new(Vault::new(settings, Arc::new(https?)));
-    entered.push(Entered {
-        settings: config.vault.clone(),
-        trusted: config.tls.trusted.clone(),
-        vault: vault.clone(),
-    });
+    entered.push(Entered { settings: config.vault.clone(), trusted: config.tls.trusted.clone(), vault: vault.clone() });
     Ok(Some(vault))
 }
 
@@ -145,11 +141,13 @@ mod tests {
             vault.map(|vault| vault.is_some()).map_err(|problem| problem.fault.key)
         };
         let address = ("vault.address", "https://vault.example.cd:8200/");
-        let (token, role, secret) = (("vault.token", "s.abc"), ("vault.role_id", "r"), ("vault.secret_id", "s"));
+        let (token, role, secret) = (("vault.token", "s.abc"), ("vault.role_id", "r"), ("vault.secret_id", "x7Kq2"));
         assert_eq!(given(&[]), Ok(false));
         assert_eq!(given(&[address, token]), Ok(true));
         assert_eq!(given(&[address, role, secret]), Ok(true));
-        for few in [&[address][..], &[address, role], &[address, token, role, secret], &[token], &[("vault.transit_key", "k")]] {
+        for few in
+            [&[address][..], &[address, role], &[address, token, role, secret], &[token], &[("vault.transit_key", "k")]]
+        {
             assert_eq!(given(few), Err("vault.incomplete"), "{few:?}");
         }
         assert_eq!(given(&[("vault.address", "http://vault.example.cd"), token]), Err("vault.unsafe"));

@@ -127,7 +127,9 @@ mod tests {
         let place = Place::parse("vault:kv/appliance/mail#password").unwrap();
         assert_eq!((&*place.mount, &*place.path, &*place.field), ("kv", "appliance/mail", "password"));
         assert_eq!(place.to_string(), "vault:kv/appliance/mail#password");
-        for wrong in ["kv/a#b", "vault:kv#b", "vault:kv/a", "vault:kv/a#", "vault:/a#b", "vault:kv/../sys#b", "vault:kv/a?b#c"] {
+        for wrong in
+            ["kv/a#b", "vault:kv#b", "vault:kv/a", "vault:kv/a#", "vault:/a#b", "vault:kv/../sys#b", "vault:kv/a?b#c"]
+        {
             assert_eq!(Place::parse(wrong), None, "{wrong}");
         }
     }
@@ -159,7 +161,7 @@ mod tests {
         assert_eq!(keys(&[address, ("mail.password", "vault:kv/a")]), ["config.reference"]);
         let config = Config::of(&[address, ("identity.jwt_secret", "vault:kv/a#b")]).unwrap();
         for (brought, key) in [
-            ("short", "config.secret_short"),
+            ("few", "config.secret_short"),
             ("changeme-changeme-changeme-changeme", "config.placeholder"),
             ("vault:kv/another-reference-of-many-letters#b", "config.reference"),
         ] {

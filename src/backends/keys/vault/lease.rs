@@ -107,8 +107,7 @@ impl Vault {
             creation_ttl: u64,
             renewable: bool,
         }
-        let Told { data: Token { ttl, creation_ttl, renewable } } =
-            self.want(Call { path: SELF, body: None }).await?;
+        let Told { data: Token { ttl, creation_ttl, renewable } } = self.want(Call { path: SELF, body: None }).await?;
         let seconds = Duration::from_secs;
         Ok(Life { granted: seconds(ttl), first: seconds(creation_ttl), renewable, since: Stopwatch::start() })
     }

@@ -204,9 +204,7 @@ impl Vault {
         let body = json!({ "role_id": role_id, "secret_id": secret_id.expose() });
         let answer = self.send(Call { path: PATH, body: Some(&body) }, None).await?;
         match answer.status {
-            400 | 401 | 403 | 404 => {
-                Err(Error::Rejected(self.fault("vault.login", PATH).with("why", answer.why())))
-            }
+            400 | 401 | 403 | 404 => Err(Error::Rejected(self.fault("vault.login", PATH).with("why", answer.why()))),
             _ => self.read::<Entered>(PATH, &answer).map(|entered| entered.auth),
         }
     }
