@@ -46,7 +46,7 @@ pub async fn init(config: &Config, clock: SharedClock, init: Init) -> Result<Ini
     if init.hostnames.is_empty() {
         return Err(Problem::new(Kind::Refused, Fault::new("instance.no_hostname")));
     }
-    let config = &vault::resolved(config).await?;
+    let config = &vault::prepared(config).await?;
     instance::claim(data)?;
     let made = furnish(config, clock, init).await;
     if made.is_err() {

@@ -98,6 +98,15 @@ pub fn lease(config: &Config) -> Option<Arc<dyn ports::keys::Lease>> {
     asked.then_some(vault as Arc<dyn ports::keys::Lease>)
 }
 
+/// The same for an instance that is to be made: the vault must be able to keep its root key, before all other work.
+pub async fn prepared(config: &Config) -> Result<Config, Problem> {
+    let config = resolved(config).await?;
+    if let Some(transit) = transit(&config)? {
+        transit.check().await?;
+    }
+    Ok(config)
+}
+
 /// The configuration with the secrets that are in the vault. Every one that cannot be had is told, and why.
 pub async fn resolved(config: &Config) -> Result<Config, Problem> {
     if config.references.is_empty() {

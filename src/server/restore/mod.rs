@@ -176,7 +176,7 @@ pub async fn restore(
     restoring: Restoring,
     progress: impl FnMut(Progress) + Send + 'static,
 ) -> Result<Restored, Problem> {
-    let config = &vault::resolved(config).await?;
+    let config = &vault::prepared(config).await?;
     let (restored, claim, _) = fill(config, clock, restoring, progress, false).await?;
     claim.finish()?;
     Ok(restored)

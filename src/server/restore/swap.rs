@@ -52,7 +52,7 @@ pub async fn swap(
     if !restoring.collections.is_empty() || restoring.likeness == Some(Likeness::Drill) {
         return Err(Problem::new(Kind::Refused, Fault::new("restore.swap_partial")));
     }
-    let config = &vault::resolved(config).await?;
+    let config = &vault::prepared(config).await?;
     let live = whole_path(&config.instance.data_dir)?;
     let place = Places::of(&live, clock.now());
     let mut locks = place.hold()?;

@@ -15,9 +15,9 @@ const AGAIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Copy)]
 pub struct Life {
-    /// By the last renewal; zero: it never ends.
+    /// By the last renewal.
     granted: Duration,
-    /// By the login.
+    /// By the login; zero: it never ends.
     first: Duration,
     renewable: bool,
     since: Stopwatch,
@@ -43,12 +43,13 @@ impl Life {
     }
 
     fn due(self) -> Duration {
-        if self.granted.is_zero() {
+        if self.first.is_zero() {
             return DAY;
         }
         let half = self.granted / 2;
         match self.left().checked_sub(half).filter(|wait| !wait.is_zero()) {
             Some(wait) => wait.min(DAY),
+            None if self.left().is_zero() => self.first.min(AGAIN),
             None => (self.left() / 4).max(half.min(AGAIN)),
         }
     }
@@ -70,7 +71,7 @@ impl Lease for Vault {
             None => self.look_up().await?,
         };
         self.hold(Held { token: token.clone(), life: Some(life) });
-        if life.granted.is_zero() {
+        if life.first.is_zero() {
             return Ok(());
         }
         let given = matches!(self.settings.login, Login::Token(_));
@@ -79,7 +80,8 @@ impl Lease for Vault {
         match renewed {
             Some(Ok(granted)) => {
                 ending = life.renewed(&granted);
-                self.hold(Held { token: token.clone(), life: Some(ending) });
+                // Where the one before had ended, another was asked for on the way.
+                self.hold(Held { token: granted.client_token, life: Some(ending) });
                 if !ending.shrinks() {
                     return Ok(());
                 }
@@ -119,5 +121,24 @@ impl Vault {
         }
         let call = Call { path: "auth/token/renew-self", body: Some(&json!({})) };
         self.want::<Renewed>(call).await.map(|renewed| renewed.auth)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_renewed_at_its_half_and_tried_again_before_its_end() {
+        let life = |seconds, first| {
+            let (granted, first) = (Duration::from_secs(seconds), Duration::from_secs(first));
+            Life { granted, first, renewable: true, since: Stopwatch::start() }
+        };
+        let near = |life: Life, seconds: f64| (life.due().as_secs_f64() - seconds).abs() < 0.5;
+        assert!(near(life(3600, 3600), 1800.0) && near(life(4, 4), 2.0));
+        assert_eq!(life(0, 0).due(), DAY, "one that never ends");
+        assert!(near(life(0, 3600), 30.0) && near(life(0, 4), 4.0), "one at its end");
+        assert_eq!(life(9_000_000, 9_000_000).due(), DAY);
+        assert!(!life(1800, 3600).shrinks() && life(1799, 3600).shrinks() && life(0, 4).shrinks());
     }
 }
