@@ -109,6 +109,7 @@ impl Config {
             "alerts.webhook_secret" => &mut self.alerts.webhook_secret,
             "alerts.push" => &mut self.alerts.push,
             "alerts.push_token" => &mut self.alerts.push_token,
+            "otlp.headers" => &mut self.otlp.headers,
             "identity.jwt_secret" => &mut self.identity.jwt_secret,
             "mail.password" => &mut self.mail.password,
             "oidc.client_secret" => &mut self.oidc.client_secret,
