@@ -110,6 +110,8 @@ pub struct Sample {
     /// Whether our own is shown where another is wanted.
     pub certificate_fallback: Option<bool>,
     pub certificate_failures: Option<u64>,
+    /// Whether its authority says so, where that has somebody answer.
+    pub certificate_revoked: Option<bool>,
     /// Each key of the instance, and when the version in use was made.
     pub keys: Vec<(&'static str, Timestamp)>,
     pub audit_entries: Option<u64>,
@@ -369,6 +371,11 @@ impl Collector for Sampled {
                 "certificate_fallback",
                 "1 when the internal authority's is shown where another is wanted",
                 sample.certificate_fallback.map(u64::from),
+            ),
+            (
+                "certificate_revoked",
+                "1 when its authority has revoked the certificate shown",
+                sample.certificate_revoked.map(u64::from),
             ),
             ("ready", "1 when it is fit to serve", sample.ready.map(u64::from)),
             ("unclean_starts", "Starts within an hour after an end that was not in order", sample.unclean_starts),

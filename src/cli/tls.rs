@@ -70,7 +70,25 @@ fn described(context: &Context, shown: &Value) -> String {
     let mut lines: Vec<_> = lines.iter().map(|line| context.words(line)).collect();
     // In the reader's language already.
     lines.extend(shown["fault"].as_str().map(str::to_owned));
+    if let Some(staple) = shown.get("staple") {
+        lines.push(context.words(&stapled(staple)));
+        lines.extend(staple["fault"].as_str().map(str::to_owned));
+    }
     lines.join("\n")
+}
+
+/// What its authority says of it.
+fn stapled(staple: &Value) -> Fault {
+    let key = match staple["state"].as_str() {
+        Some("good") => "cli.tls.stapled",
+        Some("revoked") => "cli.tls.revoked",
+        _ => "cli.tls.unstapled",
+    };
+    let params = [("until", "nextUpdate"), ("since", "revokedAt"), ("time", "nextAttemptAt")];
+    params.iter().fold(Fault::new(key), |told, (name, field)| match staple.get(field) {
+        Some(value) => told.with(name, word(value)),
+        None => told,
+    })
 }
 
 /// It is public and lies in the data directory: no server is asked.

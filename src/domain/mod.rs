@@ -17,6 +17,7 @@ pub mod key;
 pub mod limits;
 pub mod membership;
 pub mod merkle;
+pub mod ocsp;
 pub mod path;
 pub mod plan;
 pub mod policy;

@@ -3,7 +3,10 @@
 use super::{conditions, envelope::Answer, proof::By, spec::Tag};
 use crate::{
     base::messages::{Language, render},
-    services::{Result, certificates::Served},
+    services::{
+        Result,
+        certificates::{Served, Stapled},
+    },
 };
 use poem::Request;
 use poem_openapi::{Object, OpenApi};
@@ -36,6 +39,31 @@ struct ServerCertificate {
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<String>,
     /// Why the last attempt gave none
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+    /// What its authority says of it (RFC 6960); absent where that has nobody answer
+    #[serde(skip_serializing_if = "Option::is_none")]
+    staple: Option<Staple>,
+}
+
+#[derive(Serialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+struct Staple {
+    /// `good`: shown with the certificate; `revoked`, `absent`: nothing is
+    state: String,
+    /// Clients that know how refuse the certificate without it
+    required: bool,
+    /// RFC 3339
+    #[serde(skip_serializing_if = "Option::is_none")]
+    this_update: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_update: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_at: Option<String>,
+    /// When the authority is asked again
+    next_attempt_at: String,
+    /// Why the last question came to nothing
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<String>,
 }
@@ -73,6 +101,27 @@ impl ServerCertificate {
             failures: served.failures,
             next_attempt_at: served.next.map(|time| time.rfc3339()),
             fault: served.trouble.map(|fault| render(language, &fault)),
+            staple: served.staple.map(|staple| Staple::of(&staple, language)),
+        }
+    }
+}
+
+impl Staple {
+    fn of(stapled: &Stapled, language: Language) -> Self {
+        let revoked_at = stapled.revoked().map(|since| since.rfc3339());
+        let state = match (&stapled.answer, &revoked_at) {
+            (None, _) => "absent",
+            (Some(_), Some(_)) => "revoked",
+            (Some(_), None) => "good",
+        };
+        Self {
+            state: state.to_owned(),
+            required: stapled.required,
+            this_update: stapled.answer.map(|answer| answer.this_update.rfc3339()),
+            next_update: stapled.answer.map(|answer| answer.next_update.rfc3339()),
+            revoked_at,
+            next_attempt_at: stapled.next.rfc3339(),
+            fault: stapled.trouble.as_ref().map(|fault| render(language, fault)),
         }
     }
 }

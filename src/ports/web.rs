@@ -19,6 +19,8 @@ pub enum Body {
     /// `text/plain` in UTF-8.
     Text(String),
     Json(String),
+    /// `application/ocsp-request`: what is answered is signed, and so may cross a wire in clear, to any server.
+    Ocsp(Vec<u8>),
 }
 
 #[derive(Debug)]

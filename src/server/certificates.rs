@@ -26,9 +26,10 @@ use crate::{
         certificates::{Issuer, Proofs},
         web::is_safe,
     },
-    services::certificates::{Certificates, Challenges, Mode, Orders, Sources},
+    services::certificates::{Certificates, Challenges, Mode, Orders, Sources, Staples},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use rustls::RootCertStore;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -38,6 +39,8 @@ use zeroize::Zeroizing;
 
 /// A public authority may take its time.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Who says whether a certificate is good answers at once, or later.
+const SHORT: Duration = Duration::from_secs(10);
 
 /// What is shown over HTTPS, over an opened instance.
 pub fn certificates(
@@ -47,11 +50,14 @@ pub fn certificates(
     senses: &Senses,
 ) -> Result<Certificates, Problem> {
     let Senses { clock, metrics, health, .. } = senses.clone();
+    // Asked in clear: nobody needs to be trusted for it.
+    let responders = Https::new(RootCertStore::empty(), SHORT).map_err(failed)?;
     let (keys, audit) = ((opened.keyring.clone(), opened.secrets.vault.clone()), opened.audit.clone());
     Ok(Certificates {
         issuer: Arc::new(Issuing { keyring: opened.keyring.clone(), days: config.tls.certificate_days }),
         names: preconditions::names(config, &opened.stamp),
         orders: Orders::new(opened.documents.clone(), keys, audit, clock.clone(), names(config)),
+        staples: Staples::new(Arc::new(responders), opened.documents.clone(), clock.clone()),
         sources: Sources::of(mode(config, &shown.challenges, &clock)?),
         show: shown,
         clock,
@@ -73,11 +79,14 @@ pub fn mode(config: &Config, challenges: &Arc<Challenges>, clock: &SharedClock) 
             sound(config).map_err(refused)?;
             let roots = trust::roots(config.tls.trusted.as_deref());
             let roots = roots.map_err(|error| Problem::file("tls.trusted", error))?;
-            let failed = |error| Problem::new(Kind::Failed, Fault::new("server.tls_failed").with("cause", error));
             let https = Https::new(roots, PATIENCE).map_err(failed)?;
             Ok(Mode::Acme(issuers(config, &Arc::new(https), challenges, clock).map_err(refused)?))
         }
     }
+}
+
+fn failed(error: rustls::Error) -> Problem {
+    Problem::new(Kind::Failed, Fault::new("server.tls_failed").with("cause", error))
 }
 
 /// What public authorities certify: all but this machine's own names.

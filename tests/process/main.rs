@@ -10,6 +10,7 @@ mod logs;
 mod machines;
 mod restore;
 mod secrets;
+mod stapling;
 mod vault;
 
 use appliance::{Instance, PASSWORD, Server};

@@ -19,6 +19,8 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 const MOST_BYTES: usize = 1 << 20;
+const JSON: &str = "application/json";
+const OCSP: &str = "application/ocsp-request";
 
 type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
@@ -38,9 +40,14 @@ impl Https {
 
     /// One request to an absolute URL, and its answer; `Unavailable` when there was none in time.
     pub async fn send(&self, request: hyper::Request<Full<Bytes>>) -> ports::Result<hyper::Response<Bytes>> {
-        let method = request.method().clone();
-        // Without the query, which may say more than a log should hold.
-        let place = request.uri().to_string().split('?').next().unwrap_or_default().to_owned();
+        match is_safe(&request.uri().to_string()) {
+            true => self.answered(request).await,
+            false => Err(Error::Unavailable(format!("{}: neither https nor this machine", place(request.uri())))),
+        }
+    }
+
+    async fn answered(&self, request: hyper::Request<Full<Bytes>>) -> ports::Result<hyper::Response<Bytes>> {
+        let (place, method) = (place(request.uri()), request.method().clone());
         let step = scope::call("http request").with("server.address", request.uri().host().unwrap_or_default());
         let answer = async {
             match tokio::time::timeout(self.patience, self.exchange(request)).await {
@@ -54,9 +61,6 @@ impl Https {
 
     async fn exchange(&self, request: hyper::Request<Full<Bytes>>) -> Result<hyper::Response<Bytes>, Trouble> {
         let uri = request.uri().clone();
-        if !is_safe(&uri.to_string()) {
-            return Err("neither https nor this machine".into());
-        }
         let host = uri.host().ok_or("no host")?;
         let (secure, name) = (uri.scheme_str() == Some("https"), host.trim_matches(['[', ']']));
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
@@ -75,12 +79,14 @@ impl Web for Https {
     async fn fetch(&self, request: Request) -> ports::Result<Response> {
         let malformed = |error: &dyn std::fmt::Display| Error::Unavailable(error.to_string());
         let (kind, body) = match request.body {
-            None => (None, String::new()),
-            Some(Body::Form(form)) => (Some("application/x-www-form-urlencoded"), form),
-            Some(Body::Text(text)) => (Some("text/plain; charset=utf-8"), text),
-            Some(Body::Json(text)) => (Some("application/json"), text),
+            None => (None, Bytes::new()),
+            Some(Body::Form(form)) => (Some("application/x-www-form-urlencoded"), form.into()),
+            Some(Body::Text(text)) => (Some("text/plain; charset=utf-8"), text.into()),
+            Some(Body::Json(text)) => (Some(JSON), text.into()),
+            Some(Body::Ocsp(question)) => (Some(OCSP), question.into()),
         };
-        let mut head = hyper::Request::builder().uri(request.url).header(header::ACCEPT, "application/json");
+        let accepted = if kind == Some(OCSP) { "application/ocsp-response" } else { JSON };
+        let mut head = hyper::Request::builder().uri(request.url).header(header::ACCEPT, accepted);
         if let Some(authorization) = request.authorization {
             head = head.header(header::AUTHORIZATION, authorization);
         }
@@ -90,10 +96,15 @@ impl Web for Https {
         if let Some(kind) = kind {
             head = head.header(header::CONTENT_TYPE, kind).method("POST");
         }
-        let head = head.body(Full::new(Bytes::from(body))).map_err(|error| malformed(&error))?;
-        let response = self.send(head).await?;
+        let head = head.body(Full::new(body)).map_err(|error| malformed(&error))?;
+        let response = if kind == Some(OCSP) { self.answered(head).await? } else { self.send(head).await? };
         Ok(Response { status: response.status().as_u16(), body: response.into_body().to_vec() })
     }
+}
+
+/// Without the query, which may say more than a log should hold.
+fn place(uri: &hyper::Uri) -> String {
+    uri.to_string().split('?').next().unwrap_or_default().to_owned()
 }
 
 async fn over(

@@ -396,6 +396,13 @@ pub const ALERTS: &[Alert] = &[
         },
     ),
     alert(
+        "DebrouilleCertificateRevoked",
+        Severity::Critical,
+        0,
+        When::Above("debrouille_certificate_revoked", 0.0),
+        proof(&[(r#"debrouille_certificate_revoked{job="debrouille",instance="a"}"#, "0x10 1x40 0x40")], ONE),
+    ),
+    alert(
         "DebrouilleAlertsUntold",
         Severity::Warning,
         10 * MINUTE,

@@ -216,6 +216,7 @@ mod tests {
                 certificate_end: Some(Timestamp(1)),
                 certificate_fallback: Some(false),
                 certificate_failures: Some(1),
+                certificate_revoked: Some(false),
                 keys: vec![("data", Timestamp(1))],
                 audit_entries: Some(1),
                 audit_lag_seconds: Some(1),

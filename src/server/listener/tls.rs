@@ -3,9 +3,10 @@
 
 use crate::{
     backends::certificates::acme::handshake,
+    base::clock::Stopwatch,
     domain::certificate::Certificate,
     ports::certificates::Leaf,
-    services::certificates::{Challenges, Show},
+    services::certificates::{Challenges, Show, Staple},
 };
 use rustls::{
     ServerConfig,
@@ -14,7 +15,10 @@ use rustls::{
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 /// What a public authority speaks that looks for a proof (RFC 8737, 6.2): a handshake, and nothing after it.
 pub const PROOF: &[u8] = b"acme-tls/1";
@@ -25,8 +29,25 @@ pub struct Shown {
     /// Of our own authority. None yet: handshakes fail.
     own: RwLock<Option<Arc<CertifiedKey>>>,
     /// Of others, with what it is for.
-    public: RwLock<Option<(Certificate, Arc<CertifiedKey>)>>,
+    public: RwLock<Option<Public>>,
     pub challenges: Arc<Challenges>,
+}
+
+#[derive(Debug)]
+struct Public {
+    certificate: Certificate,
+    key: Arc<CertifiedKey>,
+    /// The same with its authority's word, and for how long from when on that is shown.
+    stapled: Option<(Arc<CertifiedKey>, Stopwatch, Duration)>,
+}
+
+impl Public {
+    fn key(&self) -> Arc<CertifiedKey> {
+        match &self.stapled {
+            Some((stapled, since, left)) if since.elapsed() < *left => stapled.clone(),
+            _ => self.key.clone(),
+        }
+    }
 }
 
 impl Show for Shown {
@@ -39,11 +60,24 @@ impl Show for Shown {
 
     fn show_public(&self, leaf: Option<&Leaf>) -> Result<(), Trouble> {
         let public = match leaf {
-            Some(leaf) => Some((Certificate::read(first(leaf))?, certified(leaf)?)),
+            Some(leaf) => {
+                let (certificate, key) = (Certificate::read(first(leaf))?, certified(leaf)?);
+                Some(Public { certificate, key, stapled: None })
+            }
             None => None,
         };
         *self.public.write().unwrap_or_else(PoisonError::into_inner) = public;
         Ok(())
+    }
+
+    fn staple(&self, fingerprint: &str, staple: Option<Staple>) {
+        let mut public = self.public.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(public) = public.as_mut().filter(|public| public.certificate.fingerprint == fingerprint) {
+            public.stapled = staple.map(|Staple { response, left }| {
+                let stapled = CertifiedKey { ocsp: Some(response), ..(*public.key).clone() };
+                (Arc::new(stapled), Stopwatch::start(), left)
+            });
+        }
     }
 }
 
@@ -69,7 +103,7 @@ impl Shown {
             None => certificate.has_address(),
         };
         match &*public {
-            Some((certificate, key)) if fits(certificate) => Some(key.clone()),
+            Some(public) if fits(&public.certificate) => Some(public.key()),
             _ => self.own.read().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

@@ -1,13 +1,16 @@
 //! The certificates shown over HTTPS: one of our own authority always, and for the names that others certify, theirs, from
-//! files or from a public authority. Whatever fails, the last good one is shown, else our own; each is swapped live.
+//! files or from a public authority, with what that says of it. Whatever fails, the last good one is shown, else our own; each is
+//! swapped live.
 
 mod bundle;
 mod challenges;
 mod orders;
+mod staples;
 
 pub use bundle::Bundle;
 pub use challenges::Challenges;
 pub use orders::{ORDERS, Orders};
+pub use staples::{Staple, Stapled, Staples};
 
 use super::{
     Error, Result,
@@ -25,6 +28,7 @@ use crate::{
         certificates::{Issuer, Kept, Leaf},
     },
 };
+use staples::Ask;
 use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
@@ -44,6 +48,8 @@ pub trait Show: Send + Sync {
     fn show(&self, leaf: &Leaf) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>>;
     /// The same, to those who ask for a name that it is for; `None`: our own to all.
     fn show_public(&self, leaf: Option<&Leaf>) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>>;
+    /// Shows this with others' certificate from now on, if that is the one of this fingerprint.
+    fn staple(&self, fingerprint: &str, staple: Option<Staple>);
 }
 
 /// Who certifies the configured names.
@@ -75,6 +81,7 @@ pub struct Certificates {
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
     pub orders: Orders,
+    pub staples: Staples,
     pub sources: Sources,
 }
 
@@ -101,6 +108,8 @@ pub struct Shown {
     pub certificate: Certificate,
     /// When its successor is asked for; `None`: that is another's work.
     pub renewal: Option<Timestamp>,
+    /// DER, itself first.
+    pub chain: Vec<Vec<u8>>,
 }
 
 /// What those see who come by the configured names.
@@ -114,13 +123,15 @@ pub struct Served {
     /// When it is tried again, after failures.
     pub next: Option<Timestamp>,
     pub trouble: Option<Fault>,
+    /// What its authority says of it; `None`: it has nobody answer.
+    pub staple: Option<Stapled>,
 }
 
 impl Shown {
     fn of(leaf: &Leaf, renewal: Option<Timestamp>) -> Result<Self> {
         let der = leaf.chain.first().map(Vec::as_slice).unwrap_or_default();
         let certificate = Certificate::read(der).map_err(|error| Error::Internal(error.into()))?;
-        Ok(Self { certificate, renewal })
+        Ok(Self { certificate, renewal, chain: leaf.chain.clone() })
     }
 }
 
@@ -135,7 +146,10 @@ impl Certificates {
                 Err(error) => Err(error),
             },
         };
-        self.settle(outcome)
+        let outcome = self.settle(outcome);
+        self.staple(Ask::Now).await;
+        self.tell(None);
+        outcome
     }
 
     /// One of our own under a new key. The one before stays when anything fails.
@@ -182,7 +196,19 @@ impl Certificates {
         if let Err(error) = self.resume().await {
             tracing::warn!(%error, "no certificate from where the configuration says, so far");
         }
+        self.staple(Ask::No).await;
+        self.tell(None);
         Ok(())
+    }
+
+    /// What its authority says of others' certificate is shown with it, as far as there is something.
+    async fn staple(&self, ask: Ask) {
+        let public = lock(&self.sources.public).clone();
+        let chain = public.as_ref().map(|shown| &*shown.chain).unwrap_or_default();
+        self.staples.tend(chain, ask).await;
+        if let Some(Shown { certificate, .. }) = &public {
+            self.show.staple(&certificate.fingerprint, self.staples.staple());
+        }
     }
 
     /// What can be shown without asking anybody.
@@ -208,6 +234,7 @@ impl Certificates {
         tracing::info!(from, to, "certificates come from where the configuration says");
         // Orders take their time, and those who call this have none.
         let resumed = self.resume().await;
+        self.staple(Ask::No).await;
         self.tell(None);
         resumed
     }
@@ -243,6 +270,7 @@ impl Certificates {
                 Err(error) => self.settle(Err(error)),
             },
         };
+        self.staple(Ask::IfDue).await;
         self.tell(own.as_ref().err());
         own.and(public)
     }
@@ -255,7 +283,7 @@ impl Certificates {
         if shown.is_none() && !matches!(self.mode(), Mode::Internal) {
             return Ok(());
         }
-        if let Some(Shown { certificate, renewal: Some(renewal) }) = shown
+        if let Some(Shown { certificate, renewal: Some(renewal), .. }) = shown
             && now < renewal
             && now >= certificate.not_before
             && self.issuer.issuer(now).is_ok_and(|issuer| issuer == certificate.issuer)
@@ -323,6 +351,7 @@ impl Certificates {
             sample.certificate_end = Some(end);
             sample.certificate_fallback = wanted.then_some(served.fallback);
             sample.certificate_failures = wanted.then_some(failures);
+            sample.certificate_revoked = served.staple.as_ref().map(|staple| staple.revoked().is_some());
         });
         self.health.report(self.finding(&served, own));
     }
@@ -332,16 +361,25 @@ impl Certificates {
         let fault =
             |key, cause: &dyn std::fmt::Display| Fault::new(key).with("end", end.rfc3339()).with("cause", cause);
         let ours = served.fallback || served.mode == Mode::Internal.name();
+        let staple = served.staple.as_ref();
+        let revoked = staple.and_then(Stapled::revoked);
+        let bare = staple.filter(|staple| staple.required && staple.answer.is_none());
         match (own, &served.trouble) {
             (Some(error), _) if ours && self.clock.now() >= end => {
                 Finding::failure(CHECK, fault("certificates.ended", error))
+            }
+            _ if let Some(since) = revoked => {
+                Finding::warning(CHECK, Fault::new("certificates.revoked").with("time", since.rfc3339()))
             }
             (Some(error), _) if ours => Finding::warning(CHECK, fault("certificates.not_renewed", error)),
             (_, Some(cause)) if cause.key == UNCOVERED => Finding::warning(CHECK, cause.clone()),
             (_, Some(cause)) if served.fallback => Finding::warning(CHECK, fault("certificates.fallback", cause)),
             (_, Some(cause)) => Finding::warning(CHECK, fault("certificates.not_renewed", cause)),
             (_, None) if served.fallback => Finding::warning(CHECK, fault("certificates.awaited", &served.mode)),
-            _ => Finding::ok(CHECK),
+            _ => match bare.and_then(|staple| staple.trouble.as_ref()) {
+                Some(cause) => Finding::warning(CHECK, fault("certificates.unstapled", cause)),
+                None => Finding::ok(CHECK),
+            },
         }
     }
 
@@ -368,8 +406,9 @@ impl Certificates {
             _ => None,
         });
         let public = public.map(|shown| Shown { renewal: renewal.filter(|_| shown.renewal.is_some()), ..shown });
+        let staple = public.as_ref().and_then(|_| self.staples.status());
         let shown = public.or(own)?;
-        Some(Served { mode: mode.name(), shown, fallback, failures, next, trouble })
+        Some(Served { mode: mode.name(), shown, fallback, failures, next, trouble, staple })
     }
 
     /// The configured names that another's certificate is not for.

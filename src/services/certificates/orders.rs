@@ -349,7 +349,7 @@ fn renewal(leaf: &Leaf) -> Timestamp {
 }
 
 /// Whether something is to be waited for; one further ahead than it can be is from a clock that was.
-fn waits(until: Timestamp, now: Timestamp, most: i64) -> bool {
+pub(super) fn waits(until: Timestamp, now: Timestamp, most: i64) -> bool {
     until > now && until <= now.plus_seconds(most)
 }
 
@@ -361,7 +361,7 @@ fn drawn(window: Window, before: Timestamp) -> Timestamp {
 }
 
 /// 0 to so much, by chance.
-fn share(most: i64) -> i64 {
+pub(super) fn share(most: i64) -> i64 {
     let drawn = u32::from_le_bytes(random::array::<4>());
     most.max(0).saturating_mul(i64::from(drawn >> 8)) >> 24
 }

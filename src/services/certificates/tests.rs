@@ -1,5 +1,7 @@
 //! Certificates over time: renewed, ordered, refused, restarted, with authorities that do as they are told.
 
+mod staples;
+
 use super::*;
 use crate::{
     backends::{
@@ -7,7 +9,10 @@ use crate::{
         keys::local::{LocalKeeper, LocalRootKey},
     },
     base::{clock::Clock, environment::Environment},
-    ports::certificates::{Authority, Certificates as OwnIssuer, Denial, Order, Window},
+    ports::{
+        certificates::{Authority, Certificates as OwnIssuer, Denial, Order, Window},
+        web::{Request, Response, Web},
+    },
     services::{
         bench::Bench,
         health::{Level, Phase},
@@ -140,6 +145,8 @@ impl Issuer for Public {
 struct Stage {
     own: AtomicUsize,
     public: Mutex<Option<Vec<u8>>>,
+    /// For how long what an authority said is shown.
+    staple: Mutex<Option<Duration>>,
 }
 
 impl Show for Stage {
@@ -150,7 +157,22 @@ impl Show for Stage {
 
     fn show_public(&self, leaf: Option<&Leaf>) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
         *self.public.lock().unwrap() = leaf.map(|leaf| leaf.chain[0].clone());
+        *self.staple.lock().unwrap() = None;
         Ok(())
+    }
+
+    fn staple(&self, _: &str, staple: Option<Staple>) {
+        *self.staple.lock().unwrap() = staple.map(|staple| staple.left);
+    }
+}
+
+/// Where no responder is.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Web for Nobody {
+    async fn fetch(&self, request: Request) -> ports::Result<Response> {
+        panic!("{} is asked", request.url)
     }
 }
 
@@ -162,6 +184,7 @@ struct House {
     keyring: Arc<Keyring>,
     own: Arc<Own>,
     health: Arc<Health>,
+    web: Arc<dyn Web>,
 }
 
 impl House {
@@ -178,16 +201,20 @@ impl House {
         };
         let health = Arc::new(Health::default());
         health.enter(Phase::Serving);
-        Self { bench, folder, root, keyring, own: Arc::new(own), health }
+        Self { bench, folder, root, keyring, own: Arc::new(own), health, web: Arc::new(Nobody) }
     }
 
     /// As a start has it, with the keyring as it is on disk.
     async fn start(&self, issuers: &[&Arc<Public>]) -> (Certificates, Arc<Stage>) {
+        let issuers: Vec<Arc<dyn Issuer>> = issuers.iter().map(|&issuer| issuer.clone() as Arc<dyn Issuer>).collect();
+        let mode = if issuers.is_empty() { Mode::Internal } else { Mode::Acme(issuers) };
+        self.start_by(mode).await
+    }
+
+    async fn start_by(&self, mode: Mode) -> (Certificates, Arc<Stage>) {
         let kept = Keyring::open(self.folder.path(), &self.bench.stamp, &*self.root).await;
         let keyring = kept.map_or_else(|_| self.keyring.clone(), Arc::new);
         let (stage, names) = (Arc::new(Stage::default()), vec![NAME.to_owned()]);
-        let issuers: Vec<Arc<dyn Issuer>> = issuers.iter().map(|&issuer| issuer.clone() as Arc<dyn Issuer>).collect();
-        let mode = if issuers.is_empty() { Mode::Internal } else { Mode::Acme(issuers) };
         let (clock, audit, documents) =
             (self.bench.clock.clone(), self.bench.audit.clone(), self.bench.documents.clone());
         let keeper = Arc::new(LocalKeeper::of(Some(self.folder.path().join("root.key"))));
@@ -201,6 +228,7 @@ impl House {
             metrics: Metrics::new(clock.clone()),
             health: self.health.clone(),
             orders: Orders::new(documents, (keyring, vault.shared()), audit, clock, names),
+            staples: Staples::new(self.web.clone(), self.bench.documents.clone(), self.bench.clock.clone()),
             sources: Sources::of(mode),
         };
         certificates.begin().await.unwrap();
