@@ -4,8 +4,10 @@
 pub mod alerts;
 pub mod backups;
 pub mod plain;
+pub mod runtime;
 pub mod series;
 pub mod shipped;
+pub mod waits;
 
 use super::{
     clock::{SharedClock, Timestamp},
@@ -24,6 +26,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+use runtime::{Looks, Runtime};
 use std::{
     fmt,
     sync::{
@@ -32,6 +35,7 @@ use std::{
     },
     time::Duration,
 };
+use waits::Waited;
 
 /// Series of requests kept apart; the rest are counted under the route `other`.
 const MAX_SERIES: usize = 2_000;
@@ -98,6 +102,10 @@ pub struct Sample {
     pub volume_free_inodes: Option<u64>,
     pub volume_inodes: Option<u64>,
     pub queued_batches: Option<u64>,
+    /// From the queue until on disk.
+    pub commit_waits: Option<Waited>,
+    /// Since the start.
+    pub pages_read: Option<u64>,
     pub journal_sequence: Option<u64>,
     pub journal_records: Option<u64>,
     pub journal_bytes: Option<u64>,
@@ -138,12 +146,14 @@ pub struct Metrics {
     durations: Family<Route, HistogramWithExemplars<Exemplar>, fn() -> HistogramWithExemplars<Exemplar>>,
     in_flight: Gauge,
     connections: Family<Listener, Gauge>,
+    connection_limits: Family<Listener, Gauge>,
     refusals: Family<Refusal, Counter>,
     job_runs: Family<Job, Counter>,
     job_failures: Family<Job, Counter>,
     job_successes: Family<Job, Gauge>,
     panics: Counter,
     collected: Family<Collected, Counter>,
+    runtime: Runtime,
     sampled: Arc<Sampled>,
 }
 
@@ -159,12 +169,14 @@ impl Metrics {
             durations: Family::new_with_constructor(durations),
             in_flight: Gauge::default(),
             connections: Family::default(),
+            connection_limits: Family::default(),
             refusals: Family::default(),
             job_runs: Family::default(),
             job_failures: Family::default(),
             job_successes: Family::default(),
             panics: Counter::default(),
             collected: Family::default(),
+            runtime: Runtime::default(),
             sampled,
             registry,
         };
@@ -180,6 +192,7 @@ impl Metrics {
         r.register_with_unit("http_request_duration", help, Unit::Seconds, self.durations.clone());
         r.register("http_requests_in_flight", "Requests not wholly answered yet", self.in_flight.clone());
         r.register("connections_open", "Connections open, by listener", self.connections.clone());
+        r.register("connections_limit", "Connections that may be open, by listener", self.connection_limits.clone());
         r.register("connections_refused", "Connections turned away or cut, by reason", self.refusals.clone());
         r.register("job_runs", "Runs of each recurring job", self.job_runs.clone());
         r.register("job_failures", "Runs that failed or panicked", self.job_failures.clone());
@@ -188,6 +201,7 @@ impl Metrics {
         let help = "Traces and lines of the log for the collector, by what became of them";
         r.register("collector_items", help, self.collected.clone());
         r.register("panics", "Panics caught: each is a bug", self.panics.clone());
+        r.register_collector(Box::new(self.runtime.clone()));
         r.register_collector(Box::new(self.sampled.clone()));
     }
 
@@ -220,6 +234,17 @@ impl Metrics {
     pub fn connection_opened(self: &Arc<Self>, listener: &'static str) -> OpenConnection {
         self.connections.get_or_create(&Listener { listener }).inc();
         OpenConnection { metrics: self.clone(), listener }
+    }
+
+    /// Where open ones come to it, the next wait.
+    pub fn connections_limited(&self, listener: &'static str, most: usize) {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        self.connection_limits.get_or_create(&Listener { listener }).set(most);
+    }
+
+    /// Shows how a cache does from now on.
+    pub fn watch(&self, cache: &'static str, looks: Arc<Looks>) {
+        self.runtime.watch(cache, looks);
     }
 
     pub fn connection_refused(&self, listener: &'static str, reason: &'static str) {
@@ -386,6 +411,14 @@ impl Collector for Sampled {
                 gauge(&mut encoder, name, help, value)?;
             }
         }
+        if let Some(waited) = sample.commit_waits {
+            waited.encode(&mut encoder, "commit_wait", "Time from a batch's place in the queue until it is on disk")?;
+        }
+        if let Some(pages) = sample.pages_read {
+            let counter = ConstCounter::new(pages);
+            let help = "Pages of the database read from disk and opened: those that were not in memory";
+            counter.encode(encoder.encode_descriptor("storage_pages_read", help, None, counter.metric_type())?)?;
+        }
         keys(&sample.keys, &mut encoder)?;
         watched(&sample, &mut encoder)?;
         backups::encode(&sample.backups, now, &mut encoder)
@@ -497,6 +530,50 @@ mod tests {
         assert!(text.ends_with("# EOF\n"));
         drop(guard);
         assert!(metrics.render().contains("debrouille_http_requests_in_flight 0"));
+    }
+
+    #[tokio::test]
+    async fn what_may_get_tight_is_shown_beside_its_limit() {
+        let metrics = metrics();
+        metrics.connections_limited("https", 4096);
+        let _open = metrics.connection_opened("https");
+        let looks = Arc::new(Looks::default());
+        metrics.watch("rules", Arc::default());
+        metrics.watch("rules", looks.clone());
+        looks.hit();
+        looks.hit();
+        looks.missed();
+        let waits = waits::Waits::default();
+        for millis in [1, 30, 30, 9000] {
+            waits.observe(Duration::from_millis(millis));
+        }
+        metrics.sample(|sample| (sample.commit_waits, sample.pages_read) = (Some(waits.waited()), Some(7)));
+        let idle = metrics.render();
+        let (begun, held) = tokio::sync::oneshot::channel::<()>();
+        #[allow(clippy::disallowed_methods, reason = "a task to be counted")]
+        let task = tokio::spawn(held);
+        let text = metrics.render();
+        for line in [
+            r#"debrouille_connections_limit{listener="https"} 4096"#,
+            r#"debrouille_connections_open{listener="https"} 1"#,
+            r#"debrouille_cache_hits_total{cache="rules"} 2"#,
+            r#"debrouille_cache_misses_total{cache="rules"} 1"#,
+            r#"debrouille_commit_wait_seconds_bucket{le="0.001"} 1"#,
+            r#"debrouille_commit_wait_seconds_bucket{le="0.025"} 1"#,
+            r#"debrouille_commit_wait_seconds_bucket{le="0.05"} 3"#,
+            r#"debrouille_commit_wait_seconds_bucket{le="5.0"} 3"#,
+            r#"debrouille_commit_wait_seconds_bucket{le="+Inf"} 4"#,
+            "debrouille_commit_wait_seconds_count 4",
+            "debrouille_commit_wait_seconds_sum 9.061",
+            "debrouille_storage_pages_read_total 7",
+            "debrouille_runtime_workers 1",
+            "debrouille_runtime_tasks_alive 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        assert!(idle.contains("debrouille_runtime_tasks_alive 0\n"));
+        drop(begun);
+        assert!(task.await.unwrap().is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::Result;
 use crate::{
-    base::{clock::Timestamp, fault::Fault},
+    base::{clock::Timestamp, fault::Fault, metrics::waits::Waited},
     domain::{collection::Index, filter::Filter, sort::Sort, update::Update},
 };
 use bson::{RawDocument, RawDocumentBuf};
@@ -317,6 +317,12 @@ pub struct Statistics {
     pub journal_records: u64,
     pub journal_bytes: u64,
     pub queued_batches: u64,
+    /// Of those that were written, from the queue until on disk.
+    #[serde(skip)]
+    pub commit_waits: Waited,
+    /// Pages read from disk since the opening.
+    #[serde(skip)]
+    pub pages_read: Option<u64>,
     pub oldest_snapshot_seconds: u64,
     /// Why writes are refused, if they are.
     pub read_only: Option<String>,

@@ -219,15 +219,18 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, (stopper, alerts):
         page: server.page_rows,
         ..documents::Limits::default()
     };
+    let documents = Documents::new(
+        store.clone(),
+        senses.clock.clone(),
+        limits,
+        opened.access.clone(),
+        opened.audit.clone(),
+        opened.seals.clone(),
+    );
+    senses.metrics.watch("rules", documents.looks());
+    senses.metrics.watch("memberships", opened.identities.memberships().looks());
     let state = http::State {
-        documents: Documents::new(
-            store.clone(),
-            senses.clock.clone(),
-            limits,
-            opened.access.clone(),
-            opened.audit.clone(),
-            opened.seals.clone(),
-        ),
+        documents,
         collections: Collections::new(store, senses.clock.clone(), opened.access.clone(), opened.policies.clone()),
         identities: opened.identities.clone(),
         organizations: opened.organizations(),

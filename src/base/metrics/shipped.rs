@@ -112,7 +112,20 @@ pub const PANELS: &[(&str, &str, &str)] = &[
     ("Mémoire", "process_resident_memory_bytes{job=\"debrouille\"}", "bytes"),
     ("Connexions", "debrouille_connections_open", "short"),
     ("Requêtes en cours", "debrouille_http_requests_in_flight", "short"),
+    ("Connexions, part de la limite", "debrouille_connections_open / debrouille_connections_limit", "percentunit"),
     ("Écritures en attente", "debrouille_commit_queue_depth", "short"),
+    (
+        "Attente d'une écriture p95",
+        "histogram_quantile(0.95, sum by (le) (rate(debrouille_commit_wait_seconds_bucket[5m])))",
+        "s",
+    ),
+    ("Pages lues du disque", "rate(debrouille_storage_pages_read_total[5m])", "short"),
+    (
+        "Caches, part trouvée",
+        "rate(debrouille_cache_hits_total[5m]) / (rate(debrouille_cache_hits_total[5m]) + rate(debrouille_cache_misses_total[5m]))",
+        "percentunit",
+    ),
+    ("Tâches qui attendent un fil", "debrouille_runtime_queue_depth", "short"),
     ("Fichiers ouverts", "process_open_fds{job=\"debrouille\"} / process_max_fds{job=\"debrouille\"}", "percentunit"),
     ("Place libre", "debrouille_volume_free_bytes", "bytes"),
     ("Budget d'erreurs restant", "debrouille_error_budget_left_ratio", "percentunit"),
@@ -192,6 +205,10 @@ mod tests {
         let metrics = Metrics::new(Arc::new(FixedClock(1_795_000_000_000.into())));
         metrics.request(None, "GET", 200, Duration::ZERO, None);
         drop(metrics.connection_opened("https"));
+        metrics.connections_limited("https", 1);
+        metrics.watch("rules", Arc::default());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _within = runtime.enter();
         metrics.connection_refused("https", "waiting");
         metrics.job_ran("a", Some(Timestamp(1)));
         metrics.job_ran("a", None);
@@ -206,6 +223,8 @@ mod tests {
                 volume_free_inodes: Some(1),
                 volume_inodes: Some(1),
                 queued_batches: Some(1),
+                commit_waits: Some(Default::default()),
+                pages_read: Some(1),
                 journal_sequence: Some(1),
                 journal_records: Some(1),
                 journal_bytes: Some(1),

@@ -64,6 +64,7 @@ impl Control {
 
     async fn accept(&self, stop: &Stop) {
         let admission = Admission::new(CONNECTIONS, CONNECTIONS);
+        self.metrics.connections_limited(NAME, CONNECTIONS);
         let mut backoff = Backoff::default();
         let own = rustix::process::geteuid().as_raw();
         loop {

@@ -67,6 +67,7 @@ impl Network {
 
     async fn accept(&self, stop: &Stop) {
         let admission = Admission::new(self.limits.connections, self.limits.per_address);
+        self.metrics.connections_limited(self.name, self.limits.connections);
         let mut backoff = Backoff::default();
         loop {
             if admission.full() {

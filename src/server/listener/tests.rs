@@ -210,6 +210,8 @@ async fn turns_away_an_address_that_holds_too_much() {
     let mut three = site.connect().await;
     assert!(lifetime(&mut three).await < SECOND);
     assert!(site.metrics.render().contains(r#"reason="address"} 1"#));
+    let limit = format!(r#"debrouille_connections_limit{{listener="https"}} {}"#, Limits::default().connections);
+    assert!(site.metrics.render().lines().any(|line| line == limit), "{limit}");
 }
 
 #[tokio::test]

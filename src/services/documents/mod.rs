@@ -22,7 +22,11 @@ pub(super) use write::failed_operation;
 pub use write::{Attempt, Match, RECEIPT_SECONDS, Written};
 
 use super::{Result, access::Access, audit::Audit, sealing::Seals};
-use crate::{base::clock::SharedClock, domain::limits, ports::documents as port};
+use crate::{
+    base::{clock::SharedClock, metrics::runtime::Looks},
+    domain::limits,
+    ports::documents as port,
+};
 use rules::{Rules, RulesCache};
 use std::sync::Arc;
 
@@ -61,6 +65,11 @@ impl Documents {
         seals: Arc<Seals>,
     ) -> Self {
         Self { store, clock, limits, access, seals, rules: Arc::default(), audit }
+    }
+
+    /// How the compiled rules that are remembered serve.
+    pub fn looks(&self) -> Arc<Looks> {
+        self.rules.looks.clone()
     }
 
     async fn rules(&self, collection: &str) -> Result<Arc<Rules>> {

@@ -2,7 +2,7 @@
 //! by the store inside its transaction.
 
 use crate::{
-    base::fault::Fault,
+    base::{fault::Fault, metrics::runtime::Looks},
     domain::{collection::Definition, limits, schema::Schema, sealing::Sealing},
     ports::{
         self,
@@ -38,17 +38,24 @@ pub(super) struct Rules {
 
 /// Compiled rules by collection, good as long as the definition's bytes are the same.
 #[derive(Default)]
-pub(super) struct RulesCache(RwLock<HashMap<String, (RawDocumentBuf, Arc<Rules>)>>);
+pub(super) struct RulesCache {
+    known: RwLock<HashMap<String, (RawDocumentBuf, Arc<Rules>)>>,
+    pub looks: Arc<Looks>,
+}
 
 impl RulesCache {
     pub async fn of(&self, store: &dyn Documents, collection: &str, document_bytes: usize) -> Result<Arc<Rules>> {
         let Some(definition) = store.get(COLLECTIONS, collection).await? else {
             return Err(Error::NotFound(Fault::new("collections.unknown").with("collection", collection)));
         };
-        let cached = self.0.read().unwrap_or_else(PoisonError::into_inner).get(collection).cloned();
+        let cached = self.known.read().unwrap_or_else(PoisonError::into_inner).get(collection).cloned();
         match cached {
-            Some((same, rules)) if same == definition => Ok(rules),
+            Some((same, rules)) if same == definition => {
+                self.looks.hit();
+                Ok(rules)
+            }
             _ => {
+                self.looks.missed();
                 let internal = |fault| Error::Internal(Box::new(fault));
                 let read = Definition::read(collection, &definition).map_err(internal)?;
                 let (sealing, audited) = (Sealing::of(&read), read.audits_reads());
@@ -56,7 +63,7 @@ impl RulesCache {
                 let rules =
                     Arc::new(Rules { schema, sealing, audited, definition: definition.clone(), document_bytes });
                 let entry = (definition, rules.clone());
-                self.0.write().unwrap_or_else(PoisonError::into_inner).insert(collection.to_owned(), entry);
+                self.known.write().unwrap_or_else(PoisonError::into_inner).insert(collection.to_owned(), entry);
                 Ok(rules)
             }
         }

@@ -50,6 +50,8 @@ impl Observer {
         self.metrics.sample(|sample| {
             sample.stored_bytes = Some(known.stored_bytes);
             sample.queued_batches = Some(known.queued_batches);
+            sample.commit_waits = Some(known.commit_waits);
+            sample.pages_read = known.pages_read;
             sample.journal_sequence = Some(known.sequence.0);
             sample.journal_records = Some(known.journal_records);
             sample.journal_bytes = Some(known.journal_bytes);

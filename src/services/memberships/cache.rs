@@ -1,6 +1,6 @@
 //! Who belongs where, remembered: asked at each request, so answered without a look at the disk.
 
-use crate::{domain::policy::Membership, services::Result};
+use crate::{base::metrics::runtime::Looks, domain::policy::Membership, services::Result};
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
@@ -10,7 +10,10 @@ use std::{
 const MOST: usize = 50_000;
 
 #[derive(Default)]
-pub(super) struct Cache(RwLock<Known>);
+pub(super) struct Cache {
+    known: RwLock<Known>,
+    pub looks: Arc<Looks>,
+}
 
 #[derive(Default)]
 struct Known {
@@ -27,14 +30,16 @@ impl Cache {
         load: impl Future<Output = Result<Arc<[Membership]>>>,
     ) -> Result<Arc<[Membership]>> {
         let turn = {
-            let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(found) = known.people.get(person) {
+                self.looks.hit();
                 return Ok(found.clone());
             }
             known.turn
         };
+        self.looks.missed();
         let loaded = load.await?;
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.turn == turn {
             if known.people.len() >= MOST {
                 known.people.clear();
@@ -46,7 +51,7 @@ impl Cache {
 
     /// After each change that concerns these people, once it is on disk.
     pub fn forget<'a>(&self, people: impl IntoIterator<Item = &'a str>) {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.turn += 1;
         for person in people {
             known.people.remove(person);
@@ -55,7 +60,7 @@ impl Cache {
 
     /// An organization changed: any of its members may be concerned.
     pub fn forget_all(&self) {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.turn += 1;
         known.people.clear();
     }
@@ -86,5 +91,6 @@ mod tests {
         assert_eq!(kept, again);
         cache.forget_all();
         assert_eq!(cache.of("p", async { Ok(Arc::default()) }).await.unwrap().len(), 0);
+        assert_eq!(cache.looks.seen(), (1, 3), "how often it served, and how often not");
     }
 }

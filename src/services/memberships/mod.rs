@@ -11,7 +11,7 @@ use super::{
     scope::{Scopes, refusal},
 };
 use crate::{
-    base::{clock::SharedClock, fault::Fault, random},
+    base::{clock::SharedClock, fault::Fault, metrics::runtime::Looks, random},
     domain::{document::revision, filter::Filter, membership::Move, update::Update},
     ports::documents::{Batch, Change, Conflict, Documents, Expect, Operation},
 };
@@ -70,6 +70,11 @@ pub struct Memberships {
 impl Memberships {
     pub fn new(documents: Arc<dyn Documents>, clock: SharedClock, access: Arc<Access>) -> Self {
         Self { documents, clock, access, cache: Cache::default(), deciding: tokio::sync::Mutex::default() }
+    }
+
+    /// How what is remembered serves.
+    pub fn looks(&self) -> Arc<Looks> {
+        self.cache.looks.clone()
     }
 
     /// The memberships that count: of an active person, in active organizations.

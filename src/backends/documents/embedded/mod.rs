@@ -216,8 +216,9 @@ fn weigh(batch: &Batch) -> Result<()> {
 impl Documents for Embedded {
     async fn commit(&self, batch: Batch) -> Result<Committed> {
         weigh(&batch)?;
+        let since = Stopwatch::start();
         let step = scope::call("documents commit").with("db.operation.batch.size", batch.operations.len());
-        let commit = self.ask(|answer| Command::Commit { batch: Box::new(batch), answer });
+        let commit = self.ask(|answer| Command::Commit { batch: Box::new(batch), since, answer });
         step.run(commit).await.map_err(|error| self.told(error))
     }
 
@@ -280,6 +281,8 @@ impl Documents for Embedded {
             journal_records: redb::ReadableTableMetadata::len(&view.tables.journal).map_err(fault::failed)?,
             journal_bytes: view.journal_bytes,
             queued_batches: (self.queue.max_capacity() - self.queue.capacity()) as u64,
+            commit_waits: self.shared.waits.waited(),
+            pages_read: self.sealed.as_ref().map(sealed::Sealed::pages_read),
             oldest_snapshot_seconds: u64::try_from(age / 1000).unwrap_or_default(),
             read_only: self.shared.read_only(),
             damaged: self.sealed.as_ref().and_then(sealed::Sealed::damaged),

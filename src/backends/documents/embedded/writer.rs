@@ -12,7 +12,11 @@ use super::{
     view::View,
 };
 use crate::{
-    base::{clock::SharedClock, fault::Fault},
+    base::{
+        clock::{SharedClock, Stopwatch},
+        fault::Fault,
+        metrics::waits::Waits,
+    },
     ports::{
         Error, Result,
         documents::{Batch, Change, Committed, Load, Retention},
@@ -39,11 +43,27 @@ const RELIEF: u64 = 1 << 20;
 pub type Answer<T> = oneshot::Sender<Result<T>>;
 
 pub enum Command {
-    Commit { batch: Box<Batch>, answer: Answer<Committed> },
-    Trim { retention: Retention, answer: Answer<u64> },
-    Load { part: Box<Load>, answer: Answer<()> },
-    TakeKeys { keys: DataKeys, answer: Answer<()> },
-    Close { answer: Answer<()> },
+    /// Waiting since then.
+    Commit {
+        batch: Box<Batch>,
+        since: Stopwatch,
+        answer: Answer<Committed>,
+    },
+    Trim {
+        retention: Retention,
+        answer: Answer<u64>,
+    },
+    Load {
+        part: Box<Load>,
+        answer: Answer<()>,
+    },
+    TakeKeys {
+        keys: DataKeys,
+        answer: Answer<()>,
+    },
+    Close {
+        answer: Answer<()>,
+    },
 }
 
 /// What the writer shows to everyone else.
@@ -51,12 +71,15 @@ pub struct Shared {
     view: RwLock<Option<Arc<View>>>,
     read_only: RwLock<Option<String>>,
     pub snapshots: Arc<Snapshots>,
+    /// How long batches took that went in.
+    pub waits: Waits,
     pub clock: SharedClock,
 }
 
 impl Shared {
     pub fn new(view: View, clock: SharedClock) -> Self {
-        Self { view: RwLock::new(Some(Arc::new(view))), read_only: RwLock::default(), snapshots: Arc::default(), clock }
+        let (view, read_only) = (RwLock::new(Some(Arc::new(view))), RwLock::default());
+        Self { view, read_only, snapshots: Arc::default(), waits: Waits::default(), clock }
     }
 
     /// The state of the last commit.
@@ -98,6 +121,7 @@ pub struct Writer {
 
 struct Waiting {
     batch: Box<Batch>,
+    since: Stopwatch,
     answer: Answer<Committed>,
 }
 
@@ -128,11 +152,11 @@ impl Writer {
         let mut next = first;
         let mut after = None;
         while let Some(command) = next {
-            let Command::Commit { batch, answer } = command else {
+            let Command::Commit { batch, since, answer } = command else {
                 after = Some(command);
                 break;
             };
-            group.push(Waiting { batch, answer });
+            group.push(Waiting { batch, since, answer });
             if group.len() >= GROUP {
                 break;
             }
@@ -174,6 +198,9 @@ impl Writer {
             match answers {
                 Ok(answers) => {
                     for (waiting, answer) in group.drain(..answers.len()).zip(answers) {
+                        if answer.is_ok() {
+                            self.shared.waits.observe(waiting.since.elapsed());
+                        }
                         let _ = waiting.answer.send(answer);
                     }
                 }

@@ -40,6 +40,8 @@ pub(super) struct Inner {
     pub lenient: AtomicBool,
     /// One head slot was unreadable at opening.
     pub fell_back: bool,
+    /// Pages redb asked for.
+    pub read: AtomicU64,
     /// Why nothing is written any more.
     pub broken: OnceLock<String>,
     /// The first page found damaged.

@@ -151,6 +151,11 @@ impl Sealed {
         self.0.pages()
     }
 
+    /// Pages that redb had not in memory, since the opening.
+    pub fn pages_read(&self) -> u64 {
+        self.0.read.load(Ordering::Relaxed)
+    }
+
     /// Why nothing is written any more, if so: drop redb's database, and reopen by
     /// [`Sealed::open_read_overlay`] up to [`Sealed::acknowledged`].
     pub fn broken(&self) -> Option<&str> {
@@ -181,6 +186,7 @@ impl redb::StorageBackend for Sealed {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read.fetch_add((out.len() as u64).div_ceil(layout::PAGE as u64), Ordering::Relaxed);
         Ok(self.0.read(offset, out)?)
     }
 

@@ -162,6 +162,7 @@ impl Sealed {
             epoch: AtomicU32::new(head.epoch),
             lenient: AtomicBool::new(head.redb_verifies()),
             fell_back,
+            read: AtomicU64::new(0),
             broken: OnceLock::new(),
             damage: OnceLock::new(),
             closed: AtomicBool::new(false),

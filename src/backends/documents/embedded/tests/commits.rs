@@ -12,6 +12,7 @@ async fn a_batch_goes_in_whole_or_not_at_all() {
     define(&store, "c", rawdoc! { "indexes": [{ "keys": "code", "unique": true }] }).await;
     store.commit(batch(vec![put("c", "a", rawdoc! { "code": 1 })])).await.expect("committed");
     let before = store.statistics().await.expect("figures");
+    assert_eq!(before.commit_waits.count(), 2, "each that is on disk, and below none that was refused");
     let refused = store
         .commit(batch(vec![
             put("c", "b", rawdoc! { "code": 2 }),

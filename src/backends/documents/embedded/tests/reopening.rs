@@ -28,7 +28,12 @@ async fn everything_is_there_again() {
     };
     let store = on_disk(folder.path());
     assert_eq!(page(&store, "c", &rawdoc! {}, "").await.documents, all);
-    assert_eq!(store.statistics().await.expect("figures").sequence, Sequence(21));
+    let figures = store.statistics().await.expect("figures");
+    assert_eq!(figures.sequence, Sequence(21));
+    assert!(figures.pages_read > Some(0), "nothing was in memory: {figures:?}");
+    assert_eq!(page(&store, "c", &rawdoc! {}, "").await.documents, all);
+    let again = store.statistics().await.expect("figures");
+    assert_eq!(again.pages_read, figures.pages_read, "all was");
     let found = page(&store, "c", &rawdoc! { "n": 1 }, "n").await;
     assert_eq!((found.documents.len(), found.explain.index.as_deref()), (7, Some("n_1")));
     let again = store.commit(batch(vec![put("c", "x", rawdoc! { "u": 5 })])).await;
