@@ -193,7 +193,16 @@ pub fn parse(bytes: &[u8], number: u64) -> Result<Line> {
     let line = json::parse(bytes, LIMITS).map_err(|error| {
         Error::Damaged(Fault::new("backups.line").with("line", number).with("why", error.into_fault()))
     })?;
-    let fields = Fields::of(&line, number)?;
+    let read = kinds(&line, number);
+    // What is left of it held the key itself.
+    if matches!(read, Ok(Line::Key(_))) {
+        drop(Zeroizing::new(line.into_bytes()));
+    }
+    read
+}
+
+fn kinds(line: &RawDocument, number: u64) -> Result<Line> {
+    let fields = Fields::of(line, number)?;
     match fields.text("type")? {
         "meta" => Ok(Line::Meta(fields.meta()?)),
         "key" => Ok(Line::Key(fields.key()?)),

@@ -1,5 +1,6 @@
 //! The backup file, version 1, as `docs/backup-format.md` draws it: header, key slots, body, manifest.
 
+mod buffer;
 mod header;
 mod manifest;
 mod reader;

@@ -1,6 +1,7 @@
 //! Reading a backup file, in constant memory: checked as it is, or opened.
 
 use super::{
+    buffer::Fetching,
     damaged, failed,
     header::Header,
     manifest::{self, Manifest, Totals, Trust},
@@ -14,7 +15,7 @@ use crate::{
         backups::recipients::{Identity, Recipient},
     },
 };
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
 /// The longest line taken: two images of the largest document, in their widest writing.
 const LINE: u64 = 256 * 1024 * 1024;
@@ -81,9 +82,9 @@ impl<R: Read> Backup<R> {
     pub fn unseal_with(self, key: &FileKey) -> Result<Content<R>> {
         slots::check(key, &self.header.salt, &self.header.commitment)?;
         let opener = Opener::new(self.input, &key.body(&self.header.salt, &self.hash));
-        let decoder = zstd::Decoder::new(opener).map_err(failed)?;
+        let decoder = zstd::Decoder::with_buffer(opener).map_err(failed)?;
         Ok(Content {
-            text: BufReader::with_capacity(GATHERED, decoder),
+            text: Fetching::new(decoder, GATHERED),
             header: self.header,
             hash: self.hash,
             lines: 0,
@@ -94,7 +95,7 @@ impl<R: Read> Backup<R> {
 
 /// The lines of an opened backup. Only [`Content::finish`] says that they were whole and signed.
 pub struct Content<R: Read> {
-    text: BufReader<zstd::Decoder<'static, BufReader<Opener<R>>>>,
+    text: Fetching<zstd::Decoder<'static, Opener<R>>>,
     header: Header,
     hash: [u8; 32],
     lines: u64,
@@ -146,7 +147,7 @@ impl<R: Read> Content<R> {
         if !self.text.fill_buf().map_err(failed)?.is_empty() {
             return Err(damaged("body"));
         }
-        let frames = self.text.into_inner().finish().into_inner().into_frames();
+        let frames = self.text.into_inner().finish().into_frames();
         let (mut input, body) = frames.finish()?;
         let manifest = Manifest::read(&mut input, trust)?;
         manifest.check(&self.header, &self.hash, &body)?;

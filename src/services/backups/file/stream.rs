@@ -10,7 +10,8 @@ use aead::KeyInit;
 use aead_stream::{DecryptorBE32, EncryptorBE32, NewStream, StreamBE32, StreamPrimitive};
 use aes_gcm::Aes256Gcm;
 use sha2::{Digest, Sha256};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
+use zeroize::Zeroizing;
 
 const SEGMENT: usize = 64 * 1024;
 const TAG: usize = 16;
@@ -35,7 +36,7 @@ pub(super) struct Sealer<W> {
     out: W,
     /// `None` once a write has failed: the stream must not go on.
     encryptor: Option<EncryptorBE32<Aes256Gcm>>,
-    plain: Vec<u8>,
+    plain: Zeroizing<Vec<u8>>,
     hash: Sha256,
     bytes: u64,
 }
@@ -43,21 +44,22 @@ pub(super) struct Sealer<W> {
 impl<W: Write> Sealer<W> {
     pub fn new(out: W, keys: &[u8; 39]) -> Self {
         let encryptor = Some(stream(keys).encryptor());
-        Self { out, encryptor, plain: Vec::with_capacity(SEGMENT + TAG), hash: Sha256::new(), bytes: 0 }
+        let plain = Zeroizing::new(Vec::with_capacity(SEGMENT + TAG));
+        Self { out, encryptor, plain, hash: Sha256::new(), bytes: 0 }
     }
 
     fn seal(&mut self, last: bool) -> io::Result<()> {
         let over = || io::Error::other("this stream has ended");
         let mut encryptor = self.encryptor.take().ok_or_else(over)?;
         if last {
-            encryptor.encrypt_last_in_place(&[], &mut self.plain).map_err(|_| over())?;
+            encryptor.encrypt_last_in_place(&[], &mut *self.plain).map_err(|_| over())?;
         } else {
-            encryptor.encrypt_next_in_place(&[], &mut self.plain).map_err(|_| over())?;
+            encryptor.encrypt_next_in_place(&[], &mut *self.plain).map_err(|_| over())?;
             self.encryptor = Some(encryptor);
         }
         let length = u32::try_from(self.plain.len()).expect("a segment and its tag");
         let frame = (if last { length | LAST } else { length }).to_be_bytes();
-        for part in [&frame[..], &self.plain] {
+        for part in [&frame[..], self.plain.as_slice()] {
             if let Err(error) = self.out.write_all(part) {
                 self.encryptor = None;
                 return Err(error);
@@ -146,14 +148,14 @@ impl<R: Read> Frames<R> {
 pub(super) struct Opener<R> {
     frames: Frames<R>,
     decryptor: Option<DecryptorBE32<Aes256Gcm>>,
-    plain: Vec<u8>,
+    plain: Zeroizing<Vec<u8>>,
     at: usize,
 }
 
 impl<R: Read> Opener<R> {
     pub fn new(input: R, keys: &[u8; 39]) -> Self {
         let decryptor = Some(stream(keys).decryptor());
-        Self { frames: Frames::new(input), decryptor, plain: Vec::new(), at: 0 }
+        Self { frames: Frames::new(input), decryptor, plain: Zeroizing::default(), at: 0 }
     }
 
     /// Decrypts the next segment; `false` at the end.
@@ -166,7 +168,7 @@ impl<R: Read> Opener<R> {
             decryptor.decrypt_next_in_place(&[], &mut segment).map_err(|_| self.frames.damaged())?;
             self.decryptor = Some(decryptor);
         }
-        self.plain = segment;
+        self.plain = Zeroizing::new(segment);
         self.at = 0;
         Ok(true)
     }
@@ -176,19 +178,22 @@ impl<R: Read> Opener<R> {
     }
 }
 
+/// Its segments are their own buffer.
+impl<R: Read> BufRead for Opener<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.at == self.plain.len() && self.open().map_err(through)? {}
+        Ok(self.plain.get(self.at..).unwrap_or_default())
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.at = (self.at + length).min(self.plain.len());
+    }
+}
+
 impl<R: Read> Read for Opener<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.plain.len() {
-            if !self.open().map_err(through)? {
-                return Ok(0);
-            }
-        }
-        let left = self.plain.get(self.at..).unwrap_or_default();
-        let length = left.len().min(out.len());
-        if let (Some(out), Some(left)) = (out.get_mut(..length), left.get(..length)) {
-            out.copy_from_slice(left);
-        }
-        self.at += length;
+        let length = self.fill_buf()?.read(out)?;
+        self.consume(length);
         Ok(length)
     }
 }

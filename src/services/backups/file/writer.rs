@@ -1,6 +1,7 @@
 //! Writing a backup file, in constant memory.
 
 use super::{
+    buffer::Gathering,
     header::Header,
     manifest::{Manifest, Signing, Totals},
     slots::{self, FileKey},
@@ -8,14 +9,14 @@ use super::{
 };
 use crate::services::{Result, backups::recipients::Recipient};
 use sha2::{Digest, Sha256};
-use std::io::{self, BufWriter, IntoInnerError, Write};
+use std::io::{self, Write};
 
 const LEVEL: i32 = 3;
 /// Lines are short: so many bytes go on together.
 const GATHERED: usize = 256 * 1024;
 
 pub struct Writer<W: Write> {
-    text: BufWriter<zstd::Encoder<'static, Sealer<W>>>,
+    text: Gathering<zstd::Encoder<'static, Sealer<W>>>,
     header: Header,
     hash: [u8; 32],
     totals: Totals,
@@ -35,7 +36,7 @@ impl<W: Write> Writer<W> {
         let mut text = zstd::Encoder::new(sealer, LEVEL).map_err(super::failed)?;
         // Compresses while the next lines are read; whoever decompresses learns whether the text is the same.
         text.multithread(1).and_then(|()| text.include_checksum(true)).map_err(super::failed)?;
-        let text = BufWriter::with_capacity(GATHERED, text);
+        let text = Gathering::new(text, GATHERED);
         Ok(Self { text, header, hash, totals: Totals::default() })
     }
 
@@ -56,7 +57,7 @@ impl<W: Write> Writer<W> {
         self.totals.documents = documents;
         self.totals.records = records;
         let end = || -> io::Result<_> {
-            let text = self.text.into_inner().map_err(IntoInnerError::into_error)?;
+            let text = self.text.into_inner()?;
             let (mut out, body) = text.finish()?.finish()?;
             let manifest = Manifest::new(&self.header, &self.hash, &body, self.totals, signing);
             out.write_all(&manifest.bytes(signing))?;
