@@ -122,6 +122,7 @@ impl Routes {
     #[oai(path = "/refresh", method = "post", operation_id = "refresh")]
     async fn refresh(&self, public: Public, sent: Sent<Refresh>) -> Result<Answer<Tokens>> {
         let (exchange, Refresh { refresh_token }) = (public.0, sent.read()?);
+        let refresh_token = Zeroizing::new(refresh_token);
         let caller = exchange.caller(Subject::Anonymous);
         let granted = exchange.state.sessions.refresh(&caller, &refresh_token).await?;
         Answer::value(&exchange, &Tokens::from(granted))

@@ -21,6 +21,7 @@ use poem_openapi::{
 use serde::de::DeserializeOwned;
 use std::{marker::PhantomData, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes of a body read before any proof.
 const UNPROVEN: usize = 16 << 10;
@@ -51,6 +52,20 @@ impl<T> Sent<T> {
     /// As it came, to tell a retry from another request.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+/// Among the small ones are passwords and tokens. What the connection still holds of it is overwritten by what comes next.
+impl<T> Drop for Sent<T> {
+    fn drop(&mut self) {
+        if self.bytes.len() > UNPROVEN {
+            return;
+        }
+        let envelope = std::mem::replace(&mut self.envelope, RawDocumentBuf::new());
+        drop(Zeroizing::new(envelope.into_bytes()));
+        if let Ok(mut own) = std::mem::take(&mut self.bytes).try_into_mut() {
+            own.zeroize();
+        }
     }
 }
 

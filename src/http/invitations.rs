@@ -111,6 +111,7 @@ impl Routes {
             (Some(name), Some(password)) => Some(Account { name, password: Zeroizing::new(password), locale }),
             _ => None,
         };
+        let token = Zeroizing::new(token);
         let member = maybe.exchange.state.invitations.accept(&maybe.caller, &token, account).await?;
         Answer::stored(&maybe.exchange, &member)
     }
