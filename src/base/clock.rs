@@ -35,9 +35,21 @@ impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     fn now(&self) -> Timestamp {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        let now = Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+        #[cfg(feature = "testing")]
+        let now = Timestamp(now.0.saturating_add(super::ahead::millis()));
+        now
     }
 }
+
+/// Waits between two runs of what is done again and again.
+#[cfg(not(feature = "testing"))]
+pub async fn pause(span: std::time::Duration) {
+    tokio::time::sleep(span).await;
+}
+
+#[cfg(feature = "testing")]
+pub use super::ahead::pause;
 
 /// Time that only runs forward: for waits and latencies, never for dates.
 #[derive(Debug, Clone, Copy)]

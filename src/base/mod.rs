@@ -1,5 +1,7 @@
 //! What every floor stands on: faults, messages, time, randomness, identifiers, cryptography, configuration, telemetry.
 
+#[cfg(feature = "testing")]
+mod ahead;
 pub mod clock;
 pub mod config;
 pub mod environment;

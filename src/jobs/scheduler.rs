@@ -2,7 +2,7 @@
 
 use super::Job;
 use crate::base::{
-    clock::{SharedClock, Stopwatch},
+    clock::{self, SharedClock, Stopwatch},
     metrics::Metrics,
     random,
     stop::Stop,
@@ -31,7 +31,7 @@ impl Scheduler {
             let mut pause = job.first();
             loop {
                 tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
+                    () = clock::pause(pause) => {}
                     () = draining.draining() => return,
                 }
                 tokio::select! {
