@@ -22,15 +22,18 @@ pub fn millis() -> i64 {
     }
 }
 
-/// Over as soon as that much time has passed, by either clock.
+/// By how much it has run further ahead since.
+pub fn since(before: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis() - before).unwrap_or_default())
+}
+
+/// Over as soon as that much time has passed, here or ahead.
 pub async fn pause(span: Duration) {
     if file().is_none() {
         return tokio::time::sleep(span).await;
     }
-    let (watch, from) = (Stopwatch::start(), millis());
-    loop {
-        let shifted = Duration::from_millis(u64::try_from(millis() - from).unwrap_or_default());
-        let Some(left) = span.checked_sub(watch.elapsed() + shifted) else { return };
+    let watch = Stopwatch::start();
+    while let Some(left) = span.checked_sub(watch.elapsed()) {
         tokio::time::sleep(left.min(LOOK)).await;
     }
 }

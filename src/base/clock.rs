@@ -53,21 +53,28 @@ pub use super::ahead::pause;
 
 /// Time that only runs forward: for waits and latencies, never for dates.
 #[derive(Debug, Clone, Copy)]
-pub struct Stopwatch(std::time::Instant);
+pub struct Stopwatch(std::time::Instant, #[cfg(feature = "testing")] i64);
 
 impl Stopwatch {
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the steady clock")]
     pub fn start() -> Self {
-        Self(std::time::Instant::now())
+        Self(
+            std::time::Instant::now(),
+            #[cfg(feature = "testing")]
+            super::ahead::millis(),
+        )
     }
 
     pub fn elapsed(self) -> std::time::Duration {
-        self.0.elapsed()
+        let elapsed = self.0.elapsed();
+        #[cfg(feature = "testing")]
+        let elapsed = elapsed + super::ahead::since(self.1);
+        elapsed
     }
 
     /// Whole milliseconds since the start.
     pub fn millis(self) -> u64 {
-        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 

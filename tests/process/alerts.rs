@@ -1,5 +1,14 @@
 //! The real binary finds something wrong with itself, and tells by every way there is, once, whatever becomes of the process.
 
+mod audit;
+mod backups;
+mod certificates;
+mod disk;
+mod load;
+mod starts;
+mod store;
+mod world;
+
 use crate::{
     appliance::{Instance, Server, until, words},
     backups::Prepared,
@@ -31,7 +40,12 @@ struct Receiver {
 
 impl Receiver {
     fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at(0)
+    }
+
+    /// `0`: at a port of the system's choice.
+    fn at(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let (port, had) = (listener.local_addr().unwrap().port(), Arc::<Mutex<Vec<Request>>>::default());
         let into = had.clone();
         std::thread::spawn(move || {

@@ -29,7 +29,12 @@ impl Instance {
 
     /// For these host names.
     pub fn of(environment: &str, names: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::within(&std::env::temp_dir(), environment, names)
+    }
+
+    /// On the disk of this folder.
+    pub fn within(place: &Path, environment: &str, names: &[&str]) -> Self {
+        let folder = tempfile::tempdir_in(place).unwrap();
         let (data, password) = (folder.path().join("data"), folder.path().join("password"));
         fs::write(&password, PASSWORD).unwrap();
         fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();

@@ -32,7 +32,11 @@ impl Prepared {
     }
 
     fn with(settings: &str) -> Self {
-        let instance = Instance::new();
+        Self::over(Instance::new(), settings)
+    }
+
+    /// With rows, and no backup yet.
+    pub fn over(instance: Instance, settings: &str) -> Self {
         let folder = instance.data.parent().unwrap().to_owned();
         let prepared = Self { instance, folder };
         let path = |name: &str| prepared.folder.join(name).to_str().unwrap().to_owned();

@@ -83,13 +83,7 @@ impl<R: Read> Backup<R> {
         slots::check(key, &self.header.salt, &self.header.commitment)?;
         let opener = Opener::new(self.input, &key.body(&self.header.salt, &self.hash));
         let decoder = zstd::Decoder::with_buffer(opener).map_err(failed)?;
-        Ok(Content {
-            text: Fetching::new(decoder, GATHERED),
-            header: self.header,
-            hash: self.hash,
-            lines: 0,
-            bytes: 0,
-        })
+        Ok(Content { text: Fetching::new(decoder, GATHERED), header: self.header, hash: self.hash, lines: 0, bytes: 0 })
     }
 }
 
