@@ -33,13 +33,13 @@ const KEY: &str = "c2VjcmV0LW9mLXRoZS13ZWJob29rLTI0";
 type Request = (String, String);
 
 /// A server of another's that takes what comes.
-struct Receiver {
-    port: u16,
+pub struct Receiver {
+    pub port: u16,
     had: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Receiver {
-    fn start() -> Self {
+    pub fn start() -> Self {
         Self::at(0)
     }
 
@@ -54,6 +54,11 @@ impl Receiver {
             }
         });
         Self { port, had }
+    }
+
+    /// All of what came, without the heads.
+    pub fn bodies(&self) -> String {
+        self.had.lock().unwrap().iter().map(|(_, body)| body.as_str()).collect()
     }
 
     fn to(&self, path: &str) -> Vec<Request> {

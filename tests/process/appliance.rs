@@ -98,7 +98,7 @@ pub fn until(seconds: u64, mut seen: impl FnMut() -> bool) -> bool {
 pub struct Server {
     child: Child,
     /// Kept open: a closed pipe would be a fault of the test's own.
-    _stdout: BufReader<ChildStdout>,
+    _stdout: Option<BufReader<ChildStdout>>,
     data: PathBuf,
     pub https: SocketAddr,
     pub http: SocketAddr,
@@ -126,9 +126,28 @@ impl Server {
                 break event;
             }
         };
+        Some(Self::ready(child, Some(stdout), data, &ready))
+    }
+
+    /// What it prints goes to a file.
+    pub fn into_file(mut command: Command, data: &Path, file: &Path) -> Self {
+        let printed = fs::File::create(file).unwrap();
+        let child = command.stdout(printed.try_clone().unwrap()).stderr(printed).spawn().unwrap();
+        let mut ready = Value::Null;
+        let said = until(PATIENCE.as_secs(), || {
+            let text = fs::read_to_string(file).unwrap();
+            let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            ready = events.into_iter().find(|event| event["message"] == "ready").unwrap_or_default();
+            !ready.is_null()
+        });
+        assert!(said, "{}", fs::read_to_string(file).unwrap());
+        Self::ready(child, None, data, &ready)
+    }
+
+    fn ready(child: Child, stdout: Option<BufReader<ChildStdout>>, data: &Path, ready: &Value) -> Self {
         let address = |name: &str| ready[name].as_str().unwrap().parse().unwrap();
         let (https, http, ops) = (address("https"), address("http"), address("ops"));
-        Some(Self { child, _stdout: stdout, data: data.to_owned(), https, http, ops })
+        Self { child, _stdout: stdout, data: data.to_owned(), https, http, ops }
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -6,6 +6,7 @@ mod backups;
 mod certificates;
 mod collector;
 mod crash;
+mod leaks;
 mod logs;
 mod machines;
 mod restore;

@@ -10,7 +10,7 @@ fn a_disk_that_takes_no_writes_and_the_errors_it_makes() {
     let server = world.start();
     assert_eq!(login(&server), "200");
     let fault = Fault::of(&server, "fdatasync", "error=EIO");
-    assert_eq!(login(&server), "503", "a session cannot be opened");
+    assert!(login(&server).starts_with('5'), "a session cannot be opened");
     drop(fault);
     let ask = || assert_eq!(login(&server), "503");
     world.fires(&server, &["ReadOnly", "AuditBehind", "JobFailing", "ErrorsFast"], 120, ask);
