@@ -219,7 +219,9 @@ fn run(told: &Told, environment: &[(String, String)], ops: &str) -> String {
     let mut said = String::new();
     for &command in commands {
         for form in [&[][..], &["--json"]] {
-            let _ = fs::remove_file(&bundle);
+            if command.contains(&"bundle") {
+                let _ = fs::remove_file(&bundle);
+            }
             let mut command = told.instance.command(&[form, command].concat());
             command.envs(environment.iter().cloned()).env("DEBROUILLE_OPS", ops);
             said += &words(&command.output().unwrap());

@@ -49,7 +49,7 @@ fn a_target_that_is_away_and_a_backup_that_rots() {
 
     // Within a quarter each is read again.
     let rotten = rot(&world);
-    world.fires(&server, &["BackupDamaged"], 7 * DAY, || ());
+    world.fires(&server, &["BackupDamaged"], 2 * DAY, || ());
     // Unless retention has let go of it meanwhile.
     let _ = fs::remove_file(rotten);
     world.ends(&server, &["BackupDamaged"], 6 * HOUR, || ());
