@@ -43,7 +43,7 @@ impl Place {
 /// Names of the vault, between slashes, that stand in a URL as they are.
 pub fn is_path(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    text.split('/').all(|name| !name.is_empty() && name.bytes().all(plain) && name.trim_matches('.') != "")
+    text.split('/').all(|name| name.bytes().all(plain) && !name.trim_matches('.').is_empty())
 }
 
 /// Takes the references out of the values. The vault's own secrets cannot be in it.
