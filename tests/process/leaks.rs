@@ -65,7 +65,7 @@ impl Told {
         let (folder, port) = (&self.folder, self.receiver.port);
         let mut all = Vec::new();
         let mut plain = |name: &str, value: String| all.push((name.to_owned(), value));
-        let mut filed = |name: &str, value: String| {
+        let filed = |name: &str, value: String| {
             let file = folder.join(format!("{name}.secret"));
             fs::write(&file, value).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
