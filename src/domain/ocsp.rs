@@ -330,7 +330,6 @@ fn words(error: impl Display) -> String {
     error.to_string()
 }
 
-#[cfg(test)]
 pub mod bench;
 #[cfg(test)]
 mod tests;

@@ -92,7 +92,7 @@ fn parameters(words: &str) -> BTreeSet<&str> {
 }
 
 /// Names with a colon of their own.
-const SCHEMES: &[&str] = &["embedded:", "memory:", "folder:"];
+const SCHEMES: &[&str] = &["embedded:", "memory:", "folder:", "vault:"];
 
 /// French puts a space before `: ; ! ?` that does not break, and quotes with « ».
 fn typography(fr: &str) -> Option<String> {

@@ -40,7 +40,9 @@ impl Looks {
 
 /// What is read as it is asked for.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Runtime(Arc<Mutex<Vec<(&'static str, Arc<Looks>)>>>);
+pub(super) struct Runtime(Arc<Mutex<Vec<Cache>>>);
+
+type Cache = (&'static str, Arc<Looks>);
 
 impl Runtime {
     /// Of a name the last counts.
@@ -65,8 +67,9 @@ impl Collector for Runtime {
             }
         }
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let counters: [(_, _, fn(&Looks) -> &AtomicU64); 2] = [
-            ("cache_hits", "Found where it is remembered", |looks| &looks.hits),
+        let hits: fn(&Looks) -> &AtomicU64 = |looks| &looks.hits;
+        let counters = [
+            ("cache_hits", "Found where it is remembered", hits),
             ("cache_misses", "Not found there, and read", |looks| &looks.misses),
         ];
         for (name, help, of) in counters {

@@ -1,4 +1,5 @@
 //! An authority that answers, for tests: it says what it is told to.
+#![cfg(test)]
 
 use super::{BASIC, BITS, ENUMERATED, INTEGER, OCTETS, PLAIN, Question, SEQUENCE, SHA1, Standing, TIME, WITHIN, sha1};
 use crate::base::clock::Timestamp;
