@@ -1,9 +1,9 @@
 """What watching itself costs the appliance: the same requests to four instances, one that logs nothing and keeps no trace, one as it is
 shipped, one with everything on as it is meant to be used (a central log, a collector of traces and lines, mail, metrics read each second), one that
-beside it logs a line for each request. Rounds interleaved, medians and ratios; then what it holds before and after a million requests. Run by scripts/bench-telemetry.
+beside it logs a line for each request. Requests a second, and processor time a request, which other work of the machine disturbs less. Rounds interleaved, medians and ratios; then what it holds before and after a million requests. Run by scripts/bench-telemetry.
 """
 
-import argparse, http.server, pathlib, socket, statistics, threading, time, urllib.request
+import argparse, http.server, os, pathlib, socket, statistics, threading, time, urllib.request
 from compare import Appliance, documents, load, say
 
 OPERATIONS = {"empty": 16, "read": 16, "page": 16, "create": 16}
@@ -21,6 +21,17 @@ class Instance(Appliance):
     def command(self):
         env, *rest = super().command()
         return [env, *(f"DEBROUILLE_{name}={value}" for name, value in self.settings.items()), *rest]
+
+
+    def sign_in(self):
+        # A password's hash costs more than many requests.
+        super().sign_in()
+        self.signed_in = self.cpu()
+
+    def cpu(self):
+        """Seconds of processor time so far, user and system (proc(5))."""
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def central_log():
@@ -107,13 +118,15 @@ def main():
             for operation, connections in OPERATIONS.items():
                 for who in order:
                     rate, _, _ = load(instances[who], operation, connections, options.seconds, ids)
-                    say(f"round {round + 1}: {operation} {who}: {rate:,.0f}/s")
-                    figures[who, operation].append(rate)
+                    each = (instances[who].cpu() - instances[who].signed_in) / (rate * options.seconds) * 1e6
+                    say(f"round {round + 1}: {operation} {who}: {rate:,.0f}/s, {each:.1f} µs of processor time each")
+                    figures[who, operation].append((rate, each))
         print("| | nothing on | as shipped | everything on | and a line a request |\n|---|---|---|---|---|")
         for operation in OPERATIONS:
-            off, *others = (statistics.median(figures[who, operation]) for who in instances)
-            others = [f"{rate:,.0f}/s ({rate / off * 100:.1f} %)" for rate in others]
-            print(f"| {operation} | {off:,.0f}/s | {' | '.join(others)} |")
+            medians = [[statistics.median(one) for one in zip(*figures[who, operation])] for who in instances]
+            (rates, off), *others = medians
+            others = [f"{rate:,.0f}/s ({rate / rates * 100:.1f} %), {each:.1f} µs ({each / off * 100:.1f} %)" for rate, each in others]
+            print(f"| {operation} | {rates:,.0f}/s, {off:.1f} µs | {' | '.join(others)} |")
         made, held = 0, []
         while made < MILLION:
             rate, _, _ = load(instances["all"], "read", 16, 5, ids)

@@ -135,6 +135,8 @@ pub struct Sample {
     pub alerts: Vec<(Severity, u64)>,
     /// Ways by which alerts are told, and failures in a row of each.
     pub alert_channels: Vec<(&'static str, u64)>,
+    /// In a row, to send traces and lines to the collector.
+    pub collector_failures: Option<u64>,
     /// Of the errors allowed in thirty days, what is left; under 0: more were made.
     pub budget_left: Option<f64>,
 }
@@ -325,7 +327,7 @@ fn class(status: u16) -> &'static str {
     }
 }
 
-fn bounded_method(method: &str) -> &'static str {
+pub fn bounded_method(method: &str) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")
 }
@@ -404,6 +406,7 @@ impl Collector for Sampled {
             ),
             ("ready", "1 when it is fit to serve", sample.ready.map(u64::from)),
             ("unclean_starts", "Starts within an hour after an end that was not in order", sample.unclean_starts),
+            ("collector_failing", "Failures in a row to send traces and lines away", sample.collector_failures),
             ("certificate_failures", "Attempts in a row that gave no certificate", sample.certificate_failures),
         ];
         for (name, help, value) in gauges {

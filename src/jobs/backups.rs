@@ -150,7 +150,7 @@ impl Job for Rereading {
             read = self.backups.reread(&self.target) => {
                 let read = read?;
                 if read > 0 {
-                    tracing::info!(target = self.target, read, "backups read again are sound");
+                    tracing::info!(backup_target = self.target, read, "backups read again are sound");
                 }
                 Ok(())
             }

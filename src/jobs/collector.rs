@@ -21,6 +21,7 @@ impl Job for Sending {
     }
 
     async fn run(&self) -> Result<()> {
-        self.0.deliver().await
+        self.0.deliver().await;
+        Ok(())
     }
 }

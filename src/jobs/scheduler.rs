@@ -47,7 +47,10 @@ impl Scheduler {
 /// A trace of its own for each run, which its lines bear.
 async fn traced(job: &dyn Job, (clock, metrics): (&SharedClock, &Metrics), traces: Option<&Traces>) {
     let traces = traces.filter(|_| job.is_traced());
-    let scope = Scope::new(None, None, traces, clock.now());
+    let scope = match job.is_traced() {
+        true => Scope::new(None, None, traces, clock.now()),
+        false => Scope::unsent(),
+    };
     let succeeded = scope.run(run(job, clock, metrics)).await;
     if let Some(traces) = traces {
         let end = End { failed: !succeeded, ..End::default() };

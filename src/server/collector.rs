@@ -22,8 +22,8 @@ use std::{sync::Arc, time::Duration};
 
 /// For an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Lines that wait while it is away.
-const RECORDS: usize = 8192;
+/// Bytes of lines that wait while it is away.
+const RECORDS: usize = 8 << 20;
 
 /// What is kept for a collector. Without one, nothing is.
 #[derive(Clone, Default)]
@@ -38,7 +38,7 @@ impl Kept {
         let here = otlp.endpoint.is_some();
         Self {
             traces: here.then(|| Traces::new(otlp.traces_percent)),
-            records: (here && otlp.logs).then(|| Arc::new(Waiting::new(RECORDS))),
+            records: (here && otlp.logs).then(|| Arc::new(Waiting::new(RECORDS, Record::bytes))),
         }
     }
 }
@@ -56,8 +56,8 @@ pub fn collector(config: &Config, about: About, senses: &Senses) -> Result<Optio
     let (Some(endpoint), Some(traces)) = (&config.otlp.endpoint, &senses.kept.traces) else { return Ok(None) };
     check(config).map_err(|fault| Problem::new(Kind::Refused, fault))?;
     let made = made(config, endpoint, about).map_err(|fault| Problem::new(Kind::Refused, fault))?;
-    let (records, clock, metrics) = (senses.kept.records.clone(), senses.clock.clone(), senses.metrics.clone());
-    Ok(Some(Arc::new(Collector::new(made, traces.clone(), records, clock, metrics))))
+    let (records, metrics) = (senses.kept.records.clone(), senses.metrics.clone());
+    Ok(Some(Arc::new(Collector::new(made, traces.clone(), records, metrics))))
 }
 
 fn made(config: &Config, endpoint: &str, about: About) -> Result<Arc<dyn ports::collector::Collector>, Fault> {

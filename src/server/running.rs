@@ -392,11 +392,6 @@ impl Running {
         if let Err(error) = self.audit.finish().await {
             tracing::error!(%error, "the audit log was not sealed at the stop");
         }
-        if let Some(collector) = &self.collector
-            && !hurried
-        {
-            collector.finish(COLLECTED).await;
-        }
         // A planned stop loses nothing, whatever becomes of the machine.
         if !hurried {
             let left = grace.saturating_sub(began.elapsed()).max(AWAY);
@@ -408,6 +403,11 @@ impl Running {
         }
         let closed = self.documents.close().await;
         let keys_closed = self.seals.close().await;
+        if let Some(collector) = &self.collector
+            && !hurried
+        {
+            collector.finish(COLLECTED).await;
+        }
         self.ops_stopper.abort(CUT).await;
         closed?;
         Ok(keys_closed?)

@@ -86,7 +86,11 @@ impl Journal {
     async fn tell(&self, target: &str, lost: u64) {
         let before = self.let_go.fetch_add(lost, Ordering::Relaxed);
         self.metrics.sample(|sample| sample.journal_let_go = Some(before + lost));
-        tracing::error!(target, lost, "changes are gone from the journal that a backup target has not received");
+        tracing::error!(
+            backup_target = target,
+            lost,
+            "changes are gone from the journal that a backup target has not received"
+        );
         if before == 0 {
             let event = Event::new("journal.let_go").with("target", target).with("records", lost);
             if let Err(error) = self.audit.record(&Caller::system(), event).await {

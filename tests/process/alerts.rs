@@ -7,7 +7,7 @@ mod disk;
 mod load;
 mod starts;
 mod store;
-mod world;
+pub mod world;
 
 use crate::{
     appliance::{Instance, Server, until, words},

@@ -1,7 +1,10 @@
 //! What an authority says of a certificate, stapled by the real binary: asked of a real responder (`openssl ocsp`), and judged
 //! from outside by OpenSSL and curl.
 
-use crate::appliance::{Instance, Server, until, words};
+use crate::{
+    alerts::world::{LOOK, World},
+    appliance::{Instance, Server, until, words},
+};
 use rcgen::{CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SerialNumber};
 use serde_json::Value;
 use std::{
@@ -18,7 +21,7 @@ const SERIAL: [u8; 2] = [0x41, 0x07];
 
 /// An authority with a certificate that names a responder, which may answer or be away.
 struct Site {
-    instance: Instance,
+    world: World,
     port: u16,
     responder: Option<Child>,
 }
@@ -26,7 +29,8 @@ struct Site {
 impl Site {
     fn new() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let site = Self { instance: Instance::of("development", &[NAME, "localhost"]), port, responder: None };
+        let world = World::of(Instance::of("development", &[NAME, "localhost"]), &[]);
+        let site = Self { world, port, responder: None };
         site.certify();
         let path = site.path("appliance.toml");
         let before = fs::read_to_string(&path).unwrap_or_default();
@@ -37,7 +41,7 @@ impl Site {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.instance.data.with_file_name(name)
+        self.world.path(name)
     }
 
     /// A root, who answers for it, and a certificate that says where.
@@ -96,7 +100,7 @@ impl Site {
     }
 
     fn run(&self, arguments: &[&str]) -> String {
-        let output = self.instance.command(arguments).output().unwrap();
+        let output = self.world.command(arguments).output().unwrap();
         assert!(output.status.success(), "{}", words(&output));
         String::from_utf8(output.stdout).unwrap()
     }
@@ -132,7 +136,7 @@ impl Drop for Site {
 fn what_the_authority_says_is_stapled_kept_and_never_when_it_says_revoked() {
     let mut site = Site::new();
     site.answer("V", "");
-    let server = site.instance.start();
+    let server = site.world.start();
     assert!(until(30, || site.staple()["state"] == "good"), "{:#}", site.staple());
     let shown = site.shown(&server);
     assert!(shown.contains("OCSP Response Status: successful") && shown.contains("Cert Status: good"), "{shown}");
@@ -146,7 +150,7 @@ fn what_the_authority_says_is_stapled_kept_and_never_when_it_says_revoked() {
     assert!(staple["state"] == "good" && staple["fault"].as_str().unwrap().contains("/ocsp"), "{staple:#}");
     assert!(site.accepted(&server));
     server.stop();
-    let server = site.instance.start();
+    let server = site.world.start();
     assert!(site.accepted(&server));
     assert_eq!(site.staple()["thisUpdate"], staple["thisUpdate"]);
 
@@ -163,12 +167,20 @@ fn what_the_authority_says_is_stapled_kept_and_never_when_it_says_revoked() {
     let told =
         |line: &Value| line["level"] == "error" && line["message"].as_str().unwrap_or_default().contains("revoked");
     assert!(until(5, || server.log().iter().any(told)), "nothing in the log");
+    site.world.fires(&server, &["CertificateRevoked"], LOOK, || {});
     server.stop();
 
     // Nor after a restart, whoever answers.
     site.hush();
-    let server = site.instance.start();
+    let server = site.world.start();
     assert!(site.shown(&server).contains("OCSP response: no response sent"));
     assert_eq!(site.staple()["state"], "revoked");
+
+    // Another certificate is another matter.
+    site.certify();
+    site.answer("V", "");
+    site.run(&["tls", "renew"]);
+    assert!(until(30, || site.staple()["state"] == "good"), "{:#}", site.staple());
+    site.world.ends(&server, &["CertificateRevoked"], 60, || {});
     server.stop();
 }

@@ -73,7 +73,7 @@ fn record(record: &Record) -> LogRecord {
         Level::DEBUG => (5, "DEBUG"),
         Level::TRACE => (1, "TRACE"),
     };
-    let target = attribute("target", Value::StringValue(record.target.to_owned()));
+    let target = attribute("module", Value::StringValue(record.target.to_owned()));
     let fields = record.fields.iter().map(|(name, value)| attribute(name, said(value)));
     LogRecord {
         time_unix_nano: nanos(record.time),
@@ -113,13 +113,8 @@ fn library() -> InstrumentationScope {
     InstrumentationScope { name: "debrouille-appliance".to_owned(), ..Default::default() }
 }
 
-fn attributes(all: &[(&'static str, String)]) -> Vec<KeyValue> {
-    // A status is a number by the conventions.
-    let value = |text: &String| match text.parse() {
-        Ok(number) => Value::IntValue(number),
-        Err(_) => Value::StringValue(text.clone()),
-    };
-    all.iter().map(|(name, text)| attribute(name, value(text))).collect()
+fn attributes(all: &[(&'static str, Said)]) -> Vec<KeyValue> {
+    all.iter().map(|(name, value)| attribute(name, said(value))).collect()
 }
 
 fn attribute(name: &str, value: Value) -> KeyValue {
@@ -153,7 +148,7 @@ mod tests {
             begin: 2,
             end: 3,
             failed: true,
-            attributes: vec![("n", "5".to_owned())],
+            attributes: vec![("n", Said::Whole(5))],
         };
         let inner = Step { id: [8; 8], parent: Some([7; 8]), outside: true, failed: false, ..step.clone() };
         let trace = Trace {

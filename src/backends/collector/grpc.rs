@@ -2,7 +2,7 @@
 
 use super::{
     About, encode,
-    http::{pairs, refused, taken},
+    http::{pairs, refusals, refused},
 };
 use crate::{
     base::{
@@ -16,12 +16,15 @@ use opentelemetry_proto::tonic::collector::{
     logs::v1::logs_service_client::LogsServiceClient, trace::v1::trace_service_client::TraceServiceClient,
 };
 use rustls::RootCertStore;
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 use tonic::{
     Code, Request, Status,
     metadata::MetadataMap,
     transport::{Channel, ClientTlsConfig, Endpoint},
 };
+
+/// Between two signs of life.
+const ALIVE: Duration = Duration::from_secs(60);
 
 pub struct Grpc {
     channel: Channel,
@@ -47,7 +50,10 @@ impl Grpc {
             let tls = ClientTlsConfig::new().trust_anchors(roots.roots);
             made = made.tls_config(tls).map_err(|error| unfit(&error))?;
         }
-        let channel = made.connect_timeout(patience).timeout(patience).connect_lazy();
+        let made = made.connect_timeout(patience).timeout(patience);
+        // One that a network dropped without a word is noticed.
+        let made = made.http2_keep_alive_interval(ALIVE).keep_alive_timeout(patience).keep_alive_while_idle(true);
+        let channel = made.connect_lazy();
         Ok(Self {
             channel,
             endpoint: endpoint.to_owned(),
@@ -79,8 +85,10 @@ impl Grpc {
             | Code::Aborted
             | Code::OutOfRange
             | Code::Unavailable
-            | Code::DataLoss
-            | Code::ResourceExhausted => Error::Unavailable(format!("{}: {words}", self.endpoint)),
+            | Code::DataLoss => Error::Unavailable(format!("{}: {words}", self.endpoint)),
+            // A connection that broke has a cause; what the collector says has none.
+            _ if status.source().is_some() => Error::Unavailable(format!("{}: {words}", self.endpoint)),
+            // Without a word on when, what is too much now is too much later.
             _ => refused(&self.endpoint, &words),
         }
     }
@@ -88,17 +96,17 @@ impl Grpc {
 
 #[async_trait::async_trait]
 impl Collector for Grpc {
-    async fn take_traces(&self, traces: &[Trace]) -> Result<()> {
+    async fn take_traces(&self, traces: &[Trace]) -> Result<u64> {
         let request = self.request(encode::traces(&self.about, traces));
         let mut client = TraceServiceClient::new(self.channel.clone());
         let partial = self.sent(client.export(request)).await?.partial_success;
-        partial.map_or(Ok(()), |partial| taken(&self.endpoint, partial.rejected_spans, &partial.error_message))
+        Ok(partial.map_or(0, |partial| refusals(partial.rejected_spans, &partial.error_message)))
     }
 
-    async fn take_records(&self, records: &[Record]) -> Result<()> {
+    async fn take_records(&self, records: &[Record]) -> Result<u64> {
         let request = self.request(encode::records(&self.about, records));
         let mut client = LogsServiceClient::new(self.channel.clone());
         let partial = self.sent(client.export(request)).await?.partial_success;
-        partial.map_or(Ok(()), |partial| taken(&self.endpoint, partial.rejected_log_records, &partial.error_message))
+        Ok(partial.map_or(0, |partial| refusals(partial.rejected_log_records, &partial.error_message)))
     }
 }

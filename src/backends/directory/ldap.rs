@@ -147,11 +147,14 @@ impl Directory for Ldap {
             return Ok(None);
         }
         let (url, patience) = (&self.settings.url, self.settings.patience);
-        match tokio::time::timeout(patience, scope::call("ldap").run(self.ask(name, password))).await {
-            Ok(Ok(proven)) => Ok(proven),
-            Ok(Err(error)) => Err(Error::Unavailable(format!("{url}: {error}"))),
-            Err(_) => Err(Error::Unavailable(format!("{url}: no answer in {} s", patience.as_secs()))),
-        }
+        let asked = async {
+            match tokio::time::timeout(patience, self.ask(name, password)).await {
+                Ok(Ok(proven)) => Ok(proven),
+                Ok(Err(error)) => Err(Error::Unavailable(format!("{url}: {error}"))),
+                Err(_) => Err(Error::Unavailable(format!("{url}: no answer in {} s", patience.as_secs()))),
+            }
+        };
+        scope::call("ldap").run(asked).await
     }
 }
 

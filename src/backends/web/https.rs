@@ -49,14 +49,16 @@ impl Https {
     async fn answered(&self, request: hyper::Request<Full<Bytes>>) -> ports::Result<hyper::Response<Bytes>> {
         let (place, method) = (place(request.uri()), request.method().clone());
         let step = scope::call("http request").with("server.address", request.uri().host().unwrap_or_default());
+        // An answer that refuses is one, and the step failed.
         let answer = async {
             match tokio::time::timeout(self.patience, self.exchange(request)).await {
-                Ok(Ok(response)) => Ok(response),
-                Ok(Err(error)) => Err(Error::Unavailable(format!("{place}: {error}"))),
-                Err(_) => Err(Error::Unavailable(format!("{place}: no answer in {} s", self.patience.as_secs()))),
+                Ok(Ok(response)) if response.status().as_u16() < 400 => Ok(response),
+                Ok(Ok(response)) => Err(Ok(response)),
+                Ok(Err(error)) => Err(Err(Error::Unavailable(format!("{place}: {error}")))),
+                Err(_) => Err(Err(Error::Unavailable(format!("{place}: no answer in {} s", self.patience.as_secs())))),
             }
         };
-        step.with("http.request.method", &method).run(answer).await
+        step.with("http.request.method", method.as_str()).run(answer).await.or_else(|refused| refused)
     }
 
     async fn exchange(&self, request: hyper::Request<Full<Bytes>>) -> Result<hyper::Response<Bytes>, Trouble> {

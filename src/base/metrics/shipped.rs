@@ -236,6 +236,7 @@ mod tests {
                 certificate_fallback: Some(false),
                 certificate_failures: Some(1),
                 certificate_revoked: Some(false),
+                collector_failures: Some(0),
                 keys: vec![("data", Timestamp(1))],
                 audit_entries: Some(1),
                 audit_lag_seconds: Some(1),

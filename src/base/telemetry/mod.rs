@@ -19,7 +19,7 @@ pub use archive::{names, tidy};
 pub use levels::{Levels, Raised};
 pub use line::Style;
 pub use records::{Record, Said};
-pub use waiting::Waiting;
+pub use waiting::{Part, Waiting};
 
 use super::{
     clock::SharedClock,
@@ -170,6 +170,13 @@ struct Output {
     writer: NonBlocking,
 }
 
+/// What is said of sending lines away is not sent after them, by us or by the libraries that do it.
+fn goes_on(target: &str) -> bool {
+    const SENDERS: [&str; 5] = ["h2", "hyper", "rustls", "tonic", "tower"];
+    let library = target.split("::").next().unwrap_or_default();
+    scope::with(|scope| scope.sent).unwrap_or(true) && !SENDERS.iter().any(|sender| library.starts_with(sender))
+}
+
 struct Lines {
     clock: SharedClock,
     about: About,
@@ -189,7 +196,7 @@ impl<S: Subscriber> Layer<S> for Lines {
             scope.identity().iter().for_each(|identity| fields.text("identity", identity));
         });
         let now = self.clock.now();
-        if let Some(records) = &self.records {
+        if let Some(records) = self.records.as_ref().filter(|_| goes_on(event.metadata().target())) {
             records.push(Record::new(now, event.metadata(), &fields));
         }
         let lines = line::Lines::new(now, &self.about, event.metadata(), &fields);

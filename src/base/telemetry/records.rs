@@ -26,10 +26,35 @@ pub enum Said {
     Truth(bool),
 }
 
+impl From<&str> for Said {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Said {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<u64> for Said {
+    fn from(number: u64) -> Self {
+        i64::try_from(number).map_or_else(|_| Self::Text(number.to_string()), Self::Whole)
+    }
+}
+
 /// What a record says elsewhere.
 const APART: [&str; 3] = ["message", "trace", "span"];
 
 impl Record {
+    /// About as much memory as it takes.
+    pub fn bytes(&self) -> usize {
+        let said = |said: &Said| if let Said::Text(text) = said { text.len() } else { 0 };
+        let fields: usize = self.fields.iter().map(|(_, value)| said(value) + 48).sum();
+        fields + self.message.len() + 200
+    }
+
     pub(super) fn new(time: Timestamp, metadata: &Metadata<'static>, fields: &Fields) -> Self {
         let text = |name| match fields.get(name) {
             Some(Value::Text(text) | Value::Plain(text)) => Some(text.to_owned()),

@@ -6,11 +6,12 @@ use super::{
         clock::{Stopwatch, Timestamp},
         random,
     },
+    records::Said,
     traces::Traces,
 };
 use std::{
     convert::Infallible,
-    sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 /// Steps remembered of one scope; a change of a thousand documents tells no more by a thousand steps.
@@ -39,6 +40,8 @@ pub struct Scope {
     pub parent: Option<Parent>,
     /// It is kept however it ends.
     pub(super) drawn: bool,
+    /// What it says goes to a collector too: not what sending it there says.
+    pub(super) sent: bool,
     identity: OnceLock<Identity>,
     steps: Option<Steps>,
 }
@@ -54,10 +57,17 @@ pub struct Parent {
 
 struct Steps {
     began: (Timestamp, Stopwatch),
-    taken: Mutex<(Vec<Step>, usize)>,
+    taken: Mutex<Taken>,
 }
 
-/// One step that is over. Times are nanoseconds since 1970.
+#[derive(Default)]
+struct Taken {
+    steps: Vec<Step>,
+    /// For which there was no room.
+    more: usize,
+}
+
+/// Times are nanoseconds since 1970.
 #[derive(Debug, Clone)]
 pub struct Step {
     pub id: [u8; 8],
@@ -66,9 +76,10 @@ pub struct Step {
     /// Whether another server, or the store, did it.
     pub outside: bool,
     pub begin: u64,
+    /// 0: it goes on.
     pub end: u64,
     pub failed: bool,
-    pub attributes: Vec<(&'static str, String)>,
+    pub attributes: Vec<(&'static str, Said)>,
 }
 
 impl Scope {
@@ -79,7 +90,16 @@ impl Scope {
         let trace = parent.as_ref().map_or_else(|| hex::encode(trace), |parent| parent.trace.clone());
         let drawn = traces.is_some_and(|traces| traces.is_drawn(&trace));
         let steps = traces.map(|_| Steps { began: (now, Stopwatch::start()), taken: Mutex::default() });
-        Arc::new(Self { trace, span: hex::encode(span), request, parent, drawn, identity: OnceLock::new(), steps })
+        let (span, identity) = (hex::encode(span), OnceLock::new());
+        Arc::new(Self { trace, span, request, parent, drawn, sent: true, identity, steps })
+    }
+
+    /// Of which a collector hears nothing.
+    pub fn unsent() -> Arc<Self> {
+        let bytes = random::array::<24>();
+        let (trace, span) = bytes.split_at(16);
+        let (trace, span, identity) = (hex::encode(trace), hex::encode(span), OnceLock::new());
+        Arc::new(Self { trace, span, identity, request: None, parent: None, drawn: false, sent: false, steps: None })
     }
 
     /// Whose it is, by a name that is made only where a line wants it.
@@ -97,11 +117,16 @@ impl Scope {
     }
 
     /// Nanoseconds since 1970 of its beginning and of now, and the steps in between, with how many more there were. `None`
-    /// where none are remembered.
+    /// where none are remembered. A step that goes on is told as far as it went.
     pub(super) fn end(&self) -> Option<((u64, u64), Vec<Step>, usize)> {
         let steps = self.steps.as_ref()?;
-        let (taken, more) = std::mem::take(&mut *steps.taken.lock().unwrap_or_else(PoisonError::into_inner));
-        Some(((nanos(steps.began.0), steps.now()), taken, more))
+        let Taken { steps: mut taken, more } = std::mem::take(&mut *steps.held());
+        let now = steps.now();
+        for step in taken.iter_mut().filter(|step| step.end == 0) {
+            step.end = now;
+            step.attributes.push(("debrouille.unfinished", Said::Truth(true)));
+        }
+        Some(((nanos(steps.began.0), now), taken, more))
     }
 }
 
@@ -112,11 +137,23 @@ impl Steps {
         nanos(self.began.0).saturating_add(elapsed)
     }
 
+    fn held(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self, step: Step) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        match taken.0.len() < MOST_STEPS {
-            true => taken.0.push(step),
-            false => taken.1 += 1,
+        let mut taken = self.held();
+        match taken.steps.len() < MOST_STEPS {
+            true => taken.steps.push(step),
+            false => taken.more += 1,
+        }
+    }
+
+    /// One that ended after the whole did is told of no more.
+    fn close(&self, id: [u8; 8], failed: bool) {
+        let now = self.now();
+        if let Some(step) = self.held().steps.iter_mut().rev().find(|step| step.id == id) {
+            (step.end, step.failed) = (now, failed);
         }
     }
 }
@@ -198,29 +235,23 @@ pub fn call(name: &'static str) -> Open {
 pub struct Open(Option<(Arc<Scope>, Step)>);
 
 impl Open {
-    pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+    pub fn with(mut self, name: &'static str, value: impl Into<Said>) -> Self {
         if let Some((_, step)) = &mut self.0 {
-            step.attributes.push((name, value.to_string()));
+            step.attributes.push((name, value.into()));
         }
         self
     }
 
-    /// Runs it. What failed says so; why is in the log.
+    /// Runs it. What failed says so, and what was given up, or panicked; why is in the log.
     pub async fn run<T, E>(self, part: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let Some((scope, step)) = self.0 else { return part.await };
-        let current = Current { scope: scope.clone(), step: Some(step.id) };
-        let done = CURRENT.scope(current, part).await;
-        close(&scope, step, done.is_err());
-        done
+        let Some((current, under)) = self.begin() else { return part.await };
+        under.over(CURRENT.scope(current, part).await)
     }
 
     /// The same, of what does not wait.
     pub fn enter<T, E>(self, part: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let Some((scope, step)) = self.0 else { return part() };
-        let current = Current { scope: scope.clone(), step: Some(step.id) };
-        let done = CURRENT.sync_scope(current, part);
-        close(&scope, step, done.is_err());
-        done
+        let Some((current, under)) = self.begin() else { return part() };
+        under.over(CURRENT.sync_scope(current, part))
     }
 
     /// The same, of what cannot fail.
@@ -228,10 +259,34 @@ impl Open {
         let Ok(done) = self.enter(|| Ok::<_, Infallible>(part()));
         done
     }
+
+    fn begin(self) -> Option<(Current, Under)> {
+        let (scope, step) = self.0?;
+        let under = Under { scope: scope.clone(), id: step.id, failed: true };
+        let current = Current { scope: scope.clone(), step: Some(step.id) };
+        scope.steps.as_ref()?.take(step);
+        Some((current, under))
+    }
 }
 
-fn close(scope: &Scope, step: Step, failed: bool) {
-    if let Some(steps) = &scope.steps {
-        steps.take(Step { end: steps.now(), failed, ..step });
+/// A step under way. Dropped before it is over, it failed.
+struct Under {
+    scope: Arc<Scope>,
+    id: [u8; 8],
+    failed: bool,
+}
+
+impl Under {
+    fn over<T, E>(mut self, done: Result<T, E>) -> Result<T, E> {
+        self.failed = done.is_err();
+        done
+    }
+}
+
+impl Drop for Under {
+    fn drop(&mut self) {
+        if let Some(steps) = &self.scope.steps {
+            steps.close(self.id, self.failed);
+        }
     }
 }

@@ -1,17 +1,18 @@
 //! Which traces are kept, and those that wait to be sent: a share of all, and always those that failed or took long.
 //!
-//! The share is taken by the trace's own id, as OpenTelemetry has it (consistent probability sampling), so that servers
-//! with the same share keep the same traces. What failed or was slow is known at the end alone: until then each scope
-//! remembers its steps.
+//! The share is taken by the trace's own id, so that servers with the same share keep the same traces; but an id that
+//! somebody unknown brings along decides nothing. What failed or was slow is known at the end alone: until then each
+//! scope remembers its steps.
 
 use super::{
+    records::Said,
     scope::{Scope, Step},
     waiting::Waiting,
 };
 use std::sync::Arc;
 
-/// Traces that wait while the collector is away.
-const WAITING: usize = 2048;
+/// Bytes of traces that wait while the collector is away.
+const WAITING: usize = 16 << 20;
 /// Bits of a trace's id that are random (W3C Trace Context, level 2).
 const RANDOM: u32 = 56;
 
@@ -27,8 +28,15 @@ pub struct Trace {
     pub begin: u64,
     pub end: u64,
     pub failed: bool,
-    pub attributes: Vec<(&'static str, String)>,
+    pub attributes: Vec<(&'static str, Said)>,
     pub steps: Vec<Step>,
+}
+
+impl Trace {
+    /// About as much memory as it takes.
+    fn bytes(&self) -> usize {
+        400 + self.attributes.len() * 80 + self.steps.len() * 250
+    }
 }
 
 /// How a scope ended.
@@ -41,7 +49,7 @@ pub struct End {
 }
 
 /// What a trace is called, and what is known of it.
-pub type Told = (String, Vec<(&'static str, String)>);
+pub type Told = (String, Vec<(&'static str, Said)>);
 
 pub struct Traces {
     /// Of [`RANDOM`] bits: what is not under it is kept.
@@ -53,7 +61,7 @@ impl Traces {
     /// `percent` of all traces, and those that must be.
     pub fn new(percent: u8) -> Arc<Self> {
         let threshold = (1_u64 << RANDOM) * u64::from(100 - percent.min(100)) / 100;
-        Arc::new(Self { threshold, waiting: Waiting::new(WAITING) })
+        Arc::new(Self { threshold, waiting: Waiting::new(WAITING, Trace::bytes) })
     }
 
     /// Whether a trace belongs to the share.
@@ -64,22 +72,24 @@ impl Traces {
 
     /// Keeps it or lets go of it; answers whether it is kept.
     pub fn end(&self, scope: &Scope, End { failed, slow, known }: End, tell: impl FnOnce() -> Told) -> bool {
-        let asked = known && scope.parent.as_ref().is_some_and(|parent| parent.sampled);
-        if !(failed || slow || asked || scope.drawn) {
+        let ours = scope.request.is_none() || known;
+        let asked = ours && scope.parent.as_ref().is_some_and(|parent| parent.sampled);
+        let drawn = if ours || scope.parent.is_none() { scope.drawn } else { self.is_drawn(&scope.span) };
+        if !(failed || slow || asked || drawn) {
             return false;
         }
         let Some(((begin, now), steps, more)) = scope.end() else { return false };
         let (name, mut attributes) = tell();
         if more > 0 {
-            attributes.push(("debrouille.steps_left_out", more.to_string()));
+            attributes.push(("debrouille.steps_left_out", (more as u64).into()));
         }
         if let Some(identity) = scope.identity() {
-            attributes.push(("enduser.pseudo.id", identity.to_owned()));
+            attributes.push(("enduser.pseudo.id", identity.into()));
         }
         if let Some(request) = &scope.request {
-            attributes.push(("debrouille.request", request.clone()));
+            attributes.push(("debrouille.request", request.as_str().into()));
         }
-        self.waiting.push(Trace {
+        let trace = Trace {
             trace: scope.trace.clone(),
             span: scope.span.clone(),
             parent: scope.parent.as_ref().map(|parent| parent.span.clone()),
@@ -90,7 +100,11 @@ impl Traces {
             failed,
             attributes,
             steps,
-        });
+        };
+        if !ours {
+            return self.waiting.push_modestly(trace);
+        }
+        self.waiting.push(trace);
         true
     }
 }
@@ -108,7 +122,7 @@ mod tests {
     const BAD: End = End { failed: true, slow: false, known: false };
 
     fn told() -> Told {
-        ("GET /x".to_owned(), vec![("a", "1".to_owned())])
+        ("GET /x".to_owned(), vec![("a", "1".into())])
     }
 
     #[test]
@@ -137,7 +151,15 @@ mod tests {
             traces.end(&scope, End { known, ..End::default() }, told)
         };
         assert!(end(true, true) && !end(true, false) && !end(false, true));
-        let kept = traces.waiting.take(9).pop().unwrap();
+        // Nor does an id that was chosen to be drawn.
+        let some = Traces::new(5);
+        let forced = |known| {
+            let parent = Parent { trace: "f".repeat(32), span: "00f067aa0ba902b7".to_owned(), sampled: false };
+            let scope = Scope::new(Some("r".to_owned()), Some(parent), Some(&some), Timestamp(1));
+            some.end(&scope, End { known, ..End::default() }, told)
+        };
+        assert!((0..200).all(|_| forced(true)) && (0..200).filter(|_| forced(false)).count() < 60);
+        let kept = traces.waiting.take(9).all()[0].clone();
         assert_eq!((&*kept.trace, kept.parent.as_deref(), kept.answered), (&*trace, Some("00f067aa0ba902b7"), true));
         assert!(!traces.end(&Scope::new(None, None, None, Timestamp(1)), BAD, told), "it remembered nothing");
     }
@@ -157,17 +179,32 @@ mod tests {
         };
         scope.run(work).await.unwrap();
         assert!(traces.end(&scope, End::default(), told));
-        let kept = traces.waiting.take(9).pop().unwrap();
-        let [read, find, policy] = kept.steps.try_into().unwrap();
+        let kept = traces.waiting.take(9).all()[0].clone();
+        let [find, read, policy] = kept.steps.try_into().unwrap();
         assert_eq!((read.name, read.parent, read.failed, read.outside), ("read", Some(find.id), true, false));
         assert_eq!((find.name, find.parent, find.failed, find.outside), ("find", None, true, true));
-        assert_eq!(
-            (policy.name, policy.failed, find.attributes),
-            ("policy", false, vec![("collection", "c".to_owned())])
-        );
+        assert_eq!((policy.name, policy.failed, find.attributes), ("policy", false, vec![("collection", "c".into())]));
         assert!(kept.begin == 5_000_000 && kept.begin <= find.begin && find.begin <= read.begin);
         assert!(read.end <= find.end && find.end <= policy.begin && policy.end <= kept.end);
         assert!(scope::step("elsewhere").enter(|| Ok::<_, ()>(())).is_ok(), "no scope, no step");
+    }
+
+    #[tokio::test]
+    async fn what_was_given_up_or_goes_on_is_told_too() {
+        let traces = Traces::new(0);
+        let scope = Scope::new(None, None, Some(&traces), Timestamp(5));
+        let forever = || scope::call("find").run(std::future::pending::<Result<(), ()>>());
+        let soon = std::time::Duration::from_millis(5);
+        let (goes_on, given_up) = (scope.run(forever()), scope.run(forever()));
+        let mut goes_on = Box::pin(goes_on);
+        assert!(tokio::time::timeout(soon, &mut goes_on).await.is_err());
+        assert!(tokio::time::timeout(soon, given_up).await.is_err());
+        assert!(traces.end(&scope, BAD, told));
+        let kept = traces.waiting.take(1).all()[0].clone();
+        let unfinished = |step: &Step| step.attributes.iter().any(|(name, _)| *name == "debrouille.unfinished");
+        let [goes_on, given_up] = &kept.steps[..] else { panic!("{kept:?}") };
+        assert!(unfinished(goes_on) && !goes_on.failed && goes_on.end == kept.end);
+        assert!(!unfinished(given_up) && given_up.failed && given_up.end > given_up.begin);
     }
 
     #[tokio::test]
@@ -177,7 +214,7 @@ mod tests {
         let work = async { (0..1000).for_each(|_| scope::step("s").enter(|| Ok::<_, ()>(())).unwrap()) };
         scope.run(work).await;
         assert!(traces.end(&scope, BAD, told));
-        let kept = traces.waiting.take(1).pop().unwrap();
-        assert_eq!((kept.steps.len(), &*kept.attributes[1].1), (128, "872"));
+        let kept = traces.waiting.take(1).all()[0].clone();
+        assert_eq!((kept.steps.len(), &kept.attributes[1].1), (128, &Said::Whole(872)));
     }
 }

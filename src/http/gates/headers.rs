@@ -1,14 +1,17 @@
 //! Headers out: ids, security, caching; and the line of the access log.
 
 use crate::{
-    base::{metrics::Exemplar, telemetry::traces::End},
+    base::{
+        metrics::{Exemplar, bounded_method},
+        telemetry::{Said, traces::End},
+    },
     http::exchange::{Exchange, text},
 };
 use poem::{
     PathPattern, Request, Response,
     http::{HeaderName, HeaderValue, Method, header, uri::Scheme},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,23 +33,31 @@ const TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=63072000");
 /// The service level's 95th percentile.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// What the end needs to know of the beginning.
+/// What the end needs to know of the beginning. Dropped before its answer, the request was given up: its client left, or it
+/// was cut at a stop.
 pub struct Arrival {
     method: Method,
     path: String,
     https: bool,
     at: Instant,
+    exchange: Arc<Exchange>,
+    answered: bool,
 }
 
+/// As nginx tells of who left before the answer.
+const LEFT: u16 = 499;
+
 impl Arrival {
-    pub fn of(request: &Request) -> Self {
+    pub fn of(request: &Request, exchange: &Arc<Exchange>) -> Self {
         let https = *request.scheme() == Scheme::HTTPS;
-        let path = request.uri().path().to_owned();
-        Self { method: request.method().clone(), path, https, at: Instant::now() }
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        Self { method, path, https, at: Instant::now(), exchange: exchange.clone(), answered: false }
     }
 
     /// `known`: whether somebody has proven to ask.
-    pub fn leave(self, response: &mut Response, exchange: &Exchange, known: bool) {
+    pub fn leave(mut self, response: &mut Response, known: bool) {
+        self.answered = true;
+        let exchange = &self.exchange;
         let headers = response.headers_mut();
         let ids = [(REQUEST_ID, exchange.request()), (TRACE_ID, exchange.trace()), (SPAN_ID, &exchange.scope.span)];
         for (name, value) in ids {
@@ -62,37 +73,38 @@ impl Arrival {
         if self.https {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, TRANSPORT);
         }
-        let elapsed = self.at.elapsed();
-        self.log(response, exchange, elapsed);
-        self.remember(
-            response,
-            exchange,
-            End { known, slow: elapsed >= SLOW, failed: response.status().is_server_error() },
-        );
+        let (elapsed, status) = (self.at.elapsed(), response.status());
+        let route = response.data::<PathPattern>().map(|pattern| pattern.0.clone());
+        self.log((status.as_u16(), route.as_deref()), elapsed);
+        let end = End { known, slow: elapsed >= SLOW, failed: status.is_server_error() };
+        // Where more is known of it than its figures, its trace's id stands beside them.
+        if self.remember((status.as_u16(), route.as_deref()), end) || end.slow || end.failed {
+            response.set_data(Exemplar { trace_id: self.exchange.trace().to_owned() });
+        }
     }
 
-    /// Where more is known of it than its figures, its trace's id stands beside them.
-    fn remember(&self, response: &mut Response, exchange: &Exchange, end: End) {
+    /// Whether its trace is kept.
+    fn remember(&self, (status, route): (u16, Option<&str>), end: End) -> bool {
         let told = || {
-            let route = response.data::<PathPattern>().map_or("unmatched", |pattern| &*pattern.0);
-            let status = response.status().as_u16().to_string();
-            let mut attributes = vec![
-                ("http.request.method", self.method.to_string()),
-                ("http.route", route.to_owned()),
-                ("http.response.status_code", status.clone()),
-            ];
-            attributes.extend(end.failed.then_some(("error.type", status)));
-            (format!("{} {route}", self.method), attributes)
+            let (method, status) = (bounded_method(self.method.as_str()), u64::from(status));
+            let mut attributes: Vec<(_, Said)> =
+                vec![("http.request.method", method.into()), ("http.response.status_code", status.into())];
+            attributes.extend(end.failed.then(|| ("error.type", status.to_string().into())));
+            // A path that is no route may hold anything.
+            match route {
+                Some(route) => {
+                    attributes.push(("http.route", route.into()));
+                    (format!("{method} {route}"), attributes)
+                }
+                None => (method.to_owned(), attributes),
+            }
         };
-        let kept = exchange.state.traces.as_ref().is_some_and(|traces| traces.end(&exchange.scope, end, told));
-        if kept || end.slow || end.failed {
-            response.set_data(Exemplar { trace_id: exchange.trace().to_owned() });
-        }
+        self.exchange.state.traces.as_ref().is_some_and(|traces| traces.end(&self.exchange.scope, end, told))
     }
 
     /// What went well and quickly is for those who look for it: the metrics count it, the journal keeps what it
     /// wrote. The path comes without its query: filters name people.
-    fn log(&self, response: &Response, exchange: &Exchange, elapsed: Duration) {
+    fn log(&self, (status, route): (u16, Option<&str>), elapsed: Duration) {
         macro_rules! line {
             ($level:expr) => {
                 tracing::event!(
@@ -100,18 +112,30 @@ impl Arrival {
                     $level,
                     method = %self.method,
                     path = %self.path,
-                    address = exchange.address.map(tracing::field::display),
-                    route = response.data::<PathPattern>().map(|pattern| &*pattern.0),
-                    status = response.status().as_u16(),
+                    address = self.exchange.address.map(tracing::field::display),
+                    route,
+                    status,
                     micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
                     "answered"
                 )
             };
         }
-        match response.status().as_u16() < 400 && elapsed < SLOW {
+        match status < 400 && elapsed < SLOW {
             true => line!(tracing::Level::DEBUG),
             false => line!(tracing::Level::INFO),
         }
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        let elapsed = self.at.elapsed();
+        self.log((LEFT, None), elapsed);
+        let end = End { known: self.exchange.by.get().is_some(), slow: elapsed >= SLOW, failed: false };
+        self.remember((LEFT, None), end);
     }
 }
 

@@ -108,7 +108,7 @@ impl Endpoint for Gates {
 
     async fn call(&self, mut request: Request) -> Result<Response> {
         let exchange = Exchange::open(&self.state, &mut request);
-        let arrival = headers::Arrival::of(&request);
+        let arrival = headers::Arrival::of(&request, &exchange);
         let whole = async {
             let proof = Proof::establish(&mut request, &exchange).await;
             if let Some(Subject::Identity(proven)) = &proof.subject {
@@ -119,7 +119,7 @@ impl Endpoint for Gates {
             let mut response = self.answer(request, &exchange, known.as_ref()).await;
             self.routes.name(&mut response);
             limits::tell(&mut response, &exchange, known.as_ref());
-            arrival.leave(&mut response, &exchange, proof.subject.is_some());
+            arrival.leave(&mut response, proof.subject.is_some());
             response
         };
         Ok(exchange.scope.run(whole).await)

@@ -164,7 +164,7 @@ impl Backups {
                 // Said where it failed.
                 _ = self.run(lane, Wanted::Last, &system) => {}
                 () = stalled(lane, patience) => {
-                    tracing::warn!(target = lane.target.name, "stopped without a last segment");
+                    tracing::warn!(backup_target = lane.target.name, "stopped without a last segment");
                 }
             }
         });

@@ -58,10 +58,10 @@ impl Backups {
             Ok(pruned)
         })
         .await?;
-        tracing::info!(target = lane.target.name, dropped = pruned.dropped.len(), "old backups are gone");
+        tracing::info!(backup_target = lane.target.name, dropped = pruned.dropped.len(), "old backups are gone");
         if let Some((name, why)) = pruned.refused.first() {
             let refused = pruned.refused.len();
-            tracing::warn!(target = lane.target.name, refused, name, %why, "old backups that could not be deleted");
+            tracing::warn!(backup_target = lane.target.name, refused, name, %why, "old backups that could not be deleted");
         }
         Ok(pruned)
     }

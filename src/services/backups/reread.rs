@@ -105,7 +105,7 @@ impl Backups {
         let header = listed.iter().find(|listed| listed.name == name).and_then(|listed| listed.header.as_ref().ok());
         let upto = header.map(|(header, _)| header.upto);
         let shown = within(place, name);
-        tracing::error!(target, name = shown, good, %error, "a backup is damaged");
+        tracing::error!(backup_target = target, name = shown, good, %error, "a backup is damaged");
         let rotten = Rotten { name: shown.clone(), found: now, good: good.clone(), good_until };
         {
             let _turn = lane.enter_surely().await;

@@ -134,7 +134,7 @@ impl Backups {
                     let until = now.plus_seconds(LEASE_MILLIS / 1000);
                     state.claim = Some(Claim { holder: self.holder.clone(), until });
                     if let Ok(false) = self.states.note(&lane.target.name, &self.holder, state, now).await {
-                        tracing::warn!(target = lane.target.name, "another process took a backup over");
+                        tracing::warn!(backup_target = lane.target.name, "another process took a backup over");
                         hold.lost.store(true, Ordering::Relaxed);
                     }
                 }
@@ -165,7 +165,7 @@ impl Backups {
             Err(error) => Err(error),
         };
         if let Err(error) = became {
-            tracing::warn!(target = lane.target.name, %error, "no segment left beside a full backup");
+            tracing::warn!(backup_target = lane.target.name, %error, "no segment left beside a full backup");
         }
     }
 
@@ -188,7 +188,7 @@ impl Backups {
                     state.next = Some(self.next(lane, now));
                 }
                 told = state.succeeded(kind).map(|failure| {
-                    tracing::info!(target = name, times = failure.times, "backups go on");
+                    tracing::info!(backup_target = name, times = failure.times, "backups go on");
                     let since = failure.since.rfc3339();
                     Event::new("backups.recovered").with("since", since).with("times", failure.times)
                 });
@@ -197,7 +197,7 @@ impl Backups {
             Err(error) => {
                 lane.failed(kind);
                 let fault = fault(error);
-                tracing::error!(target = name, kind = kind.name(), %error, "a backup failed");
+                tracing::error!(backup_target = name, kind = kind.name(), %error, "a backup failed");
                 if state.failed(kind, &fault, now) {
                     told = Some(Event::new("backups.failed").failed(fault.to_string()).with("rule", fault.key));
                 }
@@ -206,18 +206,18 @@ impl Backups {
         match self.states.note(name, &self.holder, state, now).await {
             Ok(true) => lane.keep(None),
             Ok(false) => {
-                tracing::warn!(target = name, "another process noted otherwise of a backup");
+                tracing::warn!(backup_target = name, "another process noted otherwise of a backup");
                 hold.lost.store(true, Ordering::Relaxed);
             }
             Err(error) => {
-                tracing::warn!(target = name, %error, "what became of a backup is not on disk yet");
+                tracing::warn!(backup_target = name, %error, "what became of a backup is not on disk yet");
                 lane.keep(Some(state.clone()));
             }
         }
         if let Some(event) = told {
             let event = event.with("target", name.as_str()).with("kind", kind.name());
             if let Err(error) = self.audit.record(caller, event).await {
-                tracing::warn!(target = name, %error, "what became of a target is not in the audit log");
+                tracing::warn!(backup_target = name, %error, "what became of a target is not in the audit log");
             }
         }
         // A target's disk that fails is nobody's bug, one that is full is not the server's: who asked is told in words.

@@ -98,7 +98,7 @@ impl Backups {
             Ok(true) => {}
             Ok(false) => return if wanted.waits() { Err(running()) } else { Ok(None) },
             // What cannot be written to is backed up all the same; others cannot claim it either.
-            Err(error) => tracing::warn!(target = lane.target.name, %error, "a backup is made without a claim"),
+            Err(error) => tracing::warn!(backup_target = lane.target.name, %error, "a backup is made without a claim"),
         }
         self.carry_out(lane, state, task, busy, caller).await
     }

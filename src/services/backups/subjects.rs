@@ -21,7 +21,7 @@ impl Backups {
         for lane in &self.lanes {
             // The others are no less urgent.
             if let Err(error) = self.renew(lane, since).await {
-                tracing::warn!(target = lane.target.name, %error, "old backups of the subjects' keys may still be there");
+                tracing::warn!(backup_target = lane.target.name, %error, "old backups of the subjects' keys may still be there");
                 failed = Some(error);
             }
         }
@@ -66,7 +66,7 @@ impl Backups {
     /// What a full backup that was made does beside: it is made, whatever becomes of the old ones.
     pub(super) async fn let_go_or_say(&self, lane: &Lane) {
         if let Err(error) = self.let_go(lane).await {
-            tracing::warn!(target = lane.target.name, %error, "old backups of the subjects' keys may still be there");
+            tracing::warn!(backup_target = lane.target.name, %error, "old backups of the subjects' keys may still be there");
         }
     }
 

@@ -193,12 +193,12 @@ impl Drop for Fault {
     }
 }
 
-/// Whoever adds an alert to the table makes it fire and end here.
+/// Whoever adds an alert to the table makes it fire and end here, or beside what it is about.
 #[test]
 fn none_of_the_table_is_left_out() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/process/alerts");
     let files = fs::read_dir(folder).unwrap().map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
-    let text = files.collect::<String>();
+    let text = files.collect::<String>() + include_str!("../stapling.rs");
     let short = |name: &'static str| name.strip_prefix("Debrouille").unwrap();
     let left: Vec<_> = ALERTS.iter().filter(|alert| !text.contains(&format!("\"{}\"", short(alert.name)))).collect();
     assert!(left.is_empty(), "{:?}", left.iter().map(|alert| alert.name).collect::<Vec<_>>());

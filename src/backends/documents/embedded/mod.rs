@@ -217,7 +217,7 @@ impl Documents for Embedded {
     async fn commit(&self, batch: Batch) -> Result<Committed> {
         weigh(&batch)?;
         let since = Stopwatch::start();
-        let step = scope::call("documents commit").with("db.operation.batch.size", batch.operations.len());
+        let step = scope::call("documents commit").with("db.operation.batch.size", batch.operations.len() as u64);
         let commit = self.ask(|answer| Command::Commit { batch: Box::new(batch), since, answer });
         step.run(commit).await.map_err(|error| self.told(error))
     }
@@ -233,7 +233,7 @@ impl Documents for Embedded {
 
     async fn find(&self, query: Query) -> Result<Page> {
         let (collection, filter) = (query.collection.clone(), Arc::clone(&query.filter));
-        let step = scope::call("documents find").with(COLLECTION, &collection);
+        let step = scope::call("documents find").with(COLLECTION, collection.as_str());
         let found = step.run(self.read(collection, filter, move |reader| reader.find(&query)));
         found.await.map_err(|error| self.told(error))
     }

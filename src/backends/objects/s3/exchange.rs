@@ -151,7 +151,7 @@ impl Server {
     }
 
     fn attempt(&self, call: &Call<'_>, attempts: usize) -> Result<Answer> {
-        let step = scope::call("s3 request").with("server.address", &self.host);
+        let step = scope::call("s3 request").with("server.address", self.host.as_str());
         step.with("http.request.method", call.method).enter(|| self.patiently(call, attempts))
     }
 
