@@ -127,6 +127,9 @@ def main():
             (rates, off), *others = medians
             others = [f"{rate:,.0f}/s ({rate / rates * 100:.1f} %), {each:.1f} µs ({each / off * 100:.1f} %)" for rate, each in others]
             print(f"| {operation} | {rates:,.0f}/s, {off:.1f} µs | {' | '.join(others)} |")
+        for port in (18764, 18774):
+            text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+            print(*(line for line in text.splitlines() if line.startswith("debrouille_collector_items_total")), sep="\n")
         made, held = 0, []
         while made < MILLION:
             rate, _, _ = load(instances["all"], "read", 16, 5, ids)

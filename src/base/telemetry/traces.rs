@@ -193,7 +193,7 @@ mod tests {
     async fn what_was_given_up_or_goes_on_is_told_too() {
         let traces = Traces::new(0);
         let scope = Scope::new(None, None, Some(&traces), Timestamp(5));
-        let forever = || scope::call("find").run(std::future::pending::<Result<(), ()>>());
+        let forever = async || scope::call("find").run(std::future::pending::<Result<(), ()>>()).await;
         let soon = std::time::Duration::from_millis(5);
         let (goes_on, given_up) = (scope.run(forever()), scope.run(forever()));
         let mut goes_on = Box::pin(goes_on);
