@@ -275,6 +275,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_sending_lines_away_is_not_sent_after_them() {
+        let records = Arc::new(Waiting::new(1 << 20, Record::bytes));
+        let clock = Arc::new(FixedClock(1_795_000_000_123.into()));
+        let lines = Lines { clock, about: about(), outputs: vec![], records: Some(records.clone()) };
+        let say = async { tracing::info!(n = 7, "said") };
+        tracing::subscriber::with_default(Registry::default().with(lines), || {
+            futures_util::FutureExt::now_or_never(Scope::unsent().run(say));
+            tracing::info!(target: "hyper::proto", "said by a library");
+            let scope = Scope::new(None, None, None, Timestamp(1));
+            futures_util::FutureExt::now_or_never(scope.run(async { tracing::warn!(n = 8, "told") }));
+        });
+        let part = records.take(1 << 20);
+        let [told] = part.all() else { panic!("{:?}", part.all()) };
+        assert_eq!((&*told.message, &told.fields[..]), ("told", &[("n", Said::Whole(8))][..]));
+        assert_eq!(told.trace.as_ref().map(String::len), Some(32));
+    }
+
+    #[test]
     fn long_values_are_cut() {
         let text = lines(Style::Json, || tracing::info!(body = "é".repeat(100_000), "long"));
         assert!(text.len() < 10_000 && serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{}", text.len());
