@@ -82,6 +82,7 @@ fn stapled(staple: &Value) -> Fault {
     let key = match staple["state"].as_str() {
         Some("good") => "cli.tls.stapled",
         Some("revoked") => "cli.tls.revoked",
+        _ if staple.get("nextAttemptAt").is_none() => "cli.tls.unasked",
         _ => "cli.tls.unstapled",
     };
     let params = [("until", "nextUpdate"), ("since", "revokedAt"), ("time", "nextAttemptAt")];

@@ -20,6 +20,8 @@ const SHA1: &[u8] = &[0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a];
 const BASIC: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01];
 /// status_request, among the features that a certificate wants (RFC 7633).
 const STATUS_REQUEST: &[u8] = &[0x02, 0x01, 0x05];
+/// Seconds that an authority's clock may be ahead of this machine's.
+const AHEAD: i64 = 300;
 /// An answer may bring so many certificates.
 const MOST_CERTIFICATES: usize = 8;
 
@@ -40,8 +42,6 @@ pub struct Question {
     issuer: Vec<u8>,
     /// Over plain HTTP, as the rules for authorities have it: the answer is signed.
     pub url: String,
-    /// Clients that know how refuse it without an answer.
-    pub required: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,14 +60,24 @@ pub enum Standing {
     Unknown,
 }
 
+impl Answer {
+    pub fn is_for(&self, now: Timestamp) -> bool {
+        self.this_update <= now.plus_seconds(AHEAD) && now <= self.next_update
+    }
+}
+
+/// Whether clients that know how refuse this certificate without an answer.
+pub fn required(leaf: &[u8]) -> bool {
+    let feature = oid!(1.3.6.1.5.5.7.1.24);
+    let wants = |value: &[u8]| value.windows(STATUS_REQUEST.len()).any(|window| window == STATUS_REQUEST);
+    parsed(leaf).is_ok_and(|leaf| leaf.extensions().iter().any(|one| one.oid == feature && wants(one.value)))
+}
+
 impl Question {
     /// Of a chain, as DER. `None`: its authority names nobody to ask, or is not in the chain.
     pub fn of(chain: &[Vec<u8>]) -> Option<Self> {
         let [leaf, issuer, ..] = chain else { return None };
         let (_, parsed) = parse_x509_certificate(leaf).ok()?;
-        let feature = oid!(1.3.6.1.5.5.7.1.24);
-        let wants = |value: &[u8]| value.windows(STATUS_REQUEST.len()).any(|window| window == STATUS_REQUEST);
-        let required = parsed.extensions().iter().any(|one| one.oid == feature && wants(one.value));
         let url = parsed.extensions().iter().find_map(|extension| match extension.parsed_extension() {
             ParsedExtension::AuthorityInfoAccess(access) => access.iter().find_map(|one| match one.access_location {
                 GeneralName::URI(url) if one.access_method == OID_PKIX_ACCESS_DESCRIPTOR_OCSP => {
@@ -77,7 +87,7 @@ impl Question {
             }),
             _ => None,
         })?;
-        Some(Self { url, required, leaf: leaf.clone(), issuer: issuer.clone() })
+        Some(Self { url, leaf: leaf.clone(), issuer: issuer.clone() })
     }
 
     /// The request (4.1.1): about this one, without a nonce, so that what many ask is answered from a cache.
@@ -172,8 +182,9 @@ fn standing(mut single: Reader<'_>, now: Timestamp) -> Result<Answer, String> {
     let next_update = moment(Reader(next_update).one()?)?;
     let from_to =
         || format!("it is for {} to {}, and now is {}", this_update.rfc3339(), next_update.rfc3339(), now.rfc3339());
-    match this_update <= now && now <= next_update {
-        true => Ok(Answer { standing, this_update, next_update }),
+    let answer = Answer { standing, this_update, next_update };
+    match answer.is_for(now) {
+        true => Ok(answer),
         false => Err(from_to()),
     }
 }

@@ -41,7 +41,7 @@ struct ServerCertificate {
     /// Why the last attempt gave none
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<String>,
-    /// What its authority says of it (RFC 6960); absent where that has nobody answer
+    /// What its authority says of it (RFC 6960); absent where that has nobody answer, and the certificate does not want it
     #[serde(skip_serializing_if = "Option::is_none")]
     staple: Option<Staple>,
 }
@@ -61,9 +61,10 @@ struct Staple {
     next_update: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked_at: Option<String>,
-    /// When the authority is asked again
-    next_attempt_at: String,
-    /// Why the last question came to nothing
+    /// When the authority is asked again; absent where there is nobody to ask
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_attempt_at: Option<String>,
+    /// Why there is no answer, or no newer one
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<String>,
 }
@@ -120,7 +121,7 @@ impl Staple {
             this_update: stapled.answer.map(|answer| answer.this_update.rfc3339()),
             next_update: stapled.answer.map(|answer| answer.next_update.rfc3339()),
             revoked_at,
-            next_attempt_at: stapled.next.rfc3339(),
+            next_attempt_at: stapled.next.map(|time| time.rfc3339()),
             fault: stapled.trouble.as_ref().map(|fault| render(language, fault)),
         }
     }

@@ -73,7 +73,9 @@ impl Show for Shown {
     fn staple(&self, fingerprint: &str, staple: Option<Staple>) {
         let mut public = self.public.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(public) = public.as_mut().filter(|public| public.certificate.fingerprint == fingerprint) {
-            public.stapled = staple.map(|Staple { response, left }| {
+            let own = public.key.cert.first();
+            let fits = staple.filter(|staple| own.is_some_and(|own| **own == *staple.leaf));
+            public.stapled = fits.map(|Staple { response, left, .. }| {
                 let stapled = CertifiedKey { ocsp: Some(response), ..(*public.key).clone() };
                 (Arc::new(stapled), Stopwatch::start(), left)
             });

@@ -48,7 +48,7 @@ pub trait Show: Send + Sync {
     fn show(&self, leaf: &Leaf) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>>;
     /// The same, to those who ask for a name that it is for; `None`: our own to all.
     fn show_public(&self, leaf: Option<&Leaf>) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>>;
-    /// Shows this with others' certificate from now on, if that is the one of this fingerprint.
+    /// Shows this with others' certificate from now on, if that is the one of this fingerprint, which it must be about.
     fn staple(&self, fingerprint: &str, staple: Option<Staple>);
 }
 
@@ -123,7 +123,7 @@ pub struct Served {
     /// When it is tried again, after failures.
     pub next: Option<Timestamp>,
     pub trouble: Option<Fault>,
-    /// What its authority says of it; `None`: it has nobody answer.
+    /// What its authority says of it; `None`: it has nobody answer, and the certificate does not want it.
     pub staple: Option<Stapled>,
 }
 
@@ -205,10 +205,12 @@ impl Certificates {
     async fn staple(&self, ask: Ask) {
         let public = lock(&self.sources.public).clone();
         let chain = public.as_ref().map(|shown| &*shown.chain).unwrap_or_default();
-        self.staples.tend(chain, ask).await;
-        if let Some(Shown { certificate, .. }) = &public {
-            self.show.staple(&certificate.fingerprint, self.staples.staple());
-        }
+        let show = |staple| {
+            if let Some(Shown { certificate, .. }) = &public {
+                self.show.staple(&certificate.fingerprint, staple);
+            }
+        };
+        self.staples.tend(chain, ask, show).await;
     }
 
     /// What can be shown without asking anybody.
@@ -351,7 +353,8 @@ impl Certificates {
             sample.certificate_end = Some(end);
             sample.certificate_fallback = wanted.then_some(served.fallback);
             sample.certificate_failures = wanted.then_some(failures);
-            sample.certificate_revoked = served.staple.as_ref().map(|staple| staple.revoked().is_some());
+            let asked = served.staple.as_ref().filter(|staple| staple.next.is_some());
+            sample.certificate_revoked = asked.map(|staple| staple.revoked().is_some());
         });
         self.health.report(self.finding(&served, own));
     }

@@ -1,5 +1,6 @@
 //! What a public authority says of the certificate shown (RFC 6960), for clients to have it with the certificate: asked for
-//! again at half its time, and shown as long as it is good. Kept on disk, so that a restart has it at once.
+//! again at half its time, and shown as long as it is good. Kept on disk, so that a restart has it at once. The newest is kept
+//! past its end: a revocation holds until the authority itself takes it back.
 
 use super::orders::{ORDERS, share, waits};
 use crate::{
@@ -7,7 +8,7 @@ use crate::{
         clock::{SharedClock, Timestamp},
         fault::Fault,
     },
-    domain::ocsp::{Answer, Question, Standing},
+    domain::ocsp::{Answer, Question, Standing, required},
     ports::{
         documents::{Batch, Change, Documents, Expect, Operation},
         web::{Body, Request, Web},
@@ -25,6 +26,8 @@ const MOST_BYTES: usize = 64 << 10;
 /// Seconds without a question after a first failure; each further one takes twice as long.
 const FIRST_PAUSE: i64 = 300;
 const LONGEST_PAUSE: i64 = 3600;
+/// However long an answer is for: a revocation is known a day later.
+const LONGEST: i64 = 24 * 3600;
 
 pub struct Staples {
     web: Arc<dyn Web>,
@@ -37,8 +40,14 @@ pub struct Staples {
 
 #[derive(Default)]
 struct State {
+    /// DER; empty: nothing is shown.
+    leaf: Vec<u8>,
     question: Option<Question>,
-    held: Option<Held>,
+    required: bool,
+    /// What was kept has been looked at.
+    recalled: bool,
+    /// The newest there was, ended or not.
+    newest: Option<Held>,
     /// In a row.
     failures: u32,
     /// No question before.
@@ -58,21 +67,25 @@ struct Held {
 struct Kept {
     /// DER in hex.
     response: String,
+    /// When it was judged: it may have ended since, and is still the newest.
+    at: Timestamp,
 }
 
 /// An answer to be shown, and for how long.
 pub struct Staple {
+    /// The certificate that it is about, as DER.
+    pub leaf: Vec<u8>,
     pub response: Vec<u8>,
     pub left: Duration,
 }
 
 /// How it stands with the certificate shown.
 pub struct Stapled {
-    /// Whom its authority has answer; `None` where nothing was answered, or no longer.
+    /// What its authority says; `None` where nothing was answered, or no longer. Revoked, it is so past the answer's end.
     pub answer: Option<Answer>,
-    /// When it is asked again.
-    pub next: Timestamp,
-    /// Why the last question came to nothing.
+    /// When it is asked again; `None`: there is nobody to ask.
+    pub next: Option<Timestamp>,
+    /// Why there is no answer, or no newer one.
     pub trouble: Option<Fault>,
     /// Clients that know how refuse the certificate without an answer.
     pub required: bool,
@@ -100,67 +113,91 @@ impl Staples {
         Self { web, documents, clock, state: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
-    /// Sees to what there is to be shown with this chain; an empty one wants nothing.
-    pub async fn tend(&self, chain: &[Vec<u8>], ask: Ask) {
+    /// Sees to what there is to be shown with this chain, and has it shown before another's turn; an empty one wants nothing.
+    pub async fn tend(&self, chain: &[Vec<u8>], ask: Ask, show: impl FnOnce(Option<Staple>) + Send) {
         let _turn = self.turn.lock().await;
-        let question = Question::of(chain);
-        if self.state().question != question {
-            *self.state() = State { question: question.clone(), ..State::default() };
-            if let Some(question) = &question
-                && let Err(error) = self.recall(question).await
-            {
-                tracing::warn!(%error, "what was answered of the certificate is not found again");
+        let (leaf, question) = (chain.first().cloned().unwrap_or_default(), Question::of(chain));
+        {
+            let mut state = self.state();
+            if state.leaf != leaf || state.question != question {
+                let required = required(&leaf);
+                *state = State { leaf, required, question: question.clone(), ..State::default() };
             }
         }
-        let Some(question) = question else { return };
-        if ask == Ask::Now || ask == Ask::IfDue && self.is_due() {
-            self.ask(&question).await;
+        if let Some(question) = question {
+            match self.recall(&question).await {
+                Ok(()) if ask == Ask::Now || ask == Ask::IfDue && self.is_due() => self.ask(&question).await,
+                Ok(()) => {}
+                // Without it a revocation could be taken back: nothing is asked until it is known.
+                Err(error) => tracing::warn!(%error, "what was answered of the certificate is not found again"),
+            }
         }
+        show(self.staple());
     }
 
     /// What to show with the certificate now.
-    pub fn staple(&self) -> Option<Staple> {
-        let held = self.held().filter(|held| held.answer.standing == Standing::Good)?;
-        let left = held.answer.next_update.0.saturating_sub(self.clock.now().0);
-        Some(Staple { response: held.response, left: Duration::from_millis(u64::try_from(left).ok()?) })
-    }
-
-    /// `None`: nobody is to be asked about it.
-    pub fn status(&self) -> Option<Stapled> {
-        let answer = self.held().map(|held| held.answer);
-        let state = self.state();
-        let required = state.question.as_ref()?.required;
-        Some(Stapled { answer, next: state.next, trouble: state.trouble.clone(), required })
-    }
-
-    /// As long as it is for now.
-    fn held(&self) -> Option<Held> {
+    fn staple(&self) -> Option<Staple> {
         let now = self.clock.now();
-        let fits = |held: &Held| held.answer.this_update <= now && now <= held.answer.next_update;
-        self.state().held.clone().filter(fits)
-    }
-
-    fn is_due(&self) -> bool {
-        let (now, next) = (self.clock.now(), self.state().next);
-        match self.held() {
-            Some(_) => now >= next,
-            None => !waits(next, now, LONGEST_PAUSE * 2),
+        let state = self.state();
+        let held = state.newest.as_ref().filter(|held| held.answer.is_for(now))?;
+        if held.answer.standing != Standing::Good {
+            return None;
         }
+        let left = Duration::from_millis(u64::try_from(held.answer.next_update.0.saturating_sub(now.0)).ok()?);
+        Some(Staple { leaf: state.leaf.clone(), response: held.response.clone(), left })
     }
 
-    /// What was kept is judged again: it may be of another certificate, or too old.
+    /// `None`: nobody is to be asked about it, and nobody misses that.
+    pub fn status(&self) -> Option<Stapled> {
+        let now = self.clock.now();
+        let state = self.state();
+        let (required, asked) = (state.required, state.question.is_some());
+        if !asked && !required {
+            return None;
+        }
+        let answer = state.newest.as_ref().map(|held| held.answer);
+        let answer = answer.filter(|answer| is_revoked(answer) || answer.is_for(now));
+        let missing = match asked {
+            true => "certificates.staple_awaited",
+            false => "certificates.staple_nobody",
+        };
+        let trouble = state.trouble.clone().or_else(|| (required && answer.is_none()).then(|| Fault::new(missing)));
+        Some(Stapled { answer, next: asked.then_some(state.next), trouble, required })
+    }
+
+    /// Nor does it wait for a time that a clock which was ahead has set.
+    fn is_due(&self) -> bool {
+        let now = self.clock.now();
+        let state = self.state();
+        let most = match state.newest.as_ref().is_some_and(|held| held.answer.is_for(now)) {
+            true => LONGEST,
+            false => LONGEST_PAUSE * 2,
+        };
+        !waits(state.next, now, most)
+    }
+
+    /// Once. What was kept is judged again, as of then: it may be of another certificate.
     async fn recall(&self, question: &Question) -> Result<()> {
-        let Some(document) = self.documents.get(ORDERS, ID).await? else { return Ok(()) };
-        let kept: Kept =
-            bson::deserialize_from_slice(document.as_bytes()).map_err(|error| Error::Internal(error.into()))?;
-        let Ok(response) = hex::decode(kept.response) else { return Ok(()) };
-        match question.read(&response, self.clock.now()) {
-            Ok(answer) => {
-                let mut state = self.state();
-                state.next = halfway(&answer, answer.this_update);
-                state.held = Some(Held { response, answer });
+        if self.state().recalled {
+            return Ok(());
+        }
+        let document = self.documents.get(ORDERS, ID).await?;
+        let kept = document.map(|document| bson::deserialize_from_slice::<Kept>(document.as_bytes()));
+        let judged = kept.map(|kept| {
+            let Kept { response, at } = kept.map_err(|error| error.to_string())?;
+            let response = hex::decode(response).map_err(|error| error.to_string())?;
+            let answer = question.read(&response, at)?;
+            Ok::<_, String>((Held { response, answer }, at))
+        });
+        let mut state = self.state();
+        state.recalled = true;
+        match judged {
+            Some(Ok((held, at))) => {
+                state.next = halfway(&held.answer, at);
+                state.newest = Some(held);
             }
-            Err(cause) => tracing::debug!(cause, "what was answered before does not serve any more"),
+            Some(Err(cause)) => tracing::debug!(cause, "what was answered before does not serve any more"),
+            None => {}
         }
         Ok(())
     }
@@ -191,11 +228,11 @@ impl Staples {
                 tracing::info!(url = question.url, until, "the certificate is good, says its authority");
             }
         }
-        let kept = Kept { response: hex::encode(&held.response) };
+        let kept = Kept { response: hex::encode(&held.response), at: now };
         {
             let mut state = self.state();
             (state.failures, state.trouble, state.next) = (0, None, halfway(&held.answer, now));
-            state.held = Some(held);
+            state.newest = Some(held);
         }
         if let Err(error) = self.keep(&kept).await {
             tracing::warn!(%error, "what was answered of the certificate is not written");
@@ -210,10 +247,13 @@ impl Staples {
             return Err(format!("status {}, {} bytes", answered.status, answered.body.len()));
         }
         let answer = question.read(&answered.body, self.clock.now())?;
-        // Whoever stands between could else take a revocation back.
-        match self.held() {
-            Some(held) if answer.this_update < held.answer.this_update => {
+        // Whoever stands between could else take a revocation back, if only by waiting until its answer has ended.
+        match self.state().newest.as_ref().map(|held| held.answer) {
+            Some(newest) if answer.this_update < newest.this_update => {
                 Err("an older answer than the one there is".to_owned())
+            }
+            Some(newest) if answer.this_update == newest.this_update && is_revoked(&newest) && !is_revoked(&answer) => {
+                Err("an answer no newer than the one by which it is revoked".to_owned())
             }
             _ => Ok(Held { response: answered.body, answer }),
         }
@@ -233,11 +273,17 @@ impl Staples {
     }
 }
 
-/// At half an answer's time, less up to a tenth; for one that comes from a cache past that, at half of what is left.
+fn is_revoked(answer: &Answer) -> bool {
+    matches!(answer.standing, Standing::Revoked(_))
+}
+
+/// At half an answer's time, or after a day, less up to a tenth; for one that comes from a cache past that, at half of what is
+/// left.
 fn halfway(answer: &Answer, now: Timestamp) -> Timestamp {
     let half = |from: Timestamp| answer.next_update.seconds().saturating_sub(from.seconds()).max(0) / 2;
     let at = answer.this_update.plus_seconds(half(answer.this_update));
     let at = if at > now { at } else { now.plus_seconds(half(now)) };
+    let at = at.min(now.plus_seconds(LONGEST));
     at.plus_seconds(-share(at.seconds().saturating_sub(now.seconds()) / 10))
 }
 

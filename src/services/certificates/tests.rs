@@ -162,7 +162,9 @@ impl Show for Stage {
     }
 
     fn staple(&self, _: &str, staple: Option<Staple>) {
-        *self.staple.lock().unwrap() = staple.map(|staple| staple.left);
+        let public = self.public.lock().unwrap().clone();
+        let fits = staple.filter(|staple| public.as_ref() == Some(&staple.leaf));
+        *self.staple.lock().unwrap() = fits.map(|staple| staple.left);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     ports::web::{Body, Request, Response},
 };
 
-const LIFE: i64 = 4 * DAY;
+const LIFE: i64 = 2 * DAY;
 
 /// A responder that does as it is told, and the certificate it speaks of.
 struct Desk {
@@ -17,8 +17,8 @@ struct Desk {
     leaf: Signed,
     clock: SharedClock,
     says: Mutex<Option<Standing>>,
-    /// When it says that it was so; by itself, now.
-    of: Mutex<Option<Timestamp>>,
+    /// From when it says that it was so, and for how many seconds; by itself, from now.
+    of: Mutex<Option<(Timestamp, i64)>>,
     asked: AtomicUsize,
 }
 
@@ -32,6 +32,10 @@ impl Desk {
 
     fn say(&self, says: Option<Standing>) {
         *self.says.lock().unwrap() = says;
+    }
+
+    fn date(&self, from: Timestamp, life: i64) {
+        *self.of.lock().unwrap() = Some((from, life));
     }
 
     fn asked(&self) -> usize {
@@ -51,10 +55,10 @@ impl Web for Desk {
         let question = Question::of(&self.leaf.chain).unwrap();
         let Some(Body::Ocsp(body)) = request.body else { panic!("another kind of request") };
         assert_eq!((request.url, body), (question.url.clone(), question.request().unwrap()));
-        let from = self.of.lock().unwrap().unwrap_or(self.clock.now());
+        let (from, life) = self.of.lock().unwrap().unwrap_or((self.clock.now(), LIFE));
         match *self.says.lock().unwrap() {
             Some(standing) => {
-                let times = (from, Some(from.plus_seconds(LIFE)));
+                let times = (from, Some(from.plus_seconds(life)));
                 Ok(Response { status: 200, body: self.root.answer(&question, standing, times, &[]) })
             }
             None => Err(ports::Error::Unavailable("away".to_owned())),
@@ -77,6 +81,13 @@ fn stapled(stage: &Stage) -> bool {
     stage.staple.lock().unwrap().is_some()
 }
 
+fn is_revoked(house: &House, certificates: &Certificates, stage: &Stage, since: Timestamp) -> bool {
+    certificates.served().unwrap().staple.unwrap().revoked() == Some(since)
+        && certificates.metrics.render().contains("debrouille_certificate_revoked 1")
+        && house.judged().0 == Level::Warning
+        && !stapled(stage)
+}
+
 #[tokio::test]
 async fn it_is_asked_for_again_at_half_its_time_and_the_old_one_stays_until_its_end() {
     let mut house = House::open().await;
@@ -85,7 +96,8 @@ async fn it_is_asked_for_again_at_half_its_time_and_the_old_one_stays_until_its_
     assert!(!stapled(&stage) && desk.asked() == 0, "a start waits for nobody");
     certificates.tend().await.unwrap();
     assert!(stapled(&stage) && desk.asked() == 1);
-    let next = certificates.served().unwrap().staple.unwrap().next.seconds() - house.bench.clock.now().seconds();
+    let next =
+        certificates.served().unwrap().staple.unwrap().next.unwrap().seconds() - house.bench.clock.now().seconds();
     assert!((LIFE / 20 * 9..=LIFE / 2).contains(&next), "{next}");
 
     desk.say(None);
@@ -100,7 +112,7 @@ async fn it_is_asked_for_again_at_half_its_time_and_the_old_one_stays_until_its_
     assert_eq!(desk.asked(), 2, "asked without a pause");
     assert_eq!(house.judged().0, Level::Ok, "nobody misses it");
 
-    // For two more days it may be away: an hour between questions, no more.
+    // For one more day it may be away: an hour between questions, no more.
     let left = stage.staple.lock().unwrap().unwrap().as_secs();
     assert_eq!(left, (LIFE / 2).unsigned_abs());
     for _ in 0..20 {
@@ -159,13 +171,57 @@ async fn a_revoked_one_is_told_and_nothing_takes_that_back_but_a_newer_word() {
     let (certificates, stage) = desk.start(&mut house).await;
     assert!(!stapled(&stage) && house.judged().0 == Level::Warning);
     desk.say(Some(Standing::Good));
-    *desk.of.lock().unwrap() = Some(good);
+    desk.date(good, 9 * LIFE);
     certificates.renew().await.unwrap();
     assert!(!stapled(&stage) && house.judged().0 == Level::Warning, "an older answer was believed");
-    *desk.of.lock().unwrap() = None;
-    house.bench.wait(60);
+
+    // Nor by keeping the authority away until its word has ended, by the old one then, or by one as old as the word itself.
+    house.bench.wait(2 * LIFE);
+    desk.say(None);
+    certificates.tend().await.unwrap();
+    assert!(is_revoked(&house, &certificates, &stage, since));
+    desk.say(Some(Standing::Good));
+    for from in [good, since] {
+        desk.date(from, 9 * LIFE);
+        certificates.renew().await.unwrap();
+        assert!(is_revoked(&house, &certificates, &stage, since));
+    }
+    let (certificates, stage) = desk.start(&mut house).await;
+    assert!(is_revoked(&house, &certificates, &stage, since));
+    certificates.renew().await.unwrap();
+    assert!(is_revoked(&house, &certificates, &stage, since));
+    desk.date(since.plus_seconds(1), 9 * LIFE);
     certificates.renew().await.unwrap();
     assert!(stapled(&stage) && house.judged().0 == Level::Ok);
+}
+
+#[tokio::test]
+async fn it_is_asked_for_daily_at_least_whatever_the_clocks_said() {
+    let mut house = House::open().await;
+    let desk = Desk::new(&house, false);
+    let begin = house.bench.clock.now();
+    // The authority's clock is ahead by as much as it may be.
+    desk.date(begin.plus_seconds(300), 40 * DAY);
+    let (certificates, stage) = desk.start(&mut house).await;
+    certificates.tend().await.unwrap();
+    assert!(stapled(&stage));
+    let next = certificates.served().unwrap().staple.unwrap().next.unwrap().seconds() - begin.seconds();
+    assert!((DAY / 10 * 9..=DAY).contains(&next), "{next}");
+    house.bench.wait(DAY);
+    certificates.tend().await.unwrap();
+    assert_eq!(desk.asked(), 2);
+
+    // Ours was, and is put right.
+    desk.say(None);
+    house.bench.wait(20 * DAY);
+    certificates.tend().await.unwrap();
+    house.bench.wait(-20 * DAY);
+    certificates.tend().await.unwrap();
+    assert_eq!(desk.asked(), 4, "it waits for the time that was never");
+    let (certificates, _) = desk.start(&mut house).await;
+    house.bench.wait(DAY);
+    certificates.tend().await.unwrap();
+    assert_eq!(desk.asked(), 5, "a start puts it off");
 }
 
 #[tokio::test]
@@ -178,6 +234,30 @@ async fn who_does_not_know_it_says_nothing_and_only_a_certificate_that_wants_it_
         certificates.tend().await.unwrap();
         assert!(!stapled(&stage));
         assert_eq!((desk.asked(), house.judged().0), (1, expected));
+    }
+    // One that has ended is missed before a question has failed.
+    let mut house = House::open().await;
+    let desk = Desk::new(&house, true);
+    desk.start(&mut house).await.0.tend().await.unwrap();
+    assert_eq!(house.judged().0, Level::Ok);
+    house.bench.wait(LIFE + 1);
+    let (certificates, _) = desk.start(&mut house).await;
+    let trouble = certificates.served().unwrap().staple.unwrap().trouble.unwrap();
+    assert_eq!((house.judged().0, &*trouble.key), (Level::Warning, "certificates.staple_awaited"));
+    // Nobody can be asked where the issuer is not in the file.
+    for (required, expected) in [(false, Level::Ok), (true, Level::Warning)] {
+        let mut house = House::open().await;
+        let mut desk = Desk::new(&house, required);
+        Arc::get_mut(&mut desk).unwrap().leaf.chain.truncate(1);
+        let (certificates, _) = desk.start(&mut house).await;
+        certificates.tend().await.unwrap();
+        assert_eq!((desk.asked(), house.judged().0), (0, expected));
+        let staple = certificates.served().unwrap().staple;
+        assert_eq!(staple.is_some(), required);
+        if let Some(staple) = staple {
+            assert_eq!((staple.next, &*staple.trouble.unwrap().key), (None, "certificates.staple_nobody"));
+        }
+        assert!(!certificates.metrics.render().contains("debrouille_certificate_revoked "));
     }
     // Nothing is asked of an authority that has nobody answer.
     let house = House::open().await;
