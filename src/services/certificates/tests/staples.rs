@@ -243,7 +243,7 @@ async fn who_does_not_know_it_says_nothing_and_only_a_certificate_that_wants_it_
     house.bench.wait(LIFE + 1);
     let (certificates, _) = desk.start(&mut house).await;
     let trouble = certificates.served().unwrap().staple.unwrap().trouble.unwrap();
-    assert_eq!((house.judged().0, &*trouble.key), (Level::Warning, "certificates.staple_awaited"));
+    assert_eq!((house.judged().0, trouble.key), (Level::Warning, "certificates.staple_awaited"));
     // Nobody can be asked where the issuer is not in the file.
     for (required, expected) in [(false, Level::Ok), (true, Level::Warning)] {
         let mut house = House::open().await;
@@ -255,7 +255,7 @@ async fn who_does_not_know_it_says_nothing_and_only_a_certificate_that_wants_it_
         let staple = certificates.served().unwrap().staple;
         assert_eq!(staple.is_some(), required);
         if let Some(staple) = staple {
-            assert_eq!((staple.next, &*staple.trouble.unwrap().key), (None, "certificates.staple_nobody"));
+            assert_eq!((staple.next, staple.trouble.unwrap().key), (None, "certificates.staple_nobody"));
         }
         assert!(!certificates.metrics.render().contains("debrouille_certificate_revoked "));
     }
