@@ -17,6 +17,8 @@ pub trait RootKey: Send + Sync {
 /// Who keeps the root key, and can give it a successor.
 #[async_trait::async_trait]
 pub trait RootKeeper: Send + Sync {
+    /// Whether it could make a successor now; changes nothing.
+    async fn prove(&self, file: Option<&Path>) -> Result<()>;
     /// Makes a successor: in a new file, or beside the one in use until [`RootKeeper::replace`]. `Rejected` where the one
     /// in use is somebody else's to keep, or the file is there already.
     async fn prepare(&self, file: Option<&Path>) -> Result<Arc<dyn RootKey>>;

@@ -15,7 +15,10 @@ use super::{
     trust::Trust,
 };
 use crate::{
-    backends::documents::embedded::{Embedded, Options},
+    backends::{
+        documents::embedded::{Embedded, Options},
+        keys::local::LocalRootKey,
+    },
     base::{
         clock::{Clock, FixedClock},
         environment::Environment,
@@ -25,12 +28,16 @@ use crate::{
     ports::{
         self,
         documents::Documents,
+        keys::RootKey,
         mail::{Letter, Mailer},
     },
 };
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
+    },
 };
 use zeroize::Zeroizing;
 
@@ -128,5 +135,38 @@ impl Bench {
 
     pub fn wait(&self, seconds: i64) {
         self.clock.0.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
+}
+
+/// A root key that can be away: it wraps so many times more.
+pub struct Root {
+    pub key: LocalRootKey,
+    pub wraps: AtomicUsize,
+}
+
+impl Root {
+    pub fn create(path: &Path) -> Arc<Self> {
+        Arc::new(Self { key: LocalRootKey::create(path).unwrap(), wraps: AtomicUsize::new(usize::MAX) })
+    }
+
+    pub fn leave(&self, wraps: usize) {
+        self.wraps.store(wraps, Ordering::Relaxed);
+    }
+}
+
+#[async_trait::async_trait]
+impl RootKey for Root {
+    fn source(&self) -> String {
+        self.key.source()
+    }
+
+    async fn wrap(&self, context: &[u8], plain: &[u8]) -> ports::Result<Vec<u8>> {
+        let left = self.wraps.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        left.map_err(|_| ports::Error::OutOfReach(Fault::new("vault.sealed")))?;
+        self.key.wrap(context, plain).await
+    }
+
+    async fn unwrap(&self, context: &[u8], wrapped: &[u8]) -> ports::Result<Zeroizing<Vec<u8>>> {
+        self.key.unwrap(context, wrapped).await
     }
 }

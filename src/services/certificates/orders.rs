@@ -209,6 +209,8 @@ impl Orders {
 
     /// Asks one authority after the other. It counts as failed before it is made: a crash on the way starts no storm.
     async fn attempt(&self, issuers: &[Arc<dyn Issuer>]) -> Result<Leaf> {
+        // What it issues could not be kept, and would be ordered again each time. Not counted: nobody was asked.
+        self.vault.lock().await.prove().await?;
         let failed = || {
             let now = self.clock.now();
             let mut state = self.state();
@@ -260,11 +262,12 @@ impl Orders {
                 answer => return answer,
             }
         }
+        let own = |error| Denial { error: ports::Error::Backend(Box::new(error)), again: None, stranger: false };
+        self.vault.lock().await.prove().await.map_err(own)?;
         let (account, directory) = (issuer.register(now).await?, issuer.directory());
         let vault = self.vault.lock().await;
         let kept = vault.keep(&self.keyring, Purpose::Acme, now, (account.clone(), directory.as_bytes()), None).await;
         drop(vault);
-        let own = |error| Denial { error: ports::Error::Backend(Box::new(error)), again: None, stranger: false };
         kept.map_err(own)?;
         tracing::info!(issuer = directory, "account made with an authority");
         // It has nothing of this account to replace.

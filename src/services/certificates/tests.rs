@@ -1,20 +1,18 @@
 //! Certificates over time: renewed, ordered, refused, restarted, with authorities that do as they are told.
 
+mod kept;
 mod staples;
 
 use super::*;
 use crate::{
-    backends::{
-        certificates::internal::Internal,
-        keys::local::{LocalKeeper, LocalRootKey},
-    },
+    backends::{certificates::internal::Internal, keys::local::LocalKeeper},
     base::{clock::Clock, environment::Environment},
     ports::{
         certificates::{Authority, Certificates as OwnIssuer, Denial, Order, Window},
         web::{Request, Response, Web},
     },
     services::{
-        bench::Bench,
+        bench::{Bench, Root},
         health::{Level, Phase},
         keyring::{Keyring, Purpose},
         secrets::Vault,
@@ -182,7 +180,7 @@ impl Web for Nobody {
 struct House {
     bench: Bench,
     folder: tempfile::TempDir,
-    root: Arc<LocalRootKey>,
+    root: Arc<Root>,
     keyring: Arc<Keyring>,
     own: Arc<Own>,
     health: Arc<Health>,
@@ -193,7 +191,7 @@ impl House {
     async fn open() -> Self {
         let bench = Bench::of(Environment::Staging).await;
         let folder = tempfile::tempdir().unwrap();
-        let root = Arc::new(LocalRootKey::create(&folder.path().join("root.key")).unwrap());
+        let root = Root::create(&folder.path().join("root.key"));
         let keyring = Arc::new(bench.keyring.clone());
         let now = bench.clock.now();
         let own = Own {

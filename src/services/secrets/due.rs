@@ -62,12 +62,13 @@ impl Secrets {
 mod tests {
     use super::{super::Vault, *};
     use crate::{
-        backends::{
-            certificates::internal::Maker,
-            keys::local::{LocalKeeper, LocalRootKey},
-        },
+        backends::{certificates::internal::Maker, keys::local::LocalKeeper},
         base::environment::Environment,
-        services::{bench::Bench, keyring::Keyring},
+        services::{
+            audit::Search,
+            bench::{Bench, Root},
+            keyring::Keyring,
+        },
     };
     use std::sync::Arc;
 
@@ -75,7 +76,7 @@ mod tests {
     async fn what_is_due_is_rotated_once_and_is_on_disk() {
         let bench = Bench::of(Environment::Staging).await;
         let folder = tempfile::tempdir().unwrap();
-        let root = Arc::new(LocalRootKey::create(&folder.path().join("root.key")).unwrap());
+        let root = Root::create(&folder.path().join("root.key"));
         let (data, authority) = (folder.path().to_owned(), folder.path().join("ca.crt"));
         let keeper = Arc::new(LocalKeeper::of(Some(folder.path().join("root.key"))));
         let secrets = Secrets {
@@ -92,6 +93,16 @@ mod tests {
             vault: Vault { data, stamp: bench.stamp.clone(), root: root.clone(), keeper, authority }.shared(),
         };
         let versions = || secrets.held().map(|purpose| secrets.keyring.current(purpose).version).collect::<Vec<_>>();
+        // With the root key away nothing changes, and the log tells of nothing.
+        bench.wait(90 * DAY);
+        root.leave(0);
+        assert!(secrets.rotate_due().await.is_err());
+        bench.audit.seal().await.unwrap();
+        let search = Search { action: Some("secrets.rotate".to_owned()), ..Search::default() };
+        assert_eq!(bench.audit.list(&Caller::system(), &search).await.unwrap().entries.len(), 0);
+        assert_eq!(versions(), [1; 7]);
+        bench.wait(-90 * DAY);
+        root.leave(usize::MAX);
         for (days, expected) in [(89, [1; 7]), (1, [1, 1, 2, 1, 1, 1, 1]), (275, [2, 2, 3, 1, 1, 2, 1])] {
             bench.wait(days * DAY);
             for _ in 0..2 {

@@ -105,6 +105,8 @@ impl Secrets {
             self.revocable(purpose)?;
         }
         let vault = self.vault.lock().await;
+        // The log must not tell of a key that could not be kept.
+        vault.prove().await?;
         if purpose == Purpose::AuditSigning {
             // The log names each key in its turn.
             self.audit.seal().await?;

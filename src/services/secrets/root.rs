@@ -2,7 +2,7 @@
 
 use super::{MODULE, Secrets};
 use crate::{
-    base::{clock::Timestamp, fault::Fault, files},
+    base::{clock::Timestamp, fault::Fault, files, random},
     ports::keys::{RootKeeper, RootKey},
     services::{
         Error, Result,
@@ -61,6 +61,12 @@ impl Vault {
         self.root.source()
     }
 
+    /// Whether the root key wraps at this moment: asked before anything that could not be taken back if it does not.
+    pub async fn prove(&self) -> Result<()> {
+        self.root.wrap(b"proof", &random::array::<32>()).await?;
+        Ok(())
+    }
+
     pub async fn save(&self, keyring: &Keyring) -> Result<()> {
         Ok(keyring.save(&self.data, &self.stamp, &*self.root).await?)
     }
@@ -105,6 +111,8 @@ impl Secrets {
             return Err(Error::Invalid(Fault::new("secrets.root_relative").at(file.display().to_string())));
         }
         let mut vault = self.vault.lock().await;
+        // Of the one that is to come, not of the one in use: out of a vault that is gone there must be a way.
+        vault.keeper.prove(file).await?;
         let event = Event::new("secrets.rewrap").with("from", vault.source());
         let event = file.into_iter().fold(event, |event, file| event.with("to", file.display().to_string()));
         self.audit.record(caller, event).await?;

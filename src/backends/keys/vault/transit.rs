@@ -4,7 +4,7 @@
 use super::session::{Answer, Call, Vault};
 use crate::{
     backends::keys::local::LocalKeeper,
-    base::config::Secret,
+    base::{config::Secret, random},
     ports::{
         Error, Result,
         keys::{RootKeeper, RootKey},
@@ -54,7 +54,17 @@ impl Transit {
             let fault = self.vault.fault("vault.key_kind", &path).with("kind", kind.r#type);
             return Err(Error::Rejected(fault.with("command", self.making())));
         }
-        Ok(())
+        self.binds(&path).await
+    }
+
+    /// Older vaults pass over what they are to bind to, without a word.
+    async fn binds(&self, path: &str) -> Result<()> {
+        let wrapped = self.wrap(b"proof", &random::array::<32>()).await?;
+        match self.unwrap(b"proof of another", &wrapped).await {
+            Ok(_) => Err(Error::Rejected(self.vault.fault("vault.unbound", path))),
+            Err(Error::Corrupt(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn making(&self) -> String {
@@ -76,6 +86,10 @@ impl Transit {
         let told = |words: &[&str]| words.iter().any(|word| why.contains(word));
         if answer.status == 404 || told(&["encryption key not found"]) {
             return Err(self.absent(path, &answer));
+        }
+        // Before the words it shares with what is of another key.
+        if told(&["version is too new"]) {
+            return Err(Error::Rejected(self.vault.fault("vault.behind", &self.path("keys"))));
         }
         if told(&["message authentication failed", "invalid ciphertext"]) {
             return Err(self.corrupt());
@@ -130,12 +144,15 @@ pub struct TransitKeeper(pub Arc<Transit>);
 
 #[async_trait::async_trait]
 impl RootKeeper for TransitKeeper {
+    async fn prove(&self, file: Option<&Path>) -> Result<()> {
+        if file.is_some() { Ok(()) } else { self.0.check().await }
+    }
+
     /// The next version, which wraps from now on. With a file, a key of its own, away from the vault.
     async fn prepare(&self, file: Option<&Path>) -> Result<Arc<dyn RootKey>> {
         if file.is_some() {
             return LocalKeeper::of(None).prepare(file).await;
         }
-        self.0.check().await?;
         self.0.post(&format!("{}/rotate", self.0.path("keys")), json!({})).await?;
         Ok(self.0.clone())
     }
@@ -147,5 +164,47 @@ impl RootKeeper for TransitKeeper {
 
     async fn replace(&self) -> Result<Arc<dyn RootKey>> {
         Ok(self.0.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backends::keys::vault::{Login, Settings},
+        ports::web::{Body, Request, Response, Web},
+    };
+
+    /// As a vault from before `associated_data`, which cannot be started any more: it opens whatever the context.
+    struct Deaf;
+
+    #[async_trait::async_trait]
+    impl Web for Deaf {
+        async fn fetch(&self, request: Request) -> Result<Response> {
+            let asked = match request.body {
+                Some(Body::Json(text)) => serde_json::from_str(&text).unwrap(),
+                _ => Value::Null,
+            };
+            let word = |name: &str| asked[name].as_str().unwrap_or_default().to_owned();
+            let data = match request.url.rsplit('/').nth(1) {
+                Some("encrypt") => json!({ "ciphertext": format!("{SEALED}1:{}", word("plaintext")) }),
+                Some("decrypt") => json!({ "plaintext": word("ciphertext").rsplit(':').next() }),
+                _ => json!({ "type": "aes256-gcm96", "derived": false }),
+            };
+            Ok(Response { status: 200, body: json!({ "data": data }).to_string().into_bytes() })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_vault_that_does_not_bind_is_refused() {
+        let settings = Settings {
+            address: "https://vault.example.cd".to_owned(),
+            namespace: None,
+            login: Login::Token(Secret::of("t")),
+        };
+        let vault = Arc::new(Vault::new(settings, Arc::new(Deaf)));
+        let transit = Transit { vault, mount: "transit".to_owned(), key: "old".to_owned() };
+        let told = transit.check().await.unwrap_err();
+        assert!(matches!(&told, Error::Rejected(fault) if fault.key == "vault.unbound"), "{told}");
     }
 }
