@@ -35,6 +35,13 @@ fn place(config: &Config) -> Place {
     }
 }
 
+fn path(config: &Config) -> PathBuf {
+    match place(config) {
+        Place::Credential(folder) => folder.join("root-key"),
+        Place::File(path) => path,
+    }
+}
+
 /// The file it is in; a credential is systemd's to keep, and what is in a vault the vault's.
 pub fn file(config: &Config) -> Option<PathBuf> {
     match place(config) {
@@ -66,7 +73,12 @@ pub async fn keyring(config: &Config, stamp: &Stamp) -> Result<(Keyring, Arc<dyn
     match Keyring::open(&config.instance.data_dir, stamp, &*transit).await {
         Ok(keyring) => Ok((keyring, transit)),
         // Until it is moved to the vault, the key is where it was.
-        Err(wrong @ KeyringError::WrongRoot { .. }) => near(config, stamp).await.map_err(|_| wrong.into()),
+        Err(wrong @ KeyringError::WrongRoot { .. }) => near(config, stamp).await.map_err(|local| {
+            let mut problem = Problem::from(wrong);
+            // Where there is none on this machine, none was tried.
+            problem.more.extend(Some(local.fault).filter(|_| path(config).exists()));
+            problem
+        }),
         Err(error) => Err(error.into()),
     }
 }
@@ -76,6 +88,16 @@ pub fn unmoved(config: &Config, root: &dyn RootKey) -> Option<Fault> {
     let transit = vault::transit(config).ok()??;
     let fault = Fault::new("preconditions.root_key_unmoved").with("source", root.source());
     (transit.source() != root.source()).then(|| fault.with("vault", transit.source()))
+}
+
+/// Said of one that stayed on this machine while the vault's wraps the keyring: an older keyring opens by it.
+pub fn left(config: &Config) -> Option<Fault> {
+    config.vault.transit_key.as_ref()?;
+    let data = &config.instance.data_dir;
+    let places = [path(config), data.join(FILE)].map(|path| path.canonicalize().unwrap_or(path));
+    let mut all = places.into_iter().flat_map(|path| [LocalKeeper::successor(&path), path]);
+    let found = all.find(|path| path.exists())?;
+    Some(Fault::new("preconditions.root_key_left").at(found.display().to_string()))
 }
 
 /// The keyring by a root key on this machine.

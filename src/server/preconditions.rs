@@ -146,7 +146,7 @@ pub async fn instance(config: &Config, now: Timestamp) -> Judged {
     match keys::keyring(config, &stamp).await {
         Ok((keyring, root)) => {
             judged.add(Finding::ok("keys"));
-            if let Some(fault) = keys::unmoved(config, &*root) {
+            if let Some(fault) = keys::unmoved(config, &*root).or_else(|| keys::left(config)) {
                 judged.add(Finding::warning("root_key_place", fault));
             }
             judged.add(certificate(config, &stamp, &keyring, now).await);
