@@ -333,6 +333,13 @@ fn a_vault_that_does_not_open_is_said_and_nothing_starts() {
     fs::write(&path, keyring.to_string()).unwrap();
     let told = site.fails(site.serve(&secret), 5);
     assert!(told.contains(&format!("vault {} transit/absent", vault.address)), "{told}");
+    fs::write(&path, &kept).unwrap();
+
+    // One that was put back from before the keyring: not another key, and no other is tried.
+    let ahead = STANDARD.encode("vault:v1:")[..12].to_owned();
+    fs::write(&path, kept.replace(&ahead, &STANDARD.encode("vault:v9:")[..12])).unwrap();
+    let told = site.fails(site.serve(&secret), 3);
+    assert!(told.contains("backup older than the keyring") && told.contains("transit/keys/absent"), "{told}");
     fs::write(&path, kept).unwrap();
 
     // One that may do nothing.
@@ -379,6 +386,8 @@ fn who_serves_needs_the_vault_for_changes_alone() {
     let told = site.fails(site.command(&["secrets", "rotate", "media"], ""), 6);
     assert!(told.contains("is sealed") && told.contains("bao operator unseal"), "{told}");
     assert_eq!(site.wrapped(), before);
+    let log = site.run(&["audit", "list", "--action", "secrets.rotate"], "");
+    assert!(!log.contains("media"), "a key that never was is in the log: {log}");
     healthy(&server);
     assert!(site.run(&["secrets", "status"], "").contains("transit/appliance"));
     assert!(until(20, || server.ops("/readyz").1.contains("vault")), "{}", server.ops("/readyz").1);
@@ -404,12 +413,16 @@ fn the_root_key_moves_into_the_vault_and_out_again() {
     site.run(&["secrets", "rewrap"], "");
     site.all_wrapped_by("vault:v2");
     server.stop();
+    // Until it is destroyed, it opens what was kept of the keyring before.
+    let told = site.run(&["doctor"], &secret);
+    assert!(told.contains("root.key stayed on this machine"), "{told}");
     fs::remove_file(site.data().join("root.key")).unwrap();
+    assert!(!site.run(&["doctor"], &secret).contains("stayed on this machine"));
     site.start(&secret).stop();
 
     // What comes back from a backup is under the vault's key too.
-    let key = site.run(&["--json", "backup", "keys", "generate", "-o", "recipient.key"], "");
-    let key: Value = serde_json::from_str(&key).unwrap();
+    let key = site.command(&["--json", "backup", "keys", "generate", "-o", "recipient.key"], "").output().unwrap();
+    let key: Value = serde_json::from_slice(&key.stdout).unwrap();
     fs::create_dir(site.path("backups")).unwrap();
     let targets = format!("[backup]\ntargets = [\"backups\"]\nrecipients = [{}]\n", key["recipient"]);
     site.configure(&format!("{inside}{targets}"));
