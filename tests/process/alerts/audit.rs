@@ -15,8 +15,7 @@ fn a_witness_that_is_away_and_nobody_to_be_told() {
     world.set("DEBROUILLE_AUDIT_WITNESS", world.path("witness/checkpoint").to_str().unwrap());
     let server = world.start();
     world.pass(&server, 24 * HOUR);
-    world.fires(&server, &["AuditUnwitnessed"], 900, || ());
-    world.fires(&server, &["AlertsUntold"], 300, || ());
+    world.fires(&server, &["AuditUnwitnessed", "AlertsUntold"], 900, || ());
 
     let receiver = Receiver::at(port);
     fs::create_dir(world.path("witness")).unwrap();
