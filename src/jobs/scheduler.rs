@@ -49,7 +49,7 @@ async fn traced(job: &dyn Job, (clock, metrics): (&SharedClock, &Metrics), trace
     let traces = traces.filter(|_| job.is_traced());
     let scope = match job.is_traced() {
         true => Scope::new(None, None, traces, clock.now()),
-        false => Scope::unsent(),
+        false => Scope::unsent(clock.now()),
     };
     let succeeded = scope.run(run(job, clock, metrics)).await;
     if let Some(traces) = traces {

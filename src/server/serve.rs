@@ -48,8 +48,16 @@ pub async fn serve(config: Config, reread: Reread<'_>) -> Result<(), Problem> {
     let watch = Stopwatch::start();
     let clock: SharedClock = Arc::new(SystemClock);
     let mut signals = Signals::listen().map_err(|error| Problem::file("signals", error))?;
-    let config = vault::resolved(&config).await?;
-    let Judged { findings, refusal } = preconditions::instance(&config, clock.now()).await;
+    let judged = async {
+        let config = vault::resolved(&config).await?;
+        let judged = preconditions::instance(&config, clock.now()).await;
+        Ok::<_, Problem>((config, judged))
+    };
+    // A vault may let wait for its answer.
+    let (config, Judged { findings, refusal }) = tokio::select! {
+        judged = judged => judged?,
+        signal = signals.end() => return told(signal),
+    };
     if let Some(refusal) = refusal {
         return Err(refusal);
     }
@@ -99,24 +107,25 @@ fn about(config: &Config) -> Result<About, Problem> {
 
 /// Follows the configuration as it is told to, until it is told to end.
 async fn attend(signals: &mut Signals, running: &Running, config: &Config, reread: Reread<'_>) -> &'static str {
+    let again = async || match reread() {
+        Ok(again) => vault::resolved(&again).await,
+        Err(faults) => Err(Problem::all(Kind::Refused, faults)),
+    };
     loop {
-        match signals.next().await {
-            Told::End(signal) => return signal,
-            Told::Reload => match reread() {
-                Ok(again) => match vault::resolved(&again).await {
-                    Ok(again) => running.follow(config, &again).await,
-                    Err(problem) => {
-                        for fault in problem.faults() {
-                            tracing::error!(%fault, "the configuration stays as it was");
-                        }
-                    }
-                },
-                Err(faults) => {
-                    for fault in faults {
-                        tracing::error!(%fault, "the configuration stays as it was");
-                    }
+        if let Told::End(signal) = signals.next().await {
+            return signal;
+        }
+        let again = tokio::select! {
+            again = again() => again,
+            signal = signals.end() => return signal,
+        };
+        match again {
+            Ok(again) => running.follow(config, &again).await,
+            Err(problem) => {
+                for fault in problem.faults() {
+                    tracing::error!(%fault, "the configuration stays as it was");
                 }
-            },
+            }
         }
     }
 }

@@ -235,6 +235,36 @@ fn a_second_signal_or_the_deadline_cuts_what_is_left() {
     assert_eq!(request.finish(), "");
 }
 
+/// A vault that takes connections and says nothing lets nobody who wants to end it wait: 5 s each time it is asked.
+#[test]
+fn a_silent_vault_is_not_waited_for_at_the_end() {
+    let instance = Instance::new();
+    let vault = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", vault.local_addr().unwrap());
+    let file = instance.data.with_file_name("appliance.toml");
+    let without = std::fs::read_to_string(&file).unwrap();
+    let settings = format!(
+        "{without}\n[vault]\naddress = \"{address}\"\ntoken = \"s.one\"\n[mail]\npassword = \"vault:kv/appliance/mail#password\"\n"
+    );
+    std::fs::write(&file, &settings).unwrap();
+    let mut starting = instance.serve().spawn().unwrap();
+    let _asked = vault.accept().unwrap();
+    let start = Instant::now();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&starting), Signal::TERM).unwrap();
+    assert!(starting.wait().unwrap().success());
+    assert!(start.elapsed() < SECOND * 4, "{:?}", start.elapsed());
+
+    std::fs::write(&file, without).unwrap();
+    let mut server = instance.start();
+    std::fs::write(&file, &settings).unwrap();
+    server.signal(Signal::HUP);
+    let _asked = vault.accept().unwrap();
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    assert!(start.elapsed() < SECOND * 4, "{:?}", start.elapsed());
+}
+
 #[test]
 fn a_taken_address_and_a_second_server_are_refused() {
     let instance = Instance::new();

@@ -93,6 +93,8 @@ fn text(kind: Kind, word: &str, below: Option<&Value>) -> Result<Value, Fault> {
         Kind::Secret(_) if word.starts_with(SCHEME) => {
             Place::parse(word).map(|_| word.into()).ok_or_else(|| Fault::new("config.reference"))
         }
+        // It stands in headers and lines of other protocols, where it would end them.
+        Kind::Secret(_) if word.contains(char::is_control) => Err(Fault::new("config.secret_control")),
         Kind::Secret(bytes) if word.len() < bytes => {
             Err(Fault::new("config.secret_short").with("bytes", bytes).with("given", word.len()))
         }
@@ -216,6 +218,7 @@ mod tests {
         assert_eq!(word("storage.database", "postgres://host"), Err("config.place_unknown"));
         assert_eq!(word("log.level", "info,debrouille=loud"), Err("config.expected_log_filter"));
         assert_eq!(word("identity.jwt_secret", "short"), Err("config.secret_short"));
+        assert_eq!(word("vault.token", "s.one\ns.two"), Err("config.secret_control"));
     }
 
     #[test]

@@ -281,7 +281,7 @@ mod tests {
         let lines = Lines { clock, about: about(), outputs: vec![], records: Some(records.clone()) };
         let say = async { tracing::info!(n = 7, "said") };
         tracing::subscriber::with_default(Registry::default().with(lines), || {
-            futures_util::FutureExt::now_or_never(Scope::unsent().run(say));
+            futures_util::FutureExt::now_or_never(Scope::unsent(Timestamp(1)).run(say));
             tracing::info!(target: "hyper::proto", "said by a library");
             let scope = Scope::new(None, None, None, Timestamp(1));
             futures_util::FutureExt::now_or_never(scope.run(async { tracing::warn!(n = 8, "told") }));

@@ -85,21 +85,22 @@ pub struct Step {
 impl Scope {
     /// Remembers its steps where traces are kept.
     pub fn new(request: Option<String>, parent: Option<Parent>, traces: Option<&Traces>, now: Timestamp) -> Arc<Self> {
+        Arc::new(Self::of(request, parent, traces, now))
+    }
+
+    /// Of which a collector hears nothing.
+    pub fn unsent(now: Timestamp) -> Arc<Self> {
+        Arc::new(Self { sent: false, ..Self::of(None, None, None, now) })
+    }
+
+    fn of(request: Option<String>, parent: Option<Parent>, traces: Option<&Traces>, now: Timestamp) -> Self {
         let bytes = random::array::<24>();
         let (trace, span) = bytes.split_at(16);
         let trace = parent.as_ref().map_or_else(|| hex::encode(trace), |parent| parent.trace.clone());
         let drawn = traces.is_some_and(|traces| traces.is_drawn(&trace));
         let steps = traces.map(|_| Steps { began: (now, Stopwatch::start()), taken: Mutex::default() });
         let (span, identity) = (hex::encode(span), OnceLock::new());
-        Arc::new(Self { trace, span, request, parent, drawn, sent: true, identity, steps })
-    }
-
-    /// Of which a collector hears nothing.
-    pub fn unsent() -> Arc<Self> {
-        let bytes = random::array::<24>();
-        let (trace, span) = bytes.split_at(16);
-        let (trace, span, identity) = (hex::encode(trace), hex::encode(span), OnceLock::new());
-        Arc::new(Self { trace, span, identity, request: None, parent: None, drawn: false, sent: false, steps: None })
+        Self { trace, span, request, parent, drawn, sent: true, identity, steps }
     }
 
     /// Whose it is, by a name that is made only where a line wants it.

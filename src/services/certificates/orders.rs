@@ -48,6 +48,8 @@ pub struct Orders {
     /// Host names and addresses that are certified.
     names: Vec<String>,
     state: Mutex<State>,
+    /// Issued by the authority of this directory, and not on disk: the vault, or the disk, failed meanwhile.
+    unkept: Mutex<Option<(String, Leaf)>>,
     /// One order at a time.
     turn: tokio::sync::Mutex<()>,
 }
@@ -92,8 +94,8 @@ impl Orders {
         clock: SharedClock,
         names: Vec<String>,
     ) -> Self {
-        let (state, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { documents, keyring, vault, audit, clock, names, state, turn }
+        let (state, unkept, turn) = (Mutex::default(), Mutex::default(), tokio::sync::Mutex::default());
+        Self { documents, keyring, vault, audit, clock, names, state, unkept, turn }
     }
 
     /// Reads what was ordered before this start.
@@ -211,6 +213,9 @@ impl Orders {
     async fn attempt(&self, issuers: &[Arc<dyn Issuer>]) -> Result<Leaf> {
         // What it issues could not be kept, and would be ordered again each time. Not counted: nobody was asked.
         self.vault.lock().await.prove().await?;
+        if let Some((directory, leaf)) = self.left(issuers) {
+            return self.keep(&directory, leaf).await;
+        }
         let failed = || {
             let now = self.clock.now();
             let mut state = self.state();
@@ -274,8 +279,24 @@ impl Orders {
         issuer.order(Order { account: &account, names: &self.names, replaces: None }, now).await
     }
 
+    /// What an authority that is still asked issued, and could not be kept.
+    fn left(&self, issuers: &[Arc<dyn Issuer>]) -> Option<(String, Leaf)> {
+        let left = self.unkept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        left.filter(|(directory, leaf)| {
+            issuers.iter().any(|issuer| issuer.directory() == directory) && self.clock.now() < renewal(leaf)
+        })
+    }
+
     /// On disk before it is shown: its key first, which nobody could make again.
     async fn keep(&self, directory: &str, leaf: Leaf) -> Result<Leaf> {
+        let unkept = || self.unkept.lock().unwrap_or_else(PoisonError::into_inner);
+        *unkept() = Some((directory.to_owned(), leaf.clone()));
+        let kept = self.written(directory, leaf).await?;
+        *unkept() = None;
+        Ok(kept)
+    }
+
+    async fn written(&self, directory: &str, leaf: Leaf) -> Result<Leaf> {
         let now = self.clock.now();
         let read = Certificate::read(leaf.chain.first().map(Vec::as_slice).unwrap_or_default());
         let read = read.map_err(|error| Error::Internal(error.into()))?;
