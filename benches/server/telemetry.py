@@ -22,7 +22,6 @@ class Instance(Appliance):
         env, *rest = super().command()
         return [env, *(f"DEBROUILLE_{name}={value}" for name, value in self.settings.items()), *rest]
 
-
     def sign_in(self):
         # A password's hash costs more than many requests.
         super().sign_in()
@@ -71,13 +70,32 @@ def collector():
     return server.server_port
 
 
+def scrape_once(port):
+    return urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60).read()
+
+
 def scrape(port):
     while True:
         time.sleep(1)
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read()
+            scrape_once(port)
         except OSError:
             pass  # it has not begun yet, or has ended
+
+
+def settings():
+    """Of each instance."""
+    full = {
+        "LOG_SYSLOG": f"tcp://127.0.0.1:{central_log()}",
+        "OTLP_ENDPOINT": f"http://127.0.0.1:{collector()}",
+        "ALERTS_MAIL": "ops@bench.test",
+    }
+    return {
+        "off": {"LOG": "off", "LOG_OUTPUT": "off"},
+        "shipped": {},
+        "all": full,
+        "lines": full | {"LOG": "info,access=debug"},
+    }
 
 
 def main():
@@ -93,17 +111,8 @@ def main():
     all = list(documents(options.documents))
     ids = work / "ids"
     ids.write_text("".join(document["id"] + "\n" for document in all))
-    full = {
-        "LOG_SYSLOG": f"tcp://127.0.0.1:{central_log()}",
-        "OTLP_ENDPOINT": f"http://127.0.0.1:{collector()}",
-        "ALERTS_MAIL": "ops@bench.test",
-    }
-    instances = {
-        "off": Instance(options.appliance, work / "off", 18743, {"LOG": "off", "LOG_OUTPUT": "off"}),
-        "shipped": Instance(options.appliance, work / "shipped", 18753, {}),
-        "all": Instance(options.appliance, work / "all", 18763, full),
-        "lines": Instance(options.appliance, work / "lines", 18773, full | {"LOG": "info,access=debug"}),
-    }
+    instances = {who: Instance(options.appliance, work / who, 18743 + number * 10, given)
+                 for number, (who, given) in enumerate(settings().items())}
     for port in (18764, 18774):
         threading.Thread(target=scrape, args=[port], daemon=True).start()
     figures = {(who, operation): [] for who in instances for operation in OPERATIONS}

@@ -50,6 +50,9 @@ pub fn rewrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(bytes)?;
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        adopt(&file, folder)?;
+    }
     file.sync_all()?;
     sync_folder(path)
 }
@@ -60,6 +63,25 @@ pub fn adopt(file: &File, like: &Path) -> io::Result<()> {
     let owner = fs::metadata(like)?;
     if rustix::process::geteuid().is_root() && owner.uid() != file.metadata()?.uid() {
         std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
+}
+
+/// Gives all that root made in a folder to whom the folder belongs.
+pub fn give(folder: &Path) -> io::Result<()> {
+    let owner = fs::metadata(folder)?;
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            std::os::unix::fs::lchown(entry.path(), Some(owner.uid()), Some(owner.gid()))?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            }
+        }
     }
     Ok(())
 }

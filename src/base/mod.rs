@@ -13,6 +13,7 @@ pub mod nss;
 pub mod process;
 pub mod random;
 pub mod secret;
+pub mod sockets;
 pub mod stop;
 pub mod telemetry;
 pub mod trust;

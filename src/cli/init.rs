@@ -17,6 +17,7 @@ use crate::{
 };
 use serde_json::json;
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -51,9 +52,9 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     let password = arguments.admin_password_file.as_deref().map(user::from_file).transpose()?;
     let wanted = Init { environment, hostnames: config.server.hostnames.clone(), email: email.clone(), password };
     check_place(&context.file, &config.instance.data_dir)?;
-    agrees(context, &config)?;
+    let wanting = wanting(context, &config)?;
     let made = init(&config, Arc::new(SystemClock), wanted).await.map_err(super::serve::failure)?;
-    let written = write_configuration(context, &config);
+    let written = write_configuration(context, &wanting);
     // The password is kept nowhere else: it is told whatever became of the configuration.
     tell(context, &config, &made, &email, written.as_ref().ok().copied())?;
     written.map(|_| ()).map_err(|failure| {
@@ -108,19 +109,20 @@ fn tell(
     told
 }
 
-/// A file that is there is kept: what was asked for must be what it says, or it would be lost without a word.
-fn agrees(context: &Context, config: &Config) -> Result<(), Failure> {
+/// What was asked for and the file does not say. One that is there is kept, and must say nothing else: what was asked for
+/// would be lost without a word.
+fn wanting<'c>(context: &Context, config: &'c Config) -> Result<Vec<&'c Entry>, Failure> {
+    let asked = config.entries.iter();
     if !context.file.exists() {
-        return Ok(());
+        return Ok(asked.filter(|entry| matches!(entry.origin, Origin::Flag { .. })).collect());
     }
     let kept = context.config(Vec::new())?;
-    // Of the environment a file may say nothing: the directory's own stamp decides.
-    let silent = |kept: &Entry| kept.setting.key == "instance.environment" && kept.value.is_null();
-    let differs = |(asked, kept): &(&Entry, &Entry)| asked.value != kept.value && !silent(kept);
-    let names: Vec<_> =
-        config.entries.iter().zip(&kept.entries).filter(differs).map(|(asked, _)| asked.setting.key).collect();
+    let differs = |(asked, kept): &(&Entry, &Entry)| asked.value != kept.value;
+    let differing = asked.zip(&kept.entries).filter(differs);
+    let (wanting, other): (Vec<_>, Vec<_>) = differing.partition(|(_, kept)| kept.origin == Origin::Default);
+    let names: Vec<_> = other.iter().map(|(asked, _)| asked.setting.key).collect();
     if names.is_empty() {
-        return Ok(());
+        return Ok(wanting.into_iter().map(|(asked, _)| asked).collect());
     }
     let fault = Fault::new("cli.init.differs").at(context.file.display().to_string());
     Err(Failure::new(Code::Refused, fault.with("names", names.join(", "))))
@@ -130,7 +132,7 @@ fn agrees(context: &Context, config: &Config) -> Result<(), Failure> {
 /// empty until the instance is there, it cannot be tried.
 fn check_place(path: &Path, data: &Path) -> Result<(), Failure> {
     let failed = |error| unwritable(path.display(), error);
-    if path.exists() || path.starts_with(data) {
+    if path.starts_with(data) {
         return Ok(());
     }
     let folder = folder(path);
@@ -144,22 +146,26 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Writes what was asked for, unless there is a file already.
-fn write_configuration(context: &Context, config: &Config) -> Result<bool, Failure> {
+/// Writes what was asked for, or adds it to the file there is; answers whether there was anything to write.
+fn write_configuration(context: &Context, wanting: &[&Entry]) -> Result<bool, Failure> {
     let path = &context.file;
     let failed = |error| unwritable(path.display(), error);
-    if path.exists() {
+    if !path.exists() {
+        std::fs::create_dir_all(folder(path)).map_err(failed)?;
+        files::create(path, text(toml_edit::DocumentMut::new(), wanting).as_bytes(), 0o640).map_err(failed)?;
+        return Ok(true);
+    }
+    if wanting.is_empty() {
         return Ok(false);
     }
-    std::fs::create_dir_all(folder(path)).map_err(failed)?;
-    files::create(path, text(config).as_bytes(), 0o640).map_err(failed)?;
+    let kept = std::fs::read_to_string(path).map_err(failed)?;
+    let kept = kept.parse().map_err(|error| failed(io::Error::other(error)))?;
+    files::rewrite(path, text(kept, wanting).as_bytes()).map_err(failed)?;
     Ok(true)
 }
 
-/// Every value that is not a default and did not come from the environment's own variables.
-fn text(config: &Config) -> String {
-    let mut document = toml_edit::DocumentMut::new();
-    for entry in config.entries.iter().filter(|entry| matches!(entry.origin, Origin::Flag { .. })) {
+fn text(mut document: toml_edit::DocumentMut, wanting: &[&Entry]) -> String {
+    for entry in wanting {
         let (section, name) = entry.setting.parts();
         let value: toml_edit::Value = match &entry.value {
             serde_json::Value::Array(words) => words.iter().filter_map(serde_json::Value::as_str).collect(),

@@ -34,7 +34,7 @@ mod user;
 mod version;
 mod words;
 
-use crate::base::{config::process_environment, process::forbid_core_dumps};
+use crate::base::{config::process_environment, fault::Fault, process::forbid_core_dumps, sockets::Sockets};
 use clap::{FromArgMatches, Parser, Subcommand};
 use context::Context;
 use failure::{Code, Failure};
@@ -118,6 +118,7 @@ pub fn main() -> ExitCode {
         eprintln!("core: {error}");
     }
     let environment = process_environment();
+    let handed = Sockets::handed(&environment);
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let language = words::language(&arguments, &environment);
     let parsed = words::command(language)
@@ -135,7 +136,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(Code::Unavailable as u8);
         }
     };
-    let done = runtime.block_on(run(&context, arguments.command));
+    let done = runtime.block_on(run(&context, arguments.command, handed));
     // What still reads on a thread of its own, a long check of a backup, is not waited for.
     runtime.shutdown_timeout(Duration::from_secs(2));
     match done {
@@ -147,10 +148,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+async fn run(context: &Context, command: Command, handed: Result<Sockets, Fault>) -> Result<(), Failure> {
     match command {
         Command::Init(arguments) => init::run(context, arguments).await,
-        Command::Serve(arguments) => serve::run(context, arguments).await,
+        Command::Serve(arguments) => serve::run(context, arguments, handed).await,
         Command::Doctor => doctor::run(context).await,
         Command::Status(arguments) => status::run(context, arguments).await,
         Command::Alert(command) => alert::run(context, command).await,

@@ -4,9 +4,12 @@ use super::{
     context::Context,
     failure::{Code, Failure, is_absent},
 };
-use crate::server::{
-    self,
-    problem::{Kind, Problem},
+use crate::{
+    base::{fault::Fault, sockets::Sockets},
+    server::{
+        self,
+        problem::{Kind, Problem},
+    },
 };
 
 #[derive(clap::Args)]
@@ -19,7 +22,8 @@ pub struct Arguments {
     ops: Option<String>,
 }
 
-pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+pub async fn run(context: &Context, arguments: Arguments, handed: Result<Sockets, Fault>) -> Result<(), Failure> {
+    let handed = handed.map_err(|fault| Failure::new(Code::Refused, fault))?;
     let flags = [
         ("server.https", "--https", arguments.https),
         ("server.http", "--http", arguments.http),
@@ -27,7 +31,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     ];
     let flags: Vec<_> = flags.into_iter().filter_map(|(key, flag, word)| Some((key, flag, word?))).collect();
     let config = context.config(flags.clone())?;
-    server::serve(config, &|| context.load(flags.clone(), context.file_named)).await.map_err(failure)
+    server::serve(config, handed, &|| context.load(flags.clone(), context.file_named)).await.map_err(failure)
 }
 
 /// Why the instance could not be opened, made or restored, as an exit code.

@@ -76,6 +76,7 @@ async fn furnish(config: &Config, clock: SharedClock, init: Init) -> Result<Init
     identities.add(&Caller::system(), &init.email, password.clone(), vec![Role::Admin]).await?;
     documents.close().await?;
     seals.close().await?;
+    files::give(data).map_err(|error| Problem::file(data.display(), error))?;
     stamp.write(data)?;
     let signer = backups::signers(&keyring).first().map(ToString::to_string).unwrap_or_default();
     Ok(Initialised { signer, stamp, password: made.then_some(password), authority: path })

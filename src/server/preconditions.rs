@@ -271,11 +271,22 @@ pub fn listeners(config: &Config) -> Vec<(&'static str, SocketAddr)> {
 fn addresses(config: &Config) -> Finding {
     const CHECK: &str = "addresses";
     for (name, address) in listeners(config) {
-        if let Err(fault) = network::bind(name, address) {
-            return Finding::failure(CHECK, fault);
+        match network::bind(name, address) {
+            Err(fault) if fault.key == "server.port_in_use" && is_of_unit(name) => {
+                let fault = Fault::new("server.port_of_unit").with("listener", name).with("address", address);
+                return Finding::warning(CHECK, fault);
+            }
+            Err(fault) => return Finding::failure(CHECK, fault),
+            Ok(_) => {}
         }
     }
     Finding::ok(CHECK)
+}
+
+/// Whether systemd listens for this service, by the unit its package brings.
+fn is_of_unit(listener: &str) -> bool {
+    let enabled = "/etc/systemd/system/sockets.target.wants";
+    Path::new(&format!("{enabled}/debrouille-appliance-{listener}.socket")).exists()
 }
 
 /// Whether this machine finds its own names. Clients elsewhere may all the same, so this never fails.

@@ -20,6 +20,7 @@ use crate::{
         config::Config,
         fault::Fault,
         metrics::Metrics,
+        sockets::Sockets,
         stop::{Stop, Stopper},
         telemetry::Levels,
     },
@@ -62,20 +63,27 @@ pub struct Senses {
     pub kept: Kept,
 }
 
-/// The configured addresses, taken before anything else is touched. Clients may already queue.
+/// The configured addresses, taken before anything else is touched, and those the supervisor holds. Clients may already queue.
 pub struct Doors(Vec<(&'static str, TcpListener)>);
 
 impl Doors {
-    /// Answers every address that cannot be had, not the first alone.
-    pub fn take(config: &Config) -> Result<Self, Problem> {
+    /// Answers every address that cannot be had, not the first alone. What the supervisor hands over comes before what is
+    /// configured.
+    pub fn take(config: &Config, mut handed: Sockets) -> Result<Self, Problem> {
         let mut faults = Vec::new();
         let mut doors = Vec::new();
         for (name, address) in preconditions::listeners(config) {
-            match network::bind(name, address) {
+            let taken = match handed.take(name) {
+                Some(socket) => network::handed(name, socket),
+                None => network::bind(name, address),
+            };
+            match taken {
                 Ok(listener) => doors.push((name, listener)),
                 Err(fault) => faults.push(fault),
             }
         }
+        // Who connects to it would wait for ever.
+        faults.extend(handed.names().map(|name| Fault::new("server.socket_unserved").with("listener", name)));
         if faults.is_empty() { Ok(Self(doors)) } else { Err(Problem::all(Kind::Unavailable, faults)) }
     }
 

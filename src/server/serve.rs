@@ -20,6 +20,7 @@ use crate::{
         fault::Fault,
         metrics::Metrics,
         process,
+        sockets::Sockets,
         stop::Stopper,
         telemetry::{self, About},
     },
@@ -43,8 +44,9 @@ use std::{sync::Arc, time::Duration};
 /// Reads the configuration once more.
 pub type Reread<'a> = &'a (dyn Fn() -> Result<Config, Vec<Fault>> + Sync);
 
-/// Serves until told to stop. An instance in an unhealthy state is refused, with every reason at once.
-pub async fn serve(config: Config, reread: Reread<'_>) -> Result<(), Problem> {
+/// Serves until told to stop, on the sockets the supervisor handed over where it did. An instance in an unhealthy state is
+/// refused, with every reason at once.
+pub async fn serve(config: Config, handed: Sockets, reread: Reread<'_>) -> Result<(), Problem> {
     let watch = Stopwatch::start();
     let clock: SharedClock = Arc::new(SystemClock);
     let mut signals = Signals::listen().map_err(|error| Problem::file("signals", error))?;
@@ -70,7 +72,7 @@ pub async fn serve(config: Config, reread: Reread<'_>) -> Result<(), Problem> {
     let senses = Senses { metrics, health: Arc::default(), levels: Some(levels), clock, kept };
     telemetry::watch_panics(senses.metrics.clone());
     let running = tokio::select! {
-        running = start(&config, senses, findings) => running,
+        running = start(&config, handed, senses, findings) => running,
         signal = signals.end() => return told(signal),
     };
     let running = running.inspect_err(|problem| {
@@ -131,8 +133,13 @@ async fn attend(signals: &mut Signals, running: &Running, config: &Config, rerea
 }
 
 /// From the addresses to the open doors. What opens the store comes after the addresses are ours.
-pub async fn start(config: &Config, senses: Senses, findings: Vec<Finding>) -> Result<Running, Problem> {
-    let mut doors = Doors::take(config)?;
+pub async fn start(
+    config: &Config,
+    handed: Sockets,
+    senses: Senses,
+    findings: Vec<Finding>,
+) -> Result<Running, Problem> {
+    let mut doors = Doors::take(config, handed)?;
     let ops_address = doors.address("ops");
     let ops = (ops_address, start_ops(&mut doors, &senses));
     supervisor::status("opening the store");

@@ -90,12 +90,22 @@ fn init_keeps_a_file_only_if_it_says_what_was_asked() {
         let asked = ["init", "--environment", "development", "--hostname", "localhost"];
         run(appliance(folder.path()).args(["--lang", "en", "--config", "a.toml", "--data-dir", "data"]).args(asked))
     };
+    let made = || std::fs::remove_dir_all(folder.path().join("data")).unwrap();
     for other in ["[server]\nhostnames = [\"other.example\"]\n", "[instance]\nenvironment = \"staging\"\n"] {
         let output = init(other);
         assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
         assert!(!folder.path().join("data").exists(), "something was made all the same");
     }
-    let output = init("[server]\npage_rows = 20\n");
+    let file = || std::fs::read_to_string(folder.path().join("a.toml")).unwrap();
+    let (environment, names) = ("[instance]\nenvironment = \"development\"\n", "hostnames = [\"localhost\"]\n");
+    let whole = format!("# whole\n{environment}\n[server]\n{names}");
+    let output = init(&whole);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(std::fs::read_to_string(folder.path().join("a.toml")).unwrap().contains("page_rows = 20"));
+    assert_eq!(file(), whole);
+    // What it is silent on is added, below what was there.
+    made();
+    let output = init("# of ours\n[server]\npage_rows = 20 # enough\n# the end\n");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(file().starts_with("# of ours\n[server]\npage_rows = 20 # enough\n"), "{}", file());
+    assert!(file().contains(environment) && file().contains("# the end"), "{}", file());
 }

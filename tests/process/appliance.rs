@@ -112,7 +112,15 @@ impl Server {
 
     /// `None`: it ended before it was ready.
     pub fn try_of(mut command: Command, data: &Path) -> Option<Self> {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        Self::try_by(command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap(), data)
+    }
+
+    /// One that was started already.
+    pub fn by(child: Child, data: &Path) -> Self {
+        Self::try_by(child, data).expect("it ended before it was ready")
+    }
+
+    fn try_by(mut child: Child, data: &Path) -> Option<Self> {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         let ready = loop {

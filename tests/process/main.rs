@@ -17,7 +17,7 @@ mod vault;
 use appliance::{Instance, PASSWORD, Server};
 use rustix::process::Signal;
 use std::{
-    io::{Read, Write},
+    io::{BufRead, Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
     sync::Arc,
@@ -280,6 +280,53 @@ fn a_taken_address_and_a_second_server_are_refused() {
     assert_eq!(code, 6, "{words}");
     assert_eq!(server.ops("/readyz").0, 200, "the first one was disturbed");
     server.stop();
+}
+
+/// As systemd hands sockets over (sd_listen_fds(3)): from the fourth descriptor on, told to the process by its id.
+const SUPERVISOR: &str = r#"
+import os, socket, sys
+names, *command = sys.argv[1:]
+for number, _ in enumerate(names.split(":")):
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    print(listener.getsockname()[1], file=sys.stderr, flush=True)
+    os.dup2(listener.fileno(), 10 + number)
+    listener.close()
+for number, _ in enumerate(names.split(":")):
+    os.dup2(10 + number, 3 + number)
+    os.set_inheritable(3 + number, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(1 + names.count(":")), LISTEN_FDNAMES=names)
+os.execv(command[0], command)
+"#;
+
+#[test]
+fn the_supervisors_sockets_are_served() {
+    let instance = Instance::new();
+    let handed = |names: &str| {
+        let serve = instance.serve();
+        let mut command = std::process::Command::new("python3");
+        command.env_clear().args(["-c", SUPERVISOR, names]).arg(serve.get_program()).args(serve.get_args());
+        command
+    };
+    let mut command = handed("https:http");
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut ports = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut port = || ports.next().unwrap().unwrap().parse::<u16>().unwrap();
+    let (https, http) = (port(), port());
+    // Before it is ready: the kernel holds it.
+    let early = TcpStream::connect(("127.0.0.1", https)).unwrap();
+    let server = Server::by(child, &instance.data);
+    assert_eq!((server.https.port(), server.http.port()), (https, http));
+    assert_eq!(server.curl(&["-o", "/dev/null", "-w", "%{http_code}", &server.url("/api/v1/health")]), "200");
+    let redirect = ["-o", "/dev/null", "-w", "%{redirect_url}", &format!("http://localhost:{http}/x")];
+    assert_eq!(server.curl(&redirect), format!("https://localhost:{https}/x"));
+    drop(early);
+    server.stop();
+
+    for (names, words) in [("https:web", "\"web\""), ("https:https", "\"https\"")] {
+        let (code, said) = instance.refused(handed(names));
+        assert!(code != 0 && said.contains(words) && said.contains("FileDescriptorName"), "{said}");
+    }
 }
 
 #[test]

@@ -49,6 +49,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("ureq", &["src/backends/objects/s3/"]),
     ("roxmltree", &["src/backends/objects/s3/"]),
     ("mimalloc", &["src/main.rs"]),
+    ("listenfd", &["src/base/"]),
     ("sd_notify", &["src/server/", "src/base/"]),
     ("tracing_subscriber", &["src/base/"]),
     ("tracing_appender", &["src/base/"]),

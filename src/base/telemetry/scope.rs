@@ -11,7 +11,10 @@ use super::{
 };
 use std::{
     convert::Infallible,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Steps remembered of one scope; a change of a thousand documents tells no more by a thousand steps.
@@ -57,6 +60,9 @@ pub struct Parent {
 
 struct Steps {
     began: (Timestamp, Stopwatch),
+    /// The id of the last: counted on from the scope's own, which chance drew; to draw each would cost more than all else of
+    /// a step.
+    last: AtomicU64,
     taken: Mutex<Taken>,
 }
 
@@ -98,7 +104,11 @@ impl Scope {
         let (trace, span) = bytes.split_at(16);
         let trace = parent.as_ref().map_or_else(|| hex::encode(trace), |parent| parent.trace.clone());
         let drawn = traces.is_some_and(|traces| traces.is_drawn(&trace));
-        let steps = traces.map(|_| Steps { began: (now, Stopwatch::start()), taken: Mutex::default() });
+        let steps = traces.map(|_| Steps {
+            began: (now, Stopwatch::start()),
+            last: AtomicU64::new(span.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))),
+            taken: Mutex::default(),
+        });
         let (span, identity) = (hex::encode(span), OnceLock::new());
         Self { trace, span, request, parent, drawn, sent: true, identity, steps }
     }
@@ -210,7 +220,7 @@ pub fn step(name: &'static str) -> Open {
     let open = CURRENT.try_with(|current| {
         let steps = current.scope.steps.as_ref()?;
         let step = Step {
-            id: random::array(),
+            id: steps.last.fetch_add(1, Ordering::Relaxed).wrapping_add(1).to_be_bytes(),
             parent: current.step,
             name,
             outside: false,

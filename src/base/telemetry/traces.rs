@@ -184,6 +184,8 @@ mod tests {
         assert_eq!((read.name, read.parent, read.failed, read.outside), ("read", Some(find.id), true, false));
         assert_eq!((find.name, find.parent, find.failed, find.outside), ("find", None, true, true));
         assert_eq!((policy.name, policy.failed, find.attributes), ("policy", false, vec![("collection", "c".into())]));
+        let ids = [&kept.span, &hex::encode(find.id), &hex::encode(read.id), &hex::encode(policy.id)];
+        assert_eq!(std::collections::HashSet::from(ids).len(), 4, "{ids:?}");
         assert!(kept.begin == 5_000_000 && kept.begin <= find.begin && find.begin <= read.begin);
         assert!(read.end <= find.end && find.end <= policy.begin && policy.end <= kept.end);
         assert!(scope::step("elsewhere").enter(|| Ok::<_, ()>(())).is_ok(), "no scope, no step");

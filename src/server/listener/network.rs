@@ -35,6 +35,12 @@ pub struct Network {
     pub metrics: Arc<Metrics>,
 }
 
+/// Takes what the supervisor listens on.
+pub fn handed(name: &'static str, socket: std::net::TcpListener) -> Result<TcpListener, Fault> {
+    let failed = |error| Fault::new("server.socket").with("listener", name).with("cause", error);
+    TcpListener::from_std(socket).map_err(failed)
+}
+
 /// Takes an address, or says which one, what for, and why not.
 pub fn bind(name: &'static str, address: SocketAddr) -> Result<TcpListener, Fault> {
     let take = || -> io::Result<TcpListener> {
