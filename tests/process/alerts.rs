@@ -157,17 +157,23 @@ fn a_drill_that_failed_is_told_by_every_way_once() {
     assert!(alert["summary"].as_str().unwrap().len() > 10, "{body}");
     let signed = format!("{}.{}.{}", header(&request, "webhook-id"), header(&request, "webhook-timestamp"), request.1);
     assert_eq!(header(&request, "webhook-signature"), format!("v1,{}", hmac(&signed)).to_lowercase());
-    assert!(until(20, || receiver.to("/").len() == 2), "not pushed");
+    assert!(until(60, || receiver.to("/").len() == 2), "not pushed");
     let mails = || {
         let letters = fs::read_dir(instance.data.join("mail")).into_iter().flatten();
         letters.map(|letter| fs::read_to_string(letter.unwrap().path()).unwrap()).collect::<Vec<_>>()
     };
-    assert!(until(20, || mails().len() == 2), "not mailed: {:?}", mails());
+    assert!(until(60, || mails().len() == 2), "not mailed: {:?}", mails());
     let short = || fs::read_to_string(&sms).unwrap().matches("+243000 ").count();
-    assert!(until(20, || short() == 2), "no message");
+    assert!(until(60, || short() == 2), "no message");
 
     // Killed once that is noted, and started again, it tells nobody a second time.
-    std::thread::sleep(Duration::from_secs(1));
+    let noted = || {
+        let state = fs::read(instance.data.join("alerts.json")).unwrap();
+        let state: Value = serde_json::from_slice(&state).unwrap();
+        let drill = state["alerts"].as_array().unwrap().iter().find(|alert| alert["name"] == "DebrouilleDrillFailed");
+        drill.is_some_and(|alert| alert["told"].as_object().unwrap().len() == 4)
+    };
+    assert!(until(60, noted), "not noted");
     server.signal(Signal::KILL);
     server.wait();
     let fell = status(&[]);

@@ -83,6 +83,7 @@ mod tests {
             program: program.clone(),
             numbers: numbers.iter().map(|number| (*number).to_owned()).collect(),
         };
+        assert!(to(&[]).carries(true) && !to(&[]).carries(false));
         to(&["+243", "112"]).send(&notice).await.unwrap();
         assert_eq!(fs::read_to_string(&told).unwrap(), "+243 disque plein\n");
         let error = to(&["112"]).send(&notice).await.unwrap_err().to_string();

@@ -176,3 +176,73 @@ pub fn step(
     }
     changed
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::metrics::series;
+
+    /// What is wrong after these looks, a minute apart.
+    fn wrong_after(looks: impl IntoIterator<Item = String>) -> Vec<(&'static str, String)> {
+        let (mut history, mut found) = (History::default(), Vec::new());
+        for (minute, text) in looks.into_iter().enumerate() {
+            let (points, now) = (series::read(&text), Timestamp(minute as i64 * 60_000));
+            history.observe(&points, now.seconds());
+            found = wrong(&points, &history, now);
+        }
+        found.into_iter().map(|(alert, place)| (alert.name, place)).collect()
+    }
+
+    fn requests(good: u32, bad: u32) -> String {
+        let line = |status, count| format!("debrouille_http_requests_total{{status=\"{status}\"}} {count}\n");
+        line("2xx", good) + &line("5xx", bad)
+    }
+
+    #[test]
+    fn bounds_are_those_of_the_table() {
+        let at = |text: &str| wrong_after([text.to_owned()]).len();
+        for (well, ill) in [
+            ("debrouille_unclean_starts 2\n", "debrouille_unclean_starts 3\n"),
+            ("debrouille_ready 1\n", "debrouille_ready 0\n"),
+            (
+                "debrouille_certificate_end_timestamp_seconds 86400\n",
+                "debrouille_certificate_end_timestamp_seconds 86399\n",
+            ),
+            ("process_open_fds 80\nprocess_max_fds 100\n", "process_open_fds 81\nprocess_max_fds 100\n"),
+            (
+                "debrouille_volume_free_bytes 15\ndebrouille_volume_size_bytes 100\n",
+                "debrouille_volume_free_bytes 14\ndebrouille_volume_size_bytes 100\n",
+            ),
+            ("debrouille_job_failures_total{job=\"x\"} 2\n", "debrouille_job_failures_total{job=\"x\"} 3\n"),
+            (
+                "debrouille_connections_refused_total{reason=\"handshake\"} 9\n",
+                "debrouille_connections_refused_total{reason=\"waiting\"} 1\n",
+            ),
+        ] {
+            assert_eq!((at(well), at(ill)), (0, 1), "{ill}");
+        }
+    }
+
+    /// Neither a few minutes of many errors, nor a few errors of a quiet night.
+    #[test]
+    fn a_budget_of_errors_is_not_burnt_by_little() {
+        let burns = |looks: Vec<String>| wrong_after(looks).iter().any(|(name, _)| *name == "DebrouilleErrorsFast");
+        let hour = |bad: u32| (0..60).map(|n| requests(n * 600, 0)).chain([requests(36_000, bad)]).collect();
+        assert!(!burns(hour(400)) && burns(hour(600)), "of 36 000, 1.44 %");
+        assert!(!burns(vec![requests(100, 4)]) && burns(vec![requests(100, 5)]));
+    }
+
+    #[test]
+    fn one_place_that_is_well_again_ends_whatever_the_other_does() {
+        let alert = Alert::named("DebrouilleBackupFailing").unwrap();
+        let [usb, s3] = ["target=usb", "target=s3"].map(|place| (alert, place.to_owned()));
+        let points = series::read("debrouille_backup_failing{target=\"usb\"} 0\n");
+        let mut known = Vec::new();
+        step(&mut known, vec![usb, s3.clone()], &points, &[], Timestamp(0));
+        for seconds in [15, 15 + QUIET] {
+            step(&mut known, vec![s3.clone()], &points, &[], Timestamp(seconds * 1000));
+        }
+        let ended: Vec<_> = known.iter().map(|alert| (&*alert.place, alert.ended.is_some())).collect();
+        assert_eq!(ended, [("target=usb", true), ("target=s3", false)]);
+    }
+}

@@ -85,6 +85,10 @@ impl Channel for Named {
         self.0
     }
 
+    fn carries(&self, critical: bool) -> bool {
+        critical || self.0 != "sms"
+    }
+
     async fn send(&self, notice: &Notice) -> ports::Result<()> {
         self.1.tried.lock().unwrap().push(notice.id.clone());
         if self.1.closed.load(Ordering::Relaxed) {
@@ -343,6 +347,10 @@ async fn the_budget_of_errors_is_what_is_left_of_a_month() {
     assert!(desk.alerts.seen(&anonymous).is_err() && desk.alerts.test(&anonymous).await.is_err());
     let tried = desk.alerts.test(&Caller::system()).await.unwrap();
     assert_eq!(tried, [("mail", None), ("webhook", None)]);
+    // Whoever tries it wakes people: the log says who.
+    desk.bench.audit.seal().await.unwrap();
+    let search = crate::services::audit::Search { action: Some("alerts.test".to_owned()), ..Default::default() };
+    assert_eq!(desk.bench.audit.list(&Caller::system(), &search).await.unwrap().entries.len(), 1);
 }
 
 #[tokio::test]
@@ -433,6 +441,17 @@ async fn a_way_that_is_new_is_told_what_fires_and_not_what_is_over() {
     desk.alerts = Alerts::new(told, rights, desk.folder.path().join(FILE), head, channels);
     desk.alerts.begin();
     desk.pass(60).await;
+    assert_eq!(Desk::told(&desk.mail), ["Alerte critique / Critical alert: DebrouilleDrillFailed"]);
+}
+
+#[tokio::test]
+async fn a_way_for_what_is_critical_is_told_nothing_else() {
+    let mut desk = Desk::new().await;
+    desk.alerts.channels = vec![Arc::new(Named("sms", desk.mail.clone()))];
+    desk.metrics.sample(|sample| sample.drill = Some(drill()));
+    let target = crate::base::metrics::backups::Target { name: "usb".to_owned(), failing: 5, ..Default::default() };
+    desk.metrics.sample(|sample| sample.backups = vec![target]);
+    desk.pass(900).await;
     assert_eq!(Desk::told(&desk.mail), ["Alerte critique / Critical alert: DebrouilleDrillFailed"]);
 }
 

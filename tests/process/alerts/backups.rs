@@ -42,8 +42,7 @@ fn a_target_that_is_away_and_a_backup_that_rots() {
     fs::rename(&there, &away).unwrap();
     // Something to be sent.
     let write = || drop(login(&server));
-    world.fires(&server, &["BackupFailing"], 1200, write);
-    world.fires(&server, &["BackupOld"], 4 * HOUR, write);
+    world.fires(&server, &["BackupFailing", "BackupOld"], 2 * HOUR, write);
     fs::rename(&away, &there).unwrap();
     world.ends(&server, &["BackupFailing", "BackupOld"], 1200, write);
 

@@ -38,7 +38,7 @@ fn a_certificate_that_nobody_renews() {
     fs::write(world.path("site.pem"), "nothing").unwrap();
     world.fires(&server, &["CertificateFailing"], HOUR, || ());
     world.pass(&server, 40 * 24 * HOUR);
-    world.fires(&server, &["CertificateFallback"], 300, || ());
+    world.until(&server, &["CertificateFallback"], true, 300, || ());
     write(&world, 400);
     world.ends(&server, &["CertificateFailing", "CertificateFallback"], 120, || ());
     server.stop();

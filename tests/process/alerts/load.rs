@@ -28,7 +28,7 @@ fn writers(world: &World, server: &Server, token: &str) -> Vec<Child> {
     let url = server.url("/api/v1/collections/rows/documents#[1-290]");
     let writer = || {
         let mut curl = Command::new("curl");
-        curl.args(["--silent", "--parallel", "--parallel-max", "290", "--max-time", "60", "--output", "/dev/null"]);
+        curl.args(["--silent", "--parallel", "--parallel-max", "290", "--max-time", "150", "--output", "/dev/null"]);
         curl.arg("--cacert").arg(world.instance.data.join("ca.crt"));
         curl.args(["-H", token, "-H", "content-type: application/json", "--data", r#"{"data":{"a":1}}"#, &url]);
         curl.stdin(Stdio::null()).spawn().unwrap()
@@ -45,13 +45,14 @@ fn more_writes_than_the_disk_takes() {
     let login = server.curl(&["-H", "content-type: application/json", "-d", &body, &server.url("/api/v1/auth/login")]);
     let login: Value = serde_json::from_str(&login).unwrap();
     let token = format!("authorization: Bearer {}", login["data"]["accessToken"].as_str().unwrap());
-    let fault = Fault::of(&server, "fdatasync", "delay_enter=25000000");
+    // Longer than this takes anywhere; it ends with the fault.
+    let fault = Fault::of(&server, "fdatasync", "delay_enter=120000000");
     let mut writers = writers(&world, &server, &token);
     let waiting = || {
         world.forward(6);
         figure(&server, "debrouille_commit_queue_depth ") > 1000
     };
-    assert!(until(22, waiting), "{}", figure(&server, "debrouille_commit_queue_depth "));
+    assert!(until(60, waiting), "{}", figure(&server, "debrouille_commit_queue_depth "));
     world.fires(&server, &["CommitsQueued"], 60, || ());
     drop(fault);
     for writer in &mut writers {

@@ -14,7 +14,7 @@ fn a_disk_that_takes_no_writes_and_the_errors_it_makes() {
     drop(fault);
     let ask = || assert_eq!(login(&server), "503");
     world.fires(&server, &["ReadOnly", "AuditBehind", "JobFailing", "ErrorsFast"], 120, ask);
-    world.fires(&server, &["ErrorsSlow", "ErrorsCreeping"], 900, ask);
+    world.until(&server, &["ErrorsSlow", "ErrorsCreeping"], true, 900, ask);
     world.end(server);
 
     let server = world.start();

@@ -55,9 +55,14 @@ impl Life {
         match self.left().checked_sub(half).filter(|wait| !wait.is_zero()) {
             Some(wait) => wait.min(DAY),
             None if self.left().is_zero() => self.first.min(AGAIN),
-            None => (self.left() / 4).max(half.min(AGAIN)),
+            None => again(self.left()),
         }
     }
+}
+
+/// How long until another attempt, of what is left: some come before the end of a short life too.
+fn again(left: Duration) -> Duration {
+    (left / 4).max((left / 2).min(AGAIN))
 }
 
 #[async_trait::async_trait]
@@ -147,6 +152,7 @@ mod tests {
         assert_eq!(life(0, 0).due(), DAY, "one that never ends");
         assert!(near(life(0, 3600), 30.0) && near(life(0, 4), 4.0), "one at its end");
         assert_eq!(life(9_000_000, 9_000_000).due(), DAY);
+        assert_eq!([20, 60, 3600].map(|left| again(Duration::from_secs(left)).as_secs()), [10, 30, 900]);
         let days = |days: u64| days * DAY.as_secs();
         assert!(!life(1801, 3600).ends() && life(1800, 3600).ends(), "one of an hour, at its half");
         assert!(!life(days(15), days(90)).ends() && life(days(14), days(90)).ends(), "two weeks before");
