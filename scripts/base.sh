@@ -134,3 +134,17 @@ libraries() {
   install_packages "shared libraries of $(basename "$program")" "$@"
   if ldd "$program" | grep 'not found' >&2; then die "$program still misses libraries"; fi
 }
+
+# cargo_tool CRATE@VERSION: builds a program of cargo's into the cache, prints where.
+cargo_tool() {
+  local place=$CACHE/cargo-tools/$1
+  if [ ! -x "$place/bin/${1%@*}" ]; then
+    need_rust
+    say "building $1"
+    # From elsewhere: the checkout's own settings name a target and a static C library.
+    (cd "$CACHE" && cargo install --quiet --locked --root "$place" --target-dir "$place/target" "$1" </dev/null >&2) ||
+      die "cargo could not install $1"
+    rm -rf "$place/target"
+  fi
+  printf '%s\n' "$place/bin/${1%@*}"
+}
