@@ -35,7 +35,7 @@ class Counted(Instance):
         """Instructions since the last time this was asked."""
         for file in self.work.glob("counted*"):
             file.unlink()
-        subprocess.run(["callgrind_control", "--dump", str(self.process.pid)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["callgrind_control", "--dump", str(self.process.pid)], check=True, capture_output=True)
         for _ in range(100):
             for file in self.work.glob("counted*"):
                 if found := re.search(r"^(?:totals|summary): (\d+)", file.read_text(), re.M):
