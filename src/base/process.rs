@@ -111,9 +111,13 @@ pub fn raise_open_files_limit() -> io::Result<u64> {
 /// No core dump ever holds our keys: a limit of one byte keeps both a file and a handler behind a pipe from getting one
 /// (core(5); zero would stop the file alone). Nor does another process of the same user read our memory or environment.
 pub fn forbid_core_dumps() -> io::Result<()> {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) })?;
-    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // Whoever started us may have left less, which cannot be raised.
+    if getrlimit(Resource::Core).maximum != Some(0) {
+        setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -159,8 +159,13 @@ fn write_configuration(context: &Context, wanting: &[&Entry]) -> Result<bool, Fa
         return Ok(false);
     }
     let kept = std::fs::read_to_string(path).map_err(failed)?;
-    let kept = kept.parse().map_err(|error| failed(io::Error::other(error)))?;
-    files::rewrite(path, text(kept, wanting).as_bytes()).map_err(failed)?;
+    let document: toml_edit::DocumentMut = kept.parse().map_err(|error| failed(io::Error::other(error)))?;
+    // Where there is nothing but comments, they are to stay at the head.
+    let written = match document.is_empty() {
+        true => format!("{kept}\n{}", text(toml_edit::DocumentMut::new(), wanting)),
+        false => text(document, wanting),
+    };
+    files::rewrite(path, written.as_bytes()).map_err(failed)?;
     Ok(true)
 }
 

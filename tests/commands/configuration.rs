@@ -102,6 +102,10 @@ fn init_keeps_a_file_only_if_it_says_what_was_asked() {
     let output = init(&whole);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(file(), whole);
+    made();
+    let output = init("# ours\n");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(file().starts_with("# ours\n\n[instance]"), "{}", file());
     // What it is silent on is added, below what was there.
     made();
     let output = init("# of ours\n[server]\npage_rows = 20 # enough\n# the end\n");

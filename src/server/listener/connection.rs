@@ -1,6 +1,6 @@
 //! One connection from its first request to its last, over HTTP/1 or HTTP/2, with a bound on every wait.
 
-use super::{Limits, admission::Ticket};
+use super::{LAST, Limits, admission::Ticket};
 use crate::{
     base::stop::Stop,
     http::{activity::Activity, peer::Peer, serve::App},
@@ -17,7 +17,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
+    time::{Sleep, sleep, timeout},
 };
 
 const MAX_HEADERS: usize = 100;
@@ -85,16 +85,13 @@ where
     C: Future<Output = hyper::Result<()>>,
 {
     let mut connection = pin!(connection);
-    let early = {
-        let mut leave = pin!(async {
-            tokio::select! {
-                () = stop.draining() => {}
-                () = waited(activity, waits) => {}
-            }
-        });
-        tokio::select! {
+    let early = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = waited(activity, waits) => None,
+        () = stop.draining() => tokio::select! {
             ended = connection.as_mut() => Some(ended),
-            () = &mut leave => None,
+            () = asked(activity) => None,
+            () = stop.aborting() => return,
         }
     };
     let ended = match early {
@@ -114,6 +111,16 @@ where
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
+}
+
+/// Resolves once something was asked, or too late.
+async fn asked(activity: &Activity) {
+    let first = async {
+        while activity.fresh() {
+            sleep(LAST / 50).await;
+        }
+    };
+    let _ = timeout(LAST, first).await;
 }
 
 /// For a head, for the next request.

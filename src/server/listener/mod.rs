@@ -21,6 +21,9 @@ use connection::{Protocol, Talk};
 use std::{io, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+/// For who came just before a drain to ask for the first time: nobody else has their connection, so nobody else would answer.
+const LAST: Duration = Duration::from_secs(1);
+
 /// Bounds on what strangers may hold open.
 #[derive(Debug, Clone)]
 pub struct Limits {

@@ -1,7 +1,7 @@
 //! TCP listeners: HTTPS, the plain redirect, ops.
 
 use super::{
-    Backoff, Limits,
+    Backoff, LAST, Limits,
     admission::{Admission, Ticket},
     clients,
     connection::{self, Guarded, Protocol, Talk},
@@ -33,6 +33,15 @@ pub struct Network {
     pub app: App,
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
+}
+
+/// Resolves when a drain leaves no more time for a handshake.
+async fn last(stop: &mut Stop) {
+    stop.draining().await;
+    tokio::select! {
+        () = sleep(LAST) => {}
+        () = stop.aborting() => {}
+    }
 }
 
 /// Takes what the supervisor listens on.
@@ -121,7 +130,7 @@ impl Network {
             let handshake = timeout(limits.handshake, TlsAcceptor::from(config).accept(stream));
             let secured = tokio::select! {
                 secured = handshake => secured,
-                () = leaving.draining() => return,
+                () = last(&mut leaving) => return,
             };
             match secured {
                 Ok(Ok(stream)) => {

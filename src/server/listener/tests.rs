@@ -343,11 +343,18 @@ async fn the_drain_finishes_what_is_in_flight_and_nothing_else() {
     idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut busy = site.connect().await;
     let asking = tokio::spawn(async move { ask(&mut busy, "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await });
+    // Let in before the drain, it asks after: nobody else has its connection.
+    let mut late = site.connect().await;
+    let late = tokio::spawn(async move {
+        tokio::time::sleep(SECOND / 2).await;
+        ask(&mut late, GET).await
+    });
     tokio::time::sleep(SECOND / 4).await;
     let start = Stopwatch::start();
     assert!(site.stopper.drain(SECOND * 5).await);
     assert!(start.elapsed() < SECOND * 2, "waited for idle connections: {:?}", start.elapsed());
     assert!(asking.await.unwrap().ends_with("done"));
+    assert!(late.await.unwrap().starts_with("HTTP/1.1 200"));
     assert!(TcpStream::connect(site.address).await.is_err(), "still accepting");
 }
 
