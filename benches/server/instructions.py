@@ -111,7 +111,7 @@ def main():
     parse.add_argument("--appliance", required=True)
     parse.add_argument("--work", required=True)
     parse.add_argument("--rounds", type=int, default=3)
-    parse.add_argument("--requests", type=int, default=2000)
+    parse.add_argument("--requests", type=int, default=1500)
     options = parse.parse_args()
     work, all = pathlib.Path(options.work), list(documents(2000))
     work.mkdir(parents=True, exist_ok=True)

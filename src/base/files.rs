@@ -1,9 +1,14 @@
 //! Files written whole or not at all, readable by the service alone.
 
 use super::random;
+use rustix::{
+    fs::{AtFlags, Dir, Gid, Mode, OFlags, Uid, chownat, fchown, openat},
+    io::Errno,
+};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
+    os::fd::OwnedFd,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
@@ -11,7 +16,12 @@ use std::{
 /// Replaces `path` with `bytes` in one step; on return both the file and its name are on disk.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let staged = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+    // Made anew each time: root must not write through a link that somebody laid under its name.
+    match fs::remove_file(&staged) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
     file.write_all(bytes)?;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         adopt(&file, folder)?;
@@ -57,41 +67,54 @@ pub fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_folder(path)
 }
 
-/// What root makes for the service belongs to the owner of the folder it lies in, or of what it is to replace: the service
-/// could not read it else.
+/// What root makes for the service belongs to the owner and the group of the folder it lies in, or of what it is to replace:
+/// the service could not read it else.
 pub fn adopt(file: &File, like: &Path) -> io::Result<()> {
-    let owner = fs::metadata(like)?;
-    if rustix::process::geteuid().is_root() && owner.uid() != file.metadata()?.uid() {
+    let (owner, own) = (fs::metadata(like)?, file.metadata()?);
+    if rustix::process::geteuid().is_root() && (owner.uid(), owner.gid()) != (own.uid(), own.gid()) {
         std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))?;
     }
     Ok(())
 }
 
-/// Gives all that root made in a folder to whom the folder belongs.
-pub fn give(folder: &Path) -> io::Result<()> {
-    let owner = fs::metadata(folder)?;
-    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
-        return Ok(());
-    }
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            std::os::unix::fs::lchown(entry.path(), Some(owner.uid()), Some(owner.gid()))?;
-            if entry.file_type()?.is_dir() {
-                folders.push(entry.path());
+/// Gives a folder and all in it to somebody, as root alone can; itself last, so that nobody changes names meanwhile, and never
+/// what a link in it leads to.
+pub fn give(folder: &Path, owner: &fs::Metadata) -> io::Result<()> {
+    let to = (Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())));
+    let folder = rustix::fs::open(folder, FOLDER, Mode::empty())?;
+    give_within(&folder, to)?;
+    Ok(fchown(&folder, to.0, to.1)?)
+}
+
+const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+fn give_within(folder: &OwnedFd, to: (Option<Uid>, Option<Gid>)) -> rustix::io::Result<()> {
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        match openat(folder, name, FOLDER, Mode::empty()) {
+            Ok(inner) => {
+                give_within(&inner, to)?;
+                fchown(&inner, to.0, to.1)?;
             }
+            Err(Errno::NOTDIR | Errno::LOOP) => chownat(folder, name, to.0, to.1, AtFlags::SYMLINK_NOFOLLOW)?,
+            Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
+/// For [`OpenOptions`]: a link is refused, not followed.
+pub const UNLINKED: i32 = OFlags::NOFOLLOW.bits().cast_signed();
+
 /// Opens a file for what its owner alone should read, emptied or to be gone on with; never through a link that somebody
 /// may have laid under its name.
 pub fn private(path: &Path, append: bool) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
     let mut options = OpenOptions::new();
-    options.create(true).write(true).append(append).truncate(!append).mode(0o600).custom_flags(flags).open(path)
+    options.create(true).write(true).append(append).truncate(!append).mode(0o600).custom_flags(UNLINKED).open(path)
 }
 
 /// The text of a file that nobody else may read.
@@ -106,7 +129,14 @@ pub fn secret(path: &Path) -> io::Result<zeroize::Zeroizing<String>> {
 
 /// A folder and its parents, closed to everyone else.
 pub fn private_folder(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => adopt(&File::open(path)?, parent),
+        None => Ok(()),
+    }
 }
 
 /// Makes the name of `path` durable.
@@ -137,7 +167,35 @@ pub fn volume(path: &Path) -> io::Result<Volume> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    const SOMEBODY: u32 = 65_534;
+
+    #[test]
+    fn what_root_makes_in_a_folder_of_somebodys_is_theirs_and_their_links_lead_nowhere() {
+        assert!(rustix::process::geteuid().is_root(), "only root gives away");
+        let place = tempfile::tempdir().unwrap();
+        let (data, other) = (place.path().join("data"), place.path().join("other"));
+        fs::create_dir(&data).unwrap();
+        fs::write(&other, "root's").unwrap();
+        chown(&data, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+        for name in ["keyring.new", "reserve"] {
+            symlink(&other, data.join(name)).unwrap();
+        }
+        replace(&data.join("keyring.json"), b"new").unwrap();
+        assert!(private(&data.join("reserve"), false).is_err());
+        private_folder(&data.join("backups")).unwrap();
+        create(&data.join("backups/one"), b"", 0o600).unwrap();
+        fs::write(data.join("backups/two"), "").unwrap();
+        symlink("../..", data.join("backups/up")).unwrap();
+        let owner = |path: &Path| fs::symlink_metadata(path).unwrap().uid();
+        let theirs = |names: &[&str]| names.iter().all(|name| owner(&data.join(name)) == SOMEBODY);
+        assert!(theirs(&["keyring.json", "backups", "backups/one"]) && !theirs(&["backups/two"]));
+        give(&data, &fs::metadata(&data).unwrap()).unwrap();
+        assert!(theirs(&["backups/two", "backups/up", "reserve"]));
+        assert_eq!((owner(&other), owner(place.path()), fs::read(&other).unwrap()), (0, 0, b"root's".to_vec()));
+        assert!(give(&data.join("backups/up"), &fs::metadata(&data).unwrap()).is_err(), "gave away behind a link");
+    }
 
     #[test]
     fn what_is_rewritten_keeps_its_readers_and_its_links() {

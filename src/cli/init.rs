@@ -51,8 +51,10 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     let email = arguments.admin_email.unwrap_or_else(|| "admin@localhost".to_owned());
     let password = arguments.admin_password_file.as_deref().map(user::from_file).transpose()?;
     let wanted = Init { environment, hostnames: config.server.hostnames.clone(), email: email.clone(), password };
-    check_place(&context.file, &config.instance.data_dir)?;
     let wanting = wanting(context, &config)?;
+    if !wanting.is_empty() || !context.file.exists() {
+        check_place(&context.file, &config.instance.data_dir)?;
+    }
     let made = init(&config, Arc::new(SystemClock), wanted).await.map_err(super::serve::failure)?;
     let written = write_configuration(context, &wanting);
     // The password is kept nowhere else: it is told whatever became of the configuration.
@@ -135,6 +137,8 @@ fn check_place(path: &Path, data: &Path) -> Result<(), Failure> {
     if path.starts_with(data) {
         return Ok(());
     }
+    // What a link names is what is written.
+    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = folder(path);
     std::fs::create_dir_all(folder).map_err(failed)?;
     let probe = folder.join(format!(".{}", hex::encode(random::array::<8>())));

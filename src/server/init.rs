@@ -76,7 +76,11 @@ async fn furnish(config: &Config, clock: SharedClock, init: Init) -> Result<Init
     identities.add(&Caller::system(), &init.email, password.clone(), vec![Role::Admin]).await?;
     documents.close().await?;
     seals.close().await?;
-    files::give(data).map_err(|error| Problem::file(data.display(), error))?;
+    let given = std::fs::metadata(data).and_then(|owner| match rustix::process::geteuid().is_root() {
+        true => files::give(data, &owner),
+        false => Ok(()),
+    });
+    given.map_err(|error| Problem::file(data.display(), error))?;
     stamp.write(data)?;
     let signer = backups::signers(&keyring).first().map(ToString::to_string).unwrap_or_default();
     Ok(Initialised { signer, stamp, password: made.then_some(password), authority: path })
@@ -85,7 +89,7 @@ async fn furnish(config: &Config, clock: SharedClock, init: Init) -> Result<Init
 /// Takes back what a failed init left in a directory that was empty before it.
 pub(super) fn clear(data: &Path) {
     let Ok(entries) = std::fs::read_dir(data) else { return };
-    for entry in entries.flatten() {
+    for entry in entries.flatten().filter(|entry| !instance::is_of_the_disk(entry)) {
         let path = entry.path();
         let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         if let Err(error) = removed {

@@ -80,7 +80,7 @@ pub async fn all(config: &Config, now: Timestamp) -> Vec<Finding> {
         let clock: SharedClock = Arc::new(SystemClock);
         findings.push(alerts::reach(config, &stamp, &clock));
     }
-    findings.push(addresses(config));
+    findings.push(addresses(config).await);
     findings.push(host_names(&config.server.hostnames).await);
     findings
 }
@@ -268,11 +268,11 @@ pub fn listeners(config: &Config) -> Vec<(&'static str, SocketAddr)> {
     listeners
 }
 
-fn addresses(config: &Config) -> Finding {
+async fn addresses(config: &Config) -> Finding {
     const CHECK: &str = "addresses";
     for (name, address) in listeners(config) {
         match network::bind(name, address) {
-            Err(fault) if fault.key == "server.port_in_use" && is_of_unit(name) => {
+            Err(fault) if fault.key == "server.port_in_use" && is_of_unit(name).await => {
                 let fault = Fault::new("server.port_of_unit").with("listener", name).with("address", address);
                 return Finding::warning(CHECK, fault);
             }
@@ -284,9 +284,19 @@ fn addresses(config: &Config) -> Finding {
 }
 
 /// Whether systemd listens for this service, by the unit its package brings.
-fn is_of_unit(listener: &str) -> bool {
-    let enabled = "/etc/systemd/system/sockets.target.wants";
-    Path::new(&format!("{enabled}/debrouille-appliance-{listener}.socket")).exists()
+async fn is_of_unit(listener: &str) -> bool {
+    let unit = format!("debrouille-appliance-{listener}.socket");
+    process::run(Path::new("systemctl"), &["is-active", "--quiet", &unit], "", LOOKUP).await.is_ok()
+}
+
+/// What root made while it served, the log and the socket for commands, would be closed to whom the data belong.
+pub fn not_for_others(data: &Path) -> Result<(), Problem> {
+    let owner = std::fs::metadata(data).map_or(0, |data| data.uid());
+    if owner == 0 || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let fault = Fault::new("preconditions.served_by_root").at(data.display().to_string());
+    Err(Problem::new(Kind::Refused, fault.with("owner", owner)))
 }
 
 /// Whether this machine finds its own names. Clients elsewhere may all the same, so this never fails.

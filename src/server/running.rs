@@ -17,7 +17,7 @@ use super::{
 use crate::{
     base::{
         clock::{SharedClock, Stopwatch},
-        config::Config,
+        config::{Config, Origin},
         fault::Fault,
         metrics::Metrics,
         sockets::Sockets,
@@ -67,14 +67,14 @@ pub struct Senses {
 pub struct Doors(Vec<(&'static str, TcpListener)>);
 
 impl Doors {
-    /// Answers every address that cannot be had, not the first alone. What the supervisor hands over comes before what is
-    /// configured.
+    /// Answers every address that cannot be had, not the first alone. What the supervisor hands over is served in the place of
+    /// a default, never of an address that somebody chose: it might be open to others than they meant.
     pub fn take(config: &Config, mut handed: Sockets) -> Result<Self, Problem> {
         let mut faults = Vec::new();
         let mut doors = Vec::new();
         for (name, address) in preconditions::listeners(config) {
             let taken = match handed.take(name) {
-                Some(socket) => network::handed(name, socket),
+                Some(socket) => network::handed(name, socket).and_then(|door| meant(config, name, address, door)),
                 None => network::bind(name, address),
             };
             match taken {
@@ -96,6 +96,19 @@ impl Doors {
     pub fn address(&self, name: &str) -> Option<SocketAddr> {
         self.0.iter().find(|(known, _)| *known == name)?.1.local_addr().ok()
     }
+}
+
+fn meant(config: &Config, name: &str, address: SocketAddr, door: TcpListener) -> Result<TcpListener, Fault> {
+    let failed = |error| Fault::new("server.socket").with("listener", name).with("cause", error);
+    let served = door.local_addr().map_err(failed)?;
+    let same = served.ip() == address.ip() || served.ip().is_unspecified() && address.ip().is_unspecified();
+    let key = format!("server.{name}");
+    let chosen = config.entries.iter().any(|entry| entry.setting.key == key && entry.origin != Origin::Default);
+    if !chosen || same && [0, served.port()].contains(&address.port()) {
+        return Ok(door);
+    }
+    let fault = Fault::new("server.socket_elsewhere").with("listener", name);
+    Err(fault.with("served", served).with("address", address))
 }
 
 /// For which what was cut is waited for.

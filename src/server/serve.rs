@@ -49,6 +49,7 @@ pub type Reread<'a> = &'a (dyn Fn() -> Result<Config, Vec<Fault>> + Sync);
 pub async fn serve(config: Config, handed: Sockets, reread: Reread<'_>) -> Result<(), Problem> {
     let watch = Stopwatch::start();
     let clock: SharedClock = Arc::new(SystemClock);
+    preconditions::not_for_others(&config.instance.data_dir)?;
     let mut signals = Signals::listen().map_err(|error| Problem::file("signals", error))?;
     let judged = async {
         let config = vault::resolved(&config).await?;
@@ -117,9 +118,14 @@ async fn attend(signals: &mut Signals, running: &Running, config: &Config, rerea
         if let Told::End(signal) = signals.next().await {
             return signal;
         }
-        let again = tokio::select! {
-            again = again() => again,
-            signal = signals.end() => return signal,
+        let again = loop {
+            tokio::select! {
+                again = again() => break again,
+                // Told once more, what is being read may be old: it is read anew.
+                told = signals.next() => if let Told::End(signal) = told {
+                    return signal;
+                }
+            }
         };
         match again {
             Ok(again) => running.follow(config, &again).await,

@@ -125,10 +125,16 @@ impl Stamp {
 pub fn claim(data: &Path) -> Result<(), StampError> {
     let unreadable = |source| StampError::Unreadable { path: data.to_owned(), source };
     files::private_folder(data).map_err(unreadable)?;
-    match std::fs::read_dir(data).map_err(unreadable)?.next() {
-        None => Ok(()),
-        Some(_) => Err(StampError::Occupied(data.to_owned())),
+    let mut entries = std::fs::read_dir(data).map_err(unreadable)?;
+    match entries.any(|entry| !entry.is_ok_and(|entry| is_of_the_disk(&entry))) {
+        false => Ok(()),
+        true => Err(StampError::Occupied(data.to_owned())),
     }
+}
+
+/// What a file system has at its top: a data directory may be a disk of its own.
+pub fn is_of_the_disk(entry: &std::fs::DirEntry) -> bool {
+    entry.file_name() == "lost+found"
 }
 
 /// Defines the appliance's own collections that are not there yet: at init, and after an upgrade that adds one.
@@ -203,6 +209,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         assert!(matches!(Stamp::read(&data, None), Err(StampError::Absent(_))));
+        claim(&data).unwrap();
+        std::fs::create_dir(data.join("lost+found")).unwrap();
         claim(&data).unwrap();
         let stamp = Stamp::new(Environment::Staging, Timestamp(1));
         stamp.write(&data).unwrap();

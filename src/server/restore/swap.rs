@@ -260,17 +260,7 @@ impl Places {
 fn adopt(data: &Path, live: &fs::Metadata) -> io::Result<()> {
     fs::set_permissions(data, fs::Permissions::from_mode(live.mode() & 0o7777))?;
     if rustix::process::geteuid().is_root() {
-        own(data, live)?;
-    }
-    Ok(())
-}
-
-fn own(path: &Path, live: &fs::Metadata) -> io::Result<()> {
-    std::os::unix::fs::lchown(path, Some(live.uid()), Some(live.gid()))?;
-    if fs::symlink_metadata(path)?.is_dir() {
-        for entry in fs::read_dir(path)? {
-            own(&entry?.path(), live)?;
-        }
+        files::give(data, live)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The raw file beneath: reads, writes, length, sync, lock and the reserve against a full disk.
 
 use super::error::{Error, Result, out_of_space};
+use crate::base::files::{UNLINKED, adopt};
 use rustix::{
     fs::{Advice, FallocateFlags, FlockOperation, fadvise, fallocate, fdatasync, flock, fstatvfs},
     io::retry_on_intr,
@@ -71,8 +72,9 @@ impl fmt::Debug for FileDisk {
 impl FileDisk {
     /// A new, empty, locked file, which is to be renamed to `path` once it holds something.
     pub fn create(unfinished: &Path, path: &Path) -> Result<Self> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(unfinished)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(UNLINKED);
+        let file = options.open(unfinished)?;
         lock(&file, unfinished, FlockOperation::NonBlockingLockExclusive)?;
         file.set_len(0)?;
         Ok(Self::writable(file, path))
@@ -127,7 +129,12 @@ impl FileDisk {
 impl Space {
     /// Makes the reserve whole again.
     fn refill(&mut self) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.reserve)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(UNLINKED);
+        let mut file = options.open(&self.reserve)?;
+        if let Some(folder) = self.reserve.parent() {
+            adopt(&file, folder)?;
+        }
         let filled = match retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, RESERVE)) {
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
                 let zeros = vec![0; 1 << 20];
@@ -149,6 +156,7 @@ impl Space {
         let had = std::mem::take(&mut self.whole);
         had && File::options()
             .write(true)
+            .custom_flags(UNLINKED)
             .open(&self.reserve)
             .and_then(|file| file.set_len(0).and_then(|()| file.sync_all()))
             .is_ok()
