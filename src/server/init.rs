@@ -76,11 +76,11 @@ async fn furnish(config: &Config, clock: SharedClock, init: Init) -> Result<Init
     identities.add(&Caller::system(), &init.email, password.clone(), vec![Role::Admin]).await?;
     documents.close().await?;
     seals.close().await?;
-    let given = std::fs::metadata(data).and_then(|owner| match rustix::process::geteuid().is_root() {
-        true => files::give(data, &owner),
-        false => Ok(()),
-    });
-    given.map_err(|error| Problem::file(data.display(), error))?;
+    if rustix::process::geteuid().is_root() {
+        // The directory may be a link; what is in it is not followed.
+        let given = std::fs::canonicalize(data).and_then(|data| files::give(&data, &std::fs::metadata(&data)?));
+        given.map_err(|error| Problem::file(data.display(), error))?;
+    }
     stamp.write(data)?;
     let signer = backups::signers(&keyring).first().map(ToString::to_string).unwrap_or_default();
     Ok(Initialised { signer, stamp, password: made.then_some(password), authority: path })
