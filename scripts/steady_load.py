@@ -3,7 +3,8 @@ the answers, then prints how many requests were made, how many failed and why, a
 
 Every other request opens a connection of its own; the rest keep theirs. A kept connection that was closed before the
 first byte of an answer says nothing of the request: it is asked once more on a new one, as RFC 9110 (9.2.2) has clients
-do, and counted apart. Every request that began is waited for. Nothing else is forgiven.
+do, and counted apart. Every request that began is waited for. Nothing else is forgiven. Fewer than half the requests that
+were to be made prove nothing: that fails too.
 """
 
 import asyncio
@@ -89,10 +90,12 @@ async def main():
         await asyncio.sleep(max(0.0, begun + number / rate - time.monotonic()))
     seconds = time.monotonic() - begun
     await asyncio.gather(*tasks)
+    few = counts["requests"] < rate * seconds / 2
     words = ", ".join(f"{count} × {why}" for why, count in failures.items()) or "none"
     print(f"{counts['requests']} requests in {seconds:.1f} s ({counts['requests'] / seconds:.0f}/s), "
-          f"{sum(failures.values())} failed ({words}), {counts['again']} asked again, slowest {slowest:.2f} s")
+          f"{sum(failures.values())} failed ({words}), {counts['again']} asked again, slowest {slowest:.2f} s"
+          + (f"; fewer than half of {rate}/s: too few to tell" if few else ""))
+    return few
 
 
-asyncio.run(main())
-sys.exit(1 if failures else 0)
+sys.exit(1 if asyncio.run(main()) or failures else 0)
