@@ -84,7 +84,12 @@ impl Doors {
         }
         // Who connects to it would wait for ever.
         faults.extend(handed.names().map(|name| Fault::new("server.socket_unserved").with("listener", name)));
-        if faults.is_empty() { Ok(Self(doors)) } else { Err(Problem::all(Kind::Unavailable, faults)) }
+        // Another try does not change what was handed over.
+        let kind = match faults.iter().any(|fault| fault.key.starts_with("server.socket")) {
+            true => Kind::Refused,
+            false => Kind::Unavailable,
+        };
+        if faults.is_empty() { Ok(Self(doors)) } else { Err(Problem::all(kind, faults)) }
     }
 
     fn open(&mut self, name: &str) -> Option<TcpListener> {

@@ -325,7 +325,7 @@ fn the_supervisors_sockets_are_served() {
 
     for (names, words) in [("https:web", "\"web\""), ("https:https", "\"https\"")] {
         let (code, said) = instance.refused(handed(names));
-        assert!(code != 0 && said.contains(words) && said.contains("FileDescriptorName"), "{said}");
+        assert!(code == 3 && said.contains(words) && said.contains("FileDescriptorName"), "{said}");
     }
     // Whoever chose an address does not find another served.
     let mut elsewhere = std::process::Command::new("python3");
@@ -335,7 +335,7 @@ fn the_supervisors_sockets_are_served() {
         elsewhere.args(serve.get_args());
         elsewhere
     });
-    assert!(code != 0 && said.contains("127.0.0.2") && said.contains("ListenStream"), "{said}");
+    assert!(code == 3 && said.contains("127.0.0.2") && said.contains("ListenStream"), "{said}");
 }
 
 #[test]
