@@ -4,7 +4,7 @@
 use crate::{
     base::{fault::Fault, files},
     server::problem::{Kind, Problem},
-    services::instance::{Stamp, StampError, UNFINISHED},
+    services::instance::{Stamp, StampError, UNFINISHED, is_of_the_disk},
 };
 use rustix::fs::FlockOperation;
 use serde_json::Value;
@@ -105,7 +105,7 @@ fn free(data: &Path, told: &Value, waiting: bool, locked: bool) -> Result<(), Pr
 
 /// The marker's folder, or what a new file system of its own holds.
 fn is_ours(entry: &fs::DirEntry) -> bool {
-    entry.file_name() == UNFINISHED || entry.file_name() == "lost+found"
+    entry.file_name() == UNFINISHED || is_of_the_disk(entry)
 }
 
 pub fn unmark(data: &Path) -> Result<(), Problem> {
