@@ -11,7 +11,7 @@ pub mod waits;
 
 use super::{
     clock::{SharedClock, Timestamp},
-    process,
+    process, release,
 };
 use alerts::Severity;
 use prometheus_client::{
@@ -188,7 +188,7 @@ impl Metrics {
 
     fn register(&mut self) {
         let r = self.registry.sub_registry_with_prefix("debrouille");
-        r.register("build", "The release that runs", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        r.register("build", "The release that runs", Info::new(vec![("version", release::version())]));
         r.register("http_requests", "Requests answered, by route and class of status", self.requests.clone());
         let help = "Time from a request's head to its answer's head";
         r.register_with_unit("http_request_duration", help, Unit::Seconds, self.durations.clone());

@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod nss;
 pub mod process;
 pub mod random;
+pub mod release;
 pub mod secret;
 pub mod sockets;
 pub mod stop;

@@ -74,13 +74,38 @@ const MOST_WORDS: usize = 500;
 /// Runs a program the operator named, with these words on its standard input; answers why it failed. Nothing of ours is
 /// handed on: our own environment may hold secrets.
 pub async fn run(program: &Path, arguments: &[&str], input: &str, patience: Duration) -> Result<(), String> {
+    let mut command = command(program, arguments);
+    command.env_clear().env("PATH", PATH).current_dir("/").stdout(Stdio::null());
+    ended(command, input, patience).await.map(drop)
+}
+
+/// Runs a program of the system's, a package manager or systemctl; answers what it printed.
+pub async fn ask(program: &str, arguments: &[&str], patience: Duration) -> Result<String, String> {
+    let mut command = command(Path::new(program), arguments);
+    command.env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
+    command.current_dir("/").stdout(Stdio::piped());
+    ended(command, "", patience).await
+}
+
+/// Runs another release of this very program, as this one was run; answers what it printed.
+pub async fn again(program: &Path, arguments: &[&str], patience: Duration) -> Result<String, String> {
+    let mut command = command(program, arguments);
+    command.stdout(Stdio::piped());
+    ended(command, "", patience).await
+}
+
+fn command(program: &Path, arguments: &[&str]) -> Command {
     #[allow(
         clippy::disallowed_methods,
-        reason = "the one place that starts programs, those the operator named and systemctl"
+        reason = "the one place that starts programs: those the operator named, the system's own, other releases of this one"
     )]
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().env("PATH", PATH).current_dir("/");
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.args(arguments);
+    command
+}
+
+async fn ended(mut command: Command, input: &str, patience: Duration) -> Result<String, String> {
+    command.stdin(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let ended = async {
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
@@ -93,7 +118,7 @@ pub async fn run(program: &Path, arguments: &[&str], input: &str, patience: Dura
     let output = output.map_err(|_| format!("no end in {} s", patience.as_secs()))?;
     let output = output.map_err(|error| error.to_string())?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let words = output.stderr.get(output.stderr.len().saturating_sub(MOST_WORDS)..).unwrap_or_default();
     Err(format!("{}: {}", output.status, String::from_utf8_lossy(words).trim()))

@@ -2,7 +2,10 @@
 //! `cli.help.PATH:ARGUMENT` for its arguments (`cli.help.any:ARGUMENT` where several share the words).
 
 use super::{Arguments, context::is_set};
-use crate::base::messages::{Language, lookup};
+use crate::base::{
+    messages::{Language, lookup},
+    release,
+};
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use std::{collections::BTreeMap, ffi::OsString};
 
@@ -31,7 +34,7 @@ pub fn json(arguments: &[OsString], environment: &BTreeMap<String, String>) -> b
 /// The whole command in a language.
 pub fn command(language: Language) -> Command {
     let command = Arguments::command().arg(Arg::new("version").long("version").short('V').action(ArgAction::Version));
-    dress(command.version(env!("CARGO_PKG_VERSION")).disable_version_flag(true), "", true, language)
+    dress(command.version(release::version()).disable_version_flag(true), "", true, language)
 }
 
 fn dress(command: Command, path: &str, root: bool, language: Language) -> Command {

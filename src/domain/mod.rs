@@ -11,6 +11,7 @@ pub mod decimal;
 pub mod document;
 pub mod expand;
 pub mod filter;
+pub mod holdings;
 pub mod index;
 pub mod json;
 pub mod key;

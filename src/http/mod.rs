@@ -42,6 +42,7 @@ mod spec;
 mod status;
 mod subjects;
 mod trust;
+mod updates;
 mod verification;
 
 pub use body::Room;
@@ -54,7 +55,7 @@ use crate::{
         health::Health, identities::Identities, invitations::Invitations, keys::Keys, limits::Limiter, logs::Logs,
         machines::Machines, mfa::Mfa, oidc::Oidc, organizations::Organizations, policies::Policies,
         recovery::Recoveries, secrets::Secrets, sessions::Sessions, status::Status, subjects::Subjects,
-        throttle::Throttle, trust::Trust, verification::Verifications,
+        throttle::Throttle, trust::Trust, updates::Notes, verification::Verifications,
     },
 };
 use poem::{Endpoint, Response};
@@ -89,6 +90,7 @@ pub struct State {
     pub secrets: Arc<Secrets>,
     pub health: Arc<Health>,
     pub status: Status,
+    pub updates: Notes,
     pub logs: Arc<Logs>,
     /// Absent: none are kept.
     pub traces: Option<Arc<Traces>>,

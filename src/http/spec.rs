@@ -3,7 +3,7 @@
 use super::{
     alerts, audit, auth, backups, certificates, collections, documents, drills, identities, invitations, keys, lines,
     logs, machines, memberships, meta, mfa, oidc, organizations, passkeys, policies, recovery, secrets, status,
-    subjects, trust, verification,
+    subjects, trust, updates, verification,
 };
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
@@ -43,6 +43,7 @@ type Keeping = (
     alerts::Routes,
     status::Routes,
     logs::Routes,
+    updates::Routes,
 );
 type Apis = (Proofs, Content, People, Keeping);
 pub type Service = OpenApiService<Apis, ()>;
@@ -102,6 +103,7 @@ pub fn service() -> Service {
         alerts::Routes,
         status::Routes,
         logs::Routes,
+        updates::Routes,
     );
     let apis = (proofs, content, people, keeping);
     OpenApiService::new(apis, "Débrouille Appliance", "v1").server("/")

@@ -1,4 +1,4 @@
-//! The route of the status: everything an operator wants to see first.
+//! The routes of the status: everything an operator wants to see first, and what is held.
 
 use super::{alerts::Alert, envelope::Answer, proof::By, spec::Tag};
 use crate::{
@@ -11,7 +11,9 @@ use crate::{
             backups,
         },
         process::Usage,
+        release,
     },
+    domain::holdings::Held,
     services::{
         Result,
         alerts::{CPU, FAILURES, History, REQUESTS},
@@ -19,8 +21,9 @@ use crate::{
         status::Glance,
     },
 };
-use poem_openapi::{Object, OpenApi};
+use poem_openapi::{Object, OpenApi, param::Query};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 pub struct Routes;
 
@@ -149,6 +152,24 @@ struct StatusMinutes {
     memory_bytes: Vec<f64>,
 }
 
+/// What is held at one moment
+#[derive(Serialize, Object)]
+struct StatusHoldings {
+    /// The newest change
+    sequence: u64,
+    collections: BTreeMap<String, CollectionHeld>,
+}
+
+/// The last three: since the place that was given
+#[derive(Serialize, Object)]
+struct CollectionHeld {
+    documents: u64,
+    created: u64,
+    deleted: u64,
+    /// Made, altered or dropped as a whole
+    redefined: bool,
+}
+
 #[OpenApi(prefix_path = "/api/v1/admin/status", tag = "Tag::Administration")]
 impl Routes {
     /// How the instance is, at a glance
@@ -157,6 +178,18 @@ impl Routes {
         let (state, language) = (&by.exchange.state, by.exchange.language);
         let glance = state.status.glance(&by.caller)?;
         Answer::value(&by.exchange, &Status::of(glance, state.environment.name(), language))
+    }
+
+    /// Count the documents of each collection, and those that came and went since a place of the journal
+    #[oai(path = "/holdings", method = "get", operation_id = "showHoldings")]
+    async fn holdings(&self, by: By, since: Query<Option<u64>>) -> Result<Answer<StatusHoldings>> {
+        let holdings = by.exchange.state.status.holdings(&by.caller, since.0).await?;
+        let held = |held: Held| {
+            let Held { documents, created, deleted, redefined } = held;
+            CollectionHeld { documents, created, deleted, redefined }
+        };
+        let collections = holdings.collections.into_iter().map(|(name, found)| (name, held(found))).collect();
+        Answer::value(&by.exchange, &StatusHoldings { sequence: holdings.sequence, collections })
     }
 }
 
@@ -167,7 +200,7 @@ impl Status {
         let checks = findings.into_iter().filter_map(|finding| StatusCheck::of(finding, language)).collect();
         let minutes = StatusMinutes::of(&seen.history, seen.now.seconds());
         Self {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: release::version().to_owned(),
             environment: environment.to_owned(),
             time: seen.now.rfc3339(),
             started_at: started.rfc3339(),

@@ -1,9 +1,11 @@
 //! The traits the services speak to, and their one error type.
 
+pub mod appliance;
 pub mod certificates;
 pub mod collector;
 pub mod directory;
 pub mod documents;
+pub mod installation;
 pub mod keys;
 pub mod mail;
 pub mod notices;

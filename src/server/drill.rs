@@ -13,7 +13,7 @@ use crate::{
         config::Config,
         environment::Environment,
         fault::Fault,
-        random,
+        random, release,
     },
     ports::documents::{RECEIPTS, Snapshot},
     services::{
@@ -224,7 +224,7 @@ impl Drilled {
             id: random::id(now),
             instance: self.instance.clone().unwrap_or_default(),
             environment: self.environment.name().to_owned(),
-            release: env!("CARGO_PKG_VERSION").to_owned(),
+            release: release::version().to_owned(),
             started: self.started.rfc3339(),
             ended: now.rfc3339(),
             place: self.place.clone(),

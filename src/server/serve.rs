@@ -19,7 +19,7 @@ use crate::{
         config::{Config, Origin},
         fault::Fault,
         metrics::Metrics,
-        process,
+        process, release,
         sockets::Sockets,
         stop::Stopper,
         telemetry::{self, About},
@@ -35,6 +35,7 @@ use crate::{
         instance::Stamp,
         logs::Logs,
         status::Status,
+        updates,
     },
 };
 use serde_json::Value;
@@ -217,7 +218,7 @@ fn started(config: &Config, opened: &Opened) -> Event {
     let origins = set.map(|entry| (entry.setting.key.to_owned(), Value::from(entry.origin.to_string())));
     let keys = opened.keyring.keys().into_iter().map(|key| format!("{} {}", key.purpose.name(), key.version));
     Event::new("server.start")
-        .with("version", env!("CARGO_PKG_VERSION"))
+        .with("version", release::version())
         .with("environment", opened.stamp.environment.name())
         .with("lineage", opened.stamp.lineage)
         .with("configuration", digest(config))
@@ -283,7 +284,9 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, (stopper, alerts):
             health: senses.health.clone(),
             metrics: senses.metrics.clone(),
             started: senses.clock.now(),
+            documents: opened.documents.clone(),
         },
+        updates: updates::Notes { access: opened.access.clone(), audit: opened.audit.clone() },
         clock: senses.clock.clone(),
         environment: opened.stamp.environment,
         limits: http::Limits {
@@ -316,7 +319,7 @@ fn announce(running: &Running, millis: u64) {
         https = %running.https,
         http = address(running.http),
         ops = address(running.ops),
-        version = env!("CARGO_PKG_VERSION"),
+        version = release::version(),
         millis,
         "ready"
     );

@@ -41,6 +41,7 @@ pub mod status;
 pub mod subjects;
 pub mod throttle;
 pub mod trust;
+pub mod updates;
 pub mod verification;
 
 pub use error::{Error, Result};

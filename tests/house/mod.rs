@@ -49,6 +49,7 @@ use debrouille_appliance::{
         subjects::{Periods, Subjects},
         throttle::Throttle,
         trust::Trust,
+        updates,
         verification::Verifications,
     },
 };
@@ -235,7 +236,8 @@ async fn state_at(
     let head = Head { host: "localhost".to_owned(), environment: stamp.environment.name() };
     let logs = Logs { access: access.clone(), audit: audit.clone(), clock: clock.clone(), levels: None };
     let alerts = Arc::new(Alerts::new(told, rights, folder.join("alerts.json"), head, Vec::new()));
-    let (kept, time, rows) = (store.clone(), clock.clone(), DocumentLimits::default());
+    let noted = updates::Notes { access: access.clone(), audit: audit.clone() };
+    let (kept, rooms, time, rows) = (store.clone(), store.clone(), clock.clone(), DocumentLimits::default());
     State {
         organizations: Organizations::new(store.clone(), clock.clone(), access.clone(), memberships),
         invitations: Invitations::new(store.clone(), clock.clone(), access.clone(), identities.clone()),
@@ -262,7 +264,8 @@ async fn state_at(
         proxies: Vec::new(),
         logs: Arc::new(logs),
         traces: None,
-        status: Status { alerts, health: health.clone(), metrics, started },
+        status: Status { alerts, health: health.clone(), metrics, started, documents: rooms },
+        updates: noted,
         health,
         clock,
         environment: stamp.environment,

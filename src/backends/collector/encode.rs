@@ -3,6 +3,7 @@
 use super::About;
 use crate::base::{
     clock::Timestamp,
+    release,
     telemetry::{Record, Said, scope::Step, traces::Trace},
 };
 use opentelemetry_proto::tonic::{
@@ -100,7 +101,7 @@ fn said(said: &Said) -> Value {
 fn resource(about: &About) -> Resource {
     let named = [
         ("service.name", "debrouille-appliance"),
-        ("service.version", env!("CARGO_PKG_VERSION")),
+        ("service.version", release::version()),
         ("service.instance.id", &about.instance),
         ("deployment.environment.name", &about.environment),
         ("host.name", &about.host),

@@ -1,7 +1,7 @@
 //! One event as one line: JSON for machines, text for a terminal, JSON behind a priority for the journal.
 
 use super::{
-    super::clock::Timestamp,
+    super::{clock::Timestamp, release},
     About,
     fields::{Fields, Value},
 };
@@ -78,7 +78,7 @@ fn json(now: Timestamp, about: &About, metadata: &Metadata<'_>, fields: &Fields)
     }
     member(&mut line, "environment", Value::Text(&about.environment));
     member(&mut line, "instance", Value::Text(&about.instance));
-    member(&mut line, "version", Value::Text(env!("CARGO_PKG_VERSION")));
+    member(&mut line, "version", Value::Text(release::version()));
     line.push_str("}\n");
     line
 }

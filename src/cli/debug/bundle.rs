@@ -16,7 +16,7 @@ use crate::{
         fault::Fault,
         files,
         metrics::alerts::duration,
-        random, telemetry,
+        random, release, telemetry,
     },
     server,
 };
@@ -84,7 +84,7 @@ async fn gather(context: &Context, config: &Config, parts: &mut Vec<(String, Str
 }
 
 fn version(now: Timestamp) -> Value {
-    json!({ "version": env!("CARGO_PKG_VERSION"), "time": now.rfc3339() })
+    json!({ "version": release::version(), "time": now.rfc3339() })
 }
 
 /// Each value and where it was set; secrets are masked from the beginning.

@@ -13,7 +13,7 @@ pub use scope::Scope;
 use std::fmt;
 
 /// The parts of the appliance a policy may open.
-pub const MODULES: [&str; 12] = [
+pub const MODULES: [&str; 13] = [
     "access",
     "alerts",
     "audit",
@@ -26,6 +26,7 @@ pub const MODULES: [&str; 12] = [
     "policies",
     "secrets",
     "trust",
+    "updates",
 ];
 /// Those of them that hold documents a `where` can tell apart.
 pub const SCOPED: [&str; 3] = ["identities", "memberships", "organizations"];

@@ -1,6 +1,7 @@
 //! Writing an archive that `mongorestore` takes: one collection after the other, in constant memory.
 
 use super::{CRC, Collection, FORMAT, MAGIC, Namespace, TERMINATOR};
+use crate::base::release;
 use bson::rawdoc;
 use crc::Digest;
 use std::io::{self, Write};
@@ -21,7 +22,7 @@ impl<W: Write> Writer<W> {
             "concurrent_collections": 1,
             "version": FORMAT,
             "server_version": SERVER,
-            "tool_version": concat!("debrouille-appliance ", env!("CARGO_PKG_VERSION")),
+            "tool_version": format!("debrouille-appliance {}", release::version()),
         };
         out.write_all(header.as_bytes())?;
         for Collection { namespace, kind, metadata } in collections {

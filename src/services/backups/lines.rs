@@ -4,7 +4,7 @@
 //! stands as `{"$binary": …}` of its BSON instead.
 
 use crate::{
-    base::{clock::Timestamp, environment::Environment, fault::Fault},
+    base::{clock::Timestamp, environment::Environment, fault::Fault, release},
     domain::json::{self, Limits},
     ports::documents::{Action, Origin, Record, Sequence},
     services::{
@@ -58,7 +58,7 @@ impl Meta {
             instance_created: stamp.created_at,
             created,
             sequence,
-            release: env!("CARGO_PKG_VERSION").to_owned(),
+            release: release::version().to_owned(),
         }
     }
 

@@ -108,6 +108,9 @@ impl Stage {
             "PUT /api/v1/policies/{name}" => json!({ "collection": "*", "action": "VIEW", "roles": ["identity"] }),
             "POST /api/v1/admin/secrets/rotate" => json!({ "purpose": "media" }),
             "POST /api/v1/admin/logs/levels" => json!({ "module": "http", "level": "info", "seconds": 60 }),
+            "POST /api/v1/admin/updates" => {
+                json!({ "at": 1, "from": "0.1.0", "to": "0.2.0", "outcome": "applied", "by": "root", "seconds": 1 })
+            }
             "POST /api/v1/admin/secrets/rewrite" => json!({ "purpose": "data", "from": 0 }),
             _ => json!({}),
         }

@@ -9,7 +9,7 @@ use super::{
     view::View,
 };
 use crate::{
-    base::fault::Fault,
+    base::{fault::Fault, release},
     ports::{Error, Result},
 };
 use bson::RawDocument;
@@ -217,7 +217,7 @@ fn upgrade(database: &Database) -> Result<()> {
     }
     let transaction = database.begin_write().map_err(failed)?;
     transaction.open_table(tables::METADATA).map_err(failed)?.insert("format", tables::FORMAT).map_err(failed)?;
-    let release = env!("CARGO_PKG_VERSION");
+    let release = release::version();
     transaction.open_table(tables::NEEDS).map_err(failed)?.insert("release", release).map_err(failed)?;
     transaction.commit().map_err(failed)
 }
@@ -234,7 +234,7 @@ fn initialise(database: &Database) -> Result<State> {
     }
     {
         let mut needs = transaction.open_table(tables::NEEDS).map_err(failed)?;
-        needs.insert("release", env!("CARGO_PKG_VERSION")).map_err(failed)?;
+        needs.insert("release", release::version()).map_err(failed)?;
     }
     transaction.commit().map_err(failed)?;
     Ok(state)

@@ -1,0 +1,54 @@
+//! Calls of the documented API over the socket for commands, each on a connection of its own.
+
+use crate::ports::{Error, Result};
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, body::Bytes, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use std::{path::Path, time::Duration};
+use tokio::net::UnixStream;
+
+pub async fn get(socket: &Path, path: &str, patience: Duration) -> Result<Value> {
+    call(socket, ("GET", path), None, patience).await
+}
+
+pub async fn post(socket: &Path, path: &str, data: &Value, patience: Duration) -> Result<Value> {
+    call(socket, ("POST", path), Some(data), patience).await
+}
+
+/// What it answered under `data`. Whatever else it answered, or that it did not, is `Unavailable`.
+async fn call(socket: &Path, what: (&str, &str), data: Option<&Value>, patience: Duration) -> Result<Value> {
+    let answered = tokio::time::timeout(patience, answered(socket, what, data)).await;
+    let answered = answered.map_err(|_| Error::Unavailable(format!("no answer in {} s", patience.as_secs())))?;
+    answered.map_err(|error| Error::Unavailable(error.to_string()))
+}
+
+type Trouble = Box<dyn std::error::Error + Send + Sync>;
+
+async fn answered(
+    socket: &Path,
+    (method, path): (&str, &str),
+    data: Option<&Value>,
+) -> std::result::Result<Value, Trouble> {
+    let stream = UnixStream::connect(socket).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::builder().method(method).uri(format!("/api/v1{path}")).header(header::HOST, "localhost");
+    let request = request.header(header::CONTENT_TYPE, "application/json");
+    let body = data.map(|data| json!({ "data": data }).to_string()).unwrap_or_default();
+    let exchange = async {
+        let response = sender.send_request(request.body(Full::new(Bytes::from(body)))?).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok::<_, Trouble>((status, body))
+    };
+    // The connection is driven until the answer is whole.
+    let (status, body) = tokio::select! {
+        exchanged = exchange => exchanged?,
+        ended = connection => return Err(ended.err().map_or_else(|| "it closed the connection".into(), Into::into)),
+    };
+    let mut answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+    match status.is_success() {
+        true => Ok(answer["data"].take()),
+        false => Err(format!("{status}: {}", answer["error"]["message"].as_str().unwrap_or("–")).into()),
+    }
+}

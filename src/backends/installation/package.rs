@@ -1,0 +1,125 @@
+//! A package's installation: the system's own manager puts releases in place, and takes them back. The packages of both are
+//! kept, so that going back needs nobody.
+
+use super::{PROGRAM, Way, ask, begin, finish, keep, unpack};
+use crate::{
+    base::{fault::Fault, process},
+    ports::{Error, Result, installation::Installation},
+};
+use semver::Version;
+use serde_json::Value;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// A slow disk, other managers at work.
+const PATIENCE: Duration = Duration::from_secs(900);
+
+pub struct Package {
+    pub way: Way,
+    pub program: PathBuf,
+    pub folder: PathBuf,
+    pub flags: Vec<String>,
+}
+
+impl Package {
+    fn package(&self, version: &Version) -> PathBuf {
+        self.folder.join(version.to_string()).join(match self.way {
+            Way::Rpm => "package.rpm",
+            _ => "package.deb",
+        })
+    }
+}
+
+/// Where a package has its program.
+fn program() -> PathBuf {
+    Path::new("usr/bin").join(PROGRAM)
+}
+
+/// How a person puts a package in place, to be typed.
+pub fn command(way: Way, file: &Path) -> String {
+    match way {
+        Way::Rpm => format!("dnf install {}", file.display()),
+        _ => format!("apt-get install {}", file.display()),
+    }
+}
+
+#[async_trait::async_trait]
+impl Installation for Package {
+    async fn current(&self) -> Result<Version> {
+        let answer = ask(&self.program, &[], &["version", "--json"]).await?;
+        let found = answer["version"].as_str().unwrap_or_default();
+        let unknown = |_| Fault::new("updates.current").at(self.program.display().to_string()).with("found", found);
+        found.parse().map_err(|error| Error::Rejected(unknown(error)))
+    }
+
+    fn holds(&self, version: &Version) -> bool {
+        self.package(version).is_file()
+    }
+
+    async fn lay(&self, version: &Version, file: &Path) -> Result<()> {
+        let place = self.folder.join(version.to_string());
+        let beside = begin(&place)?;
+        let package = beside.join(self.package(version).file_name().unwrap_or_default());
+        let (from, to) = (file.to_owned(), package.clone());
+        super::blocking(move || Ok(std::fs::copy(&from, &to).map(drop)?)).await?;
+        // Its program is tried before it is put in place.
+        let (named, into) = (package.display().to_string(), beside.display().to_string());
+        let opened = match self.way {
+            Way::Rpm => process::ask("rpm2archive", &[&named], PATIENCE).await,
+            _ => process::ask("dpkg-deb", &["--extract", &named, &into], PATIENCE).await,
+        };
+        let unread = |why: String| {
+            Error::Rejected(Fault::new("updates.package").at(file.display().to_string()).with("why", why))
+        };
+        opened.map_err(unread)?;
+        let rpm = self.way == Way::Rpm;
+        super::blocking(move || {
+            if rpm {
+                let archive = PathBuf::from(format!("{named}.tgz"));
+                let program = |path: &Path| path.ends_with(program()).then(program);
+                unpack(&archive, &beside, program)?;
+                std::fs::remove_file(&archive)?;
+            }
+            Ok(finish(&beside, &place)?)
+        })
+        .await
+    }
+
+    async fn switch(&self, version: &Version) -> Result<()> {
+        let package = self.package(version).display().to_string();
+        let older = self.current().await.is_ok_and(|current| *version < current);
+        let done = match (self.way, older) {
+            (Way::Rpm, true) => process::ask("dnf", &["downgrade", "--assumeyes", &package], PATIENCE).await,
+            (Way::Rpm, false) => process::ask("dnf", &["install", "--assumeyes", &package], PATIENCE).await,
+            _ => {
+                let old = "--option=Dpkg::Options::=--force-confold";
+                let words = ["install", "--yes", "--allow-downgrades", "--reinstall", old, &package];
+                process::ask("apt-get", &words, PATIENCE).await
+            }
+        };
+        let failed = |why: String| Error::OutOfReach(Fault::new("updates.manager").at(&package).with("why", why));
+        done.map(drop).map_err(failed)
+    }
+
+    fn restarts(&self) -> bool {
+        true
+    }
+
+    async fn ask(&self, version: &Version, arguments: &[&str]) -> Result<Value> {
+        let laid = self.folder.join(version.to_string()).join(program());
+        // What was installed before the first update was never laid.
+        let program = if laid.is_file() { &laid } else { &self.program };
+        ask(program, &self.flags, arguments).await
+    }
+
+    async fn keep(&self, versions: &[Version]) -> Result<()> {
+        let names: Vec<_> = versions.iter().map(Version::to_string).collect();
+        Ok(keep(&self.folder, &names)?)
+    }
+
+    fn place(&self) -> PathBuf {
+        self.folder.clone()
+    }
+}

@@ -1,0 +1,26 @@
+//! The installed release: beside it others are laid, and one of them is what a start runs.
+
+use super::Result;
+use semver::Version;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+#[async_trait::async_trait]
+pub trait Installation: Send + Sync {
+    /// What a start would run now.
+    async fn current(&self) -> Result<Version>;
+    /// Whether a release was laid here, whole.
+    fn holds(&self, version: &Version) -> bool;
+    /// Lays the content of a verified file beside what runs: whole, or not at all.
+    async fn lay(&self, version: &Version, file: &Path) -> Result<()>;
+    /// A start runs this one from now on; it was laid.
+    async fn switch(&self, version: &Version) -> Result<()>;
+    /// Whether a switch starts the service anew by itself.
+    fn restarts(&self) -> bool;
+    /// What the program of a release that was laid answers, as JSON.
+    async fn ask(&self, version: &Version, arguments: &[&str]) -> Result<Value>;
+    /// Lets go of all that was laid but these.
+    async fn keep(&self, versions: &[Version]) -> Result<()>;
+    /// Where releases are laid: its volume needs room.
+    fn place(&self) -> PathBuf;
+}

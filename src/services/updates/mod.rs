@@ -1,0 +1,294 @@
+//! Updates: another release laid beside the one that runs, started, watched, and taken back by itself when it does not do
+//! what it must. Run by root beside the service, which has no such rights.
+//!
+//! ```text
+//! preflight ─► Switching: what a start runs, restart ─► Watching: ready, counted, well ─► applied
+//!                                                           └─► Returning: data, what a start runs, restart ─► taken back
+//! ```
+//! Each arrow is on disk before it is gone: what was cut short is gone on with.
+
+mod note;
+mod preflight;
+mod state;
+mod watch;
+
+pub use note::Notes;
+pub use preflight::Preflight;
+pub use state::{Before, Event, Folder, Lock, Outcome, Phase, State, UnderWay};
+
+use super::{Error, Result, drills::Words};
+use crate::{
+    base::{
+        clock::{SharedClock, pause},
+        fault::Fault,
+    },
+    ports::{appliance::Appliance, installation::Installation},
+};
+use semver::Version;
+use serde_json::Value;
+use std::{sync::Arc, time::Duration};
+use watch::{Verdict, Watch};
+
+/// Between two looks, until it is ready and after.
+const SOON: Duration = Duration::from_millis(200);
+const THEN: Duration = Duration::from_secs(2);
+
+pub struct Updates {
+    pub folder: Folder,
+    pub installation: Arc<dyn Installation>,
+    pub appliance: Arc<dyn Appliance>,
+    pub clock: SharedClock,
+    pub settings: Settings,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// A release that is not ready by then has failed.
+    pub ready_seconds: u64,
+    /// For so long after it is watched.
+    pub watch_seconds: u64,
+}
+
+/// What is being done, for who looks on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Backup,
+    Rehearsal,
+    Switch,
+    Watch,
+    Return,
+}
+
+pub type Told<'a> = &'a (dyn Fn(Step) + Send + Sync);
+
+impl Updates {
+    /// Changes to a release that was laid and passed its preflight.
+    pub async fn apply(&self, to: &Version, before: Before, by: &str, told: Told<'_>) -> Result<Event> {
+        let from = self.installation.current().await?;
+        let began = self.clock.now();
+        let by = by.to_owned();
+        let under_way = UnderWay { from, to: to.clone(), phase: Phase::Switching, began, by, before, why: None };
+        self.save(&under_way)?;
+        self.go_on(under_way, told).await
+    }
+
+    /// Goes back to the release before, as a person asks.
+    pub async fn roll_back(&self, by: &str, told: Told<'_>) -> Result<Event> {
+        let to = self.installation.current().await?;
+        let from = self.way_back()?;
+        let before = self.compared(&to, &from).await?;
+        let (phase, began, by) = (Phase::Returning, self.clock.now(), by.to_owned());
+        let under_way = UnderWay { from, to, phase, began, by, before, why: None };
+        self.save(&under_way)?;
+        self.go_on(under_way, told).await
+    }
+
+    /// Where `roll_back` goes.
+    pub fn way_back(&self) -> Result<Version> {
+        let previous = self.folder.state()?.previous;
+        let previous = previous.ok_or_else(|| Error::NotFound(Fault::new("updates.no_previous")))?;
+        match self.installation.holds(&previous) {
+            true => Ok(previous),
+            false => Err(Error::NotFound(Fault::new("updates.previous_gone").with("version", previous))),
+        }
+    }
+
+    /// Finishes what was cut short, if anything was.
+    pub async fn settle(&self, told: Told<'_>) -> Result<Option<Event>> {
+        match self.folder.state()?.under_way {
+            Some(under_way) => self.go_on(under_way, told).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn go_on(&self, mut under_way: UnderWay, told: Told<'_>) -> Result<Event> {
+        if under_way.phase == Phase::Switching {
+            told(Step::Switch);
+            match self.switch(&under_way.to, false).await {
+                Ok(()) => under_way.phase = Phase::Watching,
+                Err(error) => turn(&mut under_way, &fault_of(&error)),
+            }
+            self.save(&under_way)?;
+        }
+        if under_way.phase == Phase::Watching {
+            told(Step::Watch);
+            if let Err(fault) = self.watched(&under_way).await {
+                turn(&mut under_way, &fault);
+                self.save(&under_way)?;
+            }
+        }
+        match under_way.phase {
+            Phase::Returning => {
+                told(Step::Return);
+                self.go_back(under_way).await
+            }
+            _ => self.applied(under_way).await,
+        }
+    }
+
+    async fn switch(&self, version: &Version, hurry: bool) -> Result<()> {
+        let halted = hurry && self.installation.restarts();
+        if halted {
+            self.appliance.halt().await?;
+        }
+        self.installation.switch(version).await?;
+        if halted || !self.installation.restarts() {
+            self.appliance.restart(hurry).await?;
+        }
+        Ok(())
+    }
+
+    /// Ready, with all it held, and well for as long as is asked.
+    async fn watched(&self, under_way: &UnderWay) -> std::result::Result<(), Fault> {
+        let Before { requests, failures, .. } = under_way.before;
+        let now = self.clock.now();
+        let ready_by = now.plus_seconds(self.settings.ready_seconds.cast_signed());
+        let until = now.plus_seconds(self.settings.watch_seconds.cast_signed());
+        let mut watch = Watch::new(under_way.to.to_string(), (requests, failures), ready_by, Some(until));
+        self.look_on(&mut watch, under_way).await
+    }
+
+    async fn look_on(&self, watch: &mut Watch, under_way: &UnderWay) -> std::result::Result<(), Fault> {
+        let mut every = SOON;
+        loop {
+            let seen = self.appliance.look().await.map_err(|error| error.to_string());
+            match watch.judge(self.clock.now(), seen.as_ref().map_err(String::as_str)) {
+                Verdict::Wait => {}
+                Verdict::Ready => {
+                    self.counted(under_way).await?;
+                    every = THEN;
+                    // The next look may say that this was all.
+                    continue;
+                }
+                Verdict::Sound => return Ok(()),
+                Verdict::Broken(fault) => return Err(fault),
+            }
+            pause(every).await;
+        }
+    }
+
+    /// Whether all is there that was.
+    async fn counted(&self, under_way: &UnderWay) -> std::result::Result<(), Fault> {
+        let Some(before) = &under_way.before.holdings else { return Ok(()) };
+        let uncounted = |why: String| Fault::new("updates.uncounted").with("why", why);
+        let now = self.appliance.holdings(Some(before.sequence)).await.map_err(|error| uncounted(error.to_string()))?;
+        match now.mismatch(before) {
+            None => Ok(()),
+            Some(lost) => Err(Fault::new("updates.lost")
+                .with("collection", lost.collection)
+                .with("expected", lost.expected)
+                .with("found", lost.found)),
+        }
+    }
+
+    async fn applied(&self, under_way: UnderWay) -> Result<Event> {
+        let event = self.event(&under_way, Outcome::Applied);
+        self.folder.remember(&event)?;
+        let mut state = self.folder.state()?;
+        state.failed.retain(|version| *version != event.to);
+        state.previous = Some(event.from.clone());
+        self.end(state, &event).await?;
+        Ok(event)
+    }
+
+    /// The first release again, with every write that was acknowledged since.
+    async fn go_back(&self, under_way: UnderWay) -> Result<Event> {
+        let UnderWay { from, to, before, why, .. } = &under_way;
+        if before.migrates {
+            self.appliance.halt().await?;
+            let newest = before.migrations.to_string();
+            let arguments = ["migrate", "down", "--to", &newest, "--yes", "--json"];
+            if let Err(error) = self.installation.ask(to, &arguments).await {
+                // The first one could not open the data: better this one than none.
+                self.appliance.restart(true).await?;
+                return Err(stuck("updates.data_stay", &under_way, &fault_of(&error)));
+            }
+        }
+        // What does not answer would not end in order either.
+        self.switch(from, why.is_some())
+            .await
+            .map_err(|error| stuck("updates.stuck", &under_way, &fault_of(&error)))?;
+        let ready_by = self.clock.now().plus_seconds(self.settings.ready_seconds.cast_signed());
+        let mut watch = Watch::new(from.to_string(), (u64::MAX, u64::MAX), ready_by, None);
+        let back = self.look_on(&mut watch, &under_way).await;
+        back.map_err(|fault| stuck("updates.stuck", &under_way, &fault))?;
+        let taken = why.is_some();
+        let event = self.event(&under_way, if taken { Outcome::TakenBack } else { Outcome::RolledBack });
+        self.folder.remember(&event)?;
+        let mut state = self.folder.state()?;
+        if taken && !state.failed.contains(&event.to) {
+            state.failed.push(event.to.clone());
+        }
+        if !taken {
+            state.previous = None;
+        }
+        self.end(state, &event).await?;
+        Ok(event)
+    }
+
+    fn event(&self, under_way: &UnderWay, outcome: Outcome) -> Event {
+        let UnderWay { from, to, began, by, why, .. } = under_way.clone();
+        let seconds = self.clock.now().seconds() - began.seconds();
+        Event { at: began, from, to, outcome, by, seconds, why }
+    }
+
+    /// Nothing is under way any more; the instance notes it, where it can.
+    async fn end(&self, state: State, event: &Event) -> Result<()> {
+        let mut kept: Vec<_> = state.previous.iter().cloned().collect();
+        kept.extend([event.from.clone(), event.to.clone()]);
+        self.folder.write(&State { under_way: None, ..state })?;
+        let note = serde_json::to_value(event).map_err(|error| Error::Internal(Box::new(error)))?;
+        if let Err(error) = self.appliance.note(&note).await {
+            tracing::warn!(%error, "the instance did not note the update");
+        }
+        if let Err(error) = self.installation.keep(&kept).await {
+            tracing::warn!(%error, "older releases are still there");
+        }
+        Ok(())
+    }
+
+    fn save(&self, under_way: &UnderWay) -> Result<()> {
+        let state = self.folder.state()?;
+        self.folder.write(&State { under_way: Some(under_way.clone()), ..state })
+    }
+
+    /// How two releases differ, as each says of itself, and what is held now.
+    async fn compared(&self, newer: &Version, older: &Version) -> Result<Before> {
+        let newest = self.formats(newer).await?;
+        let known = self.formats(older).await?;
+        let migrations = number(&known, "migrations");
+        let holdings = self.appliance.holdings(None).await.ok();
+        Ok(Before { holdings, migrations, migrates: number(&newest, "migrations") > migrations, ..Before::default() })
+    }
+
+    async fn formats(&self, version: &Version) -> Result<Value> {
+        let answer = self.installation.ask(version, &["version", "--json"]).await?;
+        match answer["version"].as_str() == Some(&version.to_string()) {
+            true => Ok(answer["formats"].clone()),
+            false => {
+                let fault = Fault::new("updates.other_version").with("expected", version);
+                Err(Error::Refused(fault.with("found", answer["version"].as_str().unwrap_or("–"))))
+            }
+        }
+    }
+}
+
+/// A release from before it told counts as none.
+fn number(formats: &Value, name: &str) -> u64 {
+    formats[name].as_u64().unwrap_or_default()
+}
+
+fn turn(under_way: &mut UnderWay, fault: &Fault) {
+    under_way.phase = Phase::Returning;
+    under_way.why = Some(Words::of(fault));
+}
+
+/// Why the first release does not run again. What is under way stays so: the next command tries again.
+fn stuck(key: &'static str, under_way: &UnderWay, why: &Fault) -> Error {
+    let fault = Fault::new(key).with("from", &under_way.from).with("to", &under_way.to).with("why", why);
+    Error::OutOfReach(fault)
+}
+
+fn fault_of(error: &impl std::fmt::Display) -> Fault {
+    Fault::new("updates.switch").with("why", error)
+}

@@ -1,0 +1,93 @@
+//! What must hold before a release is changed: room, a program that runs, a fresh backup, data that the other one can
+//! take and give back.
+
+use super::{
+    super::{Error, Result},
+    Before, Step, Told, Updates, number,
+};
+use crate::base::{fault::Fault, files};
+use semver::Version;
+use std::path::Path;
+
+/// Beside three times the file: as it came, unpacked, and some more.
+const ROOM: u64 = 64 << 20;
+/// A backup is fresh for so long; it is made anew otherwise.
+const FRESH_SECONDS: i64 = 3600;
+/// What data are kept in: where the other release has another number, going back takes a backup.
+const FORMATS: [&str; 2] = ["instance", "documents"];
+
+/// What was found. Nothing was changed.
+#[derive(Debug)]
+pub struct Preflight {
+    pub before: Before,
+    /// What a person may accept, knowing it.
+    pub warnings: Vec<Fault>,
+}
+
+impl Updates {
+    /// Whether a file of so many bytes can be laid.
+    pub fn room(&self, bytes: u64) -> Result<()> {
+        let place = self.installation.place();
+        let place = place.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));
+        let needed = bytes.saturating_mul(3).saturating_add(ROOM);
+        let volume = files::volume(place).map_err(|error| Error::Internal(Box::new(error)))?;
+        match volume.free >= needed {
+            true => Ok(()),
+            false => {
+                let fault = Fault::new("updates.no_room").at(place.display().to_string());
+                Err(Error::OutOfReach(fault.with("free", volume.free >> 20).with("needed", needed >> 20)))
+            }
+        }
+    }
+
+    /// Lays a verified file and tries what can be tried without touching the service.
+    pub async fn preflight(&self, to: &Version, file: &Path, told: Told<'_>) -> Result<Preflight> {
+        let from = self.installation.current().await?;
+        if !self.installation.holds(to) {
+            self.installation.lay(to, file).await?;
+        }
+        let (newer, known) = (self.formats(to).await?, self.formats(&from).await?);
+        let mut warnings = Vec::new();
+        for format in FORMATS {
+            let (now, then) = (number(&known, format), number(&newer, format));
+            if then < now {
+                return Err(Error::Refused(
+                    Fault::new("updates.older_format").with("version", to).with("format", format),
+                ));
+            }
+            if then > now {
+                warnings.push(Fault::new("updates.no_way_back").with("version", to).with("format", format));
+            }
+        }
+        let migrations = number(&known, "migrations");
+        let mut before =
+            Before { migrations, migrates: number(&newer, "migrations") > migrations, ..Before::default() };
+        match self.appliance.look().await {
+            Ok(seen) if seen.ready => {
+                (before.requests, before.failures) = (seen.requests, seen.failures);
+                warnings.extend(self.backed_up(seen.backed_up, told).await);
+            }
+            Ok(seen) => warnings.push(Fault::new("updates.unready_before").with("faults", seen.faults)),
+            Err(error) => warnings.push(Fault::new("updates.not_running").with("why", error)),
+        }
+        if before.migrates {
+            told(Step::Rehearsal);
+            let tried = self.installation.ask(to, &["migrate", "validate", "--json"]).await;
+            tried.map_err(|error| {
+                Error::Refused(Fault::new("updates.rehearsal").with("version", to).with("why", error))
+            })?;
+        }
+        // The last: what comes and goes until then is in the count.
+        before.holdings = self.appliance.holdings(None).await.ok();
+        Ok(Preflight { before, warnings })
+    }
+
+    async fn backed_up(&self, last: Option<crate::base::clock::Timestamp>, told: Told<'_>) -> Option<Fault> {
+        let fresh = self.clock.now().plus_seconds(-FRESH_SECONDS);
+        if last.is_some_and(|last| last >= fresh) {
+            return None;
+        }
+        told(Step::Backup);
+        self.appliance.back_up().await.err().map(|error| Fault::new("updates.no_backup").with("why", error))
+    }
+}
