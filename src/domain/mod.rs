@@ -23,6 +23,7 @@ pub mod path;
 pub mod plan;
 pub mod policy;
 pub mod projection;
+pub mod release;
 pub mod schedule;
 pub mod schema;
 pub mod sealing;

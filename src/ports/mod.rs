@@ -10,6 +10,7 @@ pub mod keys;
 pub mod mail;
 pub mod notices;
 pub mod objects;
+pub mod releases;
 pub mod web;
 
 use crate::base::fault::Fault;

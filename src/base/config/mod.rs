@@ -9,8 +9,8 @@ mod value;
 
 pub use references::{Place, Reference, is_path};
 pub use sections::{
-    Acme, Alerts, Audit, Backup, Challenge, Identity, Instance, Ldap, Limits, Listener, Log, LogFormat, LogOutput,
-    Mail, Oidc, Otlp, OtlpProtocol, Secrets, Server, Source, Storage, Switch, Tls, TokenAlgorithm, Trust, Vault,
+    Acme, Alerts, Audit, Automatic, Backup, Challenge, Identity, Instance, Ldap, Limits, Listener, Log, LogFormat, LogOutput,
+    Mail, Oidc, Otlp, OtlpProtocol, Secrets, Server, Source, Storage, Switch, Tls, TokenAlgorithm, Trust, Update, Vault,
 };
 pub use settings::{Kind, SETTINGS, Setting};
 pub use sources::{Origin, process as process_environment};
@@ -49,6 +49,7 @@ pub struct Config {
     pub mail: Mail,
     pub oidc: Oidc,
     pub ldap: Ldap,
+    pub update: Update,
     /// Each value with where it was set, in the order of the table.
     #[serde(skip)]
     pub entries: Vec<Entry>,

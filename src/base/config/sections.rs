@@ -193,6 +193,48 @@ pub struct Backup {
     pub drill_days: u32,
 }
 
+/// New releases of this program: where they come from, which are wanted, what is done of itself.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Update {
+    /// An https URL or a folder. Absent: none is asked.
+    pub source: Option<String>,
+    /// The trusted `root.json`.
+    pub root: PathBuf,
+    /// Of what is seen, kept and brought; only the system's administrator may write there.
+    pub directory: PathBuf,
+    pub channel: String,
+    /// The beginning of a version that is not left: `0.4`.
+    pub pin: Option<String>,
+    /// When a scheduled run may act: `22:00-06:00`. Absent: at any time.
+    pub window: Option<String>,
+    /// Scheduled runs wait a random part of this, so that not all machines come at once.
+    pub delay_minutes: u64,
+    /// How far a scheduled run goes.
+    pub automatic: Automatic,
+    /// Whether the system's packages may be installed.
+    pub packages: Switch,
+    /// Restarted by systemd.
+    pub unit: String,
+    /// A program and its arguments that restart the service where there is no systemd.
+    pub restart: Vec<String>,
+    /// For a new release to answer.
+    pub ready_seconds: u64,
+    /// A new release is watched for so long.
+    pub watch_minutes: u64,
+    /// Earlier releases kept.
+    pub keep: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Automatic {
+    Off,
+    Check,
+    Download,
+    Apply,
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Audit {

@@ -175,6 +175,20 @@ pub const SETTINGS: &[Setting] = &[
     setting("ldap.mail_attribute", Kind::Text, "mail", &[]),
     setting("ldap.create_accounts", Kind::Flag, "false", &[]),
     setting("ldap.timeout_seconds", Kind::Integer(1, 25), "5", &[]),
+    setting("update.source", Kind::Text, "", &[]),
+    setting("update.root", Kind::Path, "/etc/debrouille-appliance/update-root.json", &[]),
+    setting("update.directory", Kind::Path, "/var/lib/debrouille-appliance-updates", &[]),
+    setting("update.channel", Kind::Choice(&["stable", "candidate"]), "stable", &[]),
+    setting("update.pin", Kind::Text, "", &[]),
+    setting("update.window", Kind::Text, "", &[]),
+    setting("update.delay_minutes", Kind::Integer(0, 1440), "60", &[]),
+    setting("update.automatic", Kind::Choice(&["off", "check", "download", "apply"]), "check", &[]),
+    setting("update.packages", Kind::Choice(&["off", "on"]), "off", &[]),
+    setting("update.unit", Kind::Text, "debrouille-appliance.service", &[]),
+    setting("update.restart", Kind::List, "", &[]),
+    setting("update.ready_seconds", Kind::Integer(1, 600), "30", &[]),
+    setting("update.watch_minutes", Kind::Integer(0, 1440), "10", &[]),
+    setting("update.keep", Kind::Integer(1, 20), "2", &[]),
 ];
 
 impl Setting {
