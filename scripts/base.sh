@@ -60,7 +60,9 @@ need_rust() {
 if [ "${CI:-}" = true ] && [ -z "${CARGO_TARGET_DIR:-}" ]; then
   export CARGO_TARGET_DIR=$CACHE/target
 fi
-TARGET=${CARGO_TARGET_DIR:-$ROOT/target}/x86_64-unknown-linux-gnu
+# What is built for; names of packages carry its first word.
+TRIPLE=${TRIPLE:-x86_64-unknown-linux-gnu}
+TARGET=${CARGO_TARGET_DIR:-$ROOT/target}/$TRIPLE
 
 # python_package MODULE REQUIREMENT: a module of the tests' own Python, in a venv outside the checkout.
 VENV=$CACHE/python

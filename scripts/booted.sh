@@ -16,7 +16,7 @@ leader=
 trap power_off EXIT
 
 # What is in it beyond what is essential; another list makes another one.
-BOOTED=systemd,systemd-sysv,dbus,debconf,passwd,apt
+BOOTED=systemd,systemd-sysv,dbus,debconf,passwd,rpm,apt
 
 booted_root() { # where it lies
   local root=$CACHE/debian-13-booted
