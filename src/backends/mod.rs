@@ -10,4 +10,5 @@ pub mod keys;
 pub mod mail;
 pub mod notices;
 pub mod objects;
+pub mod releases;
 pub mod web;

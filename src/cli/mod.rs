@@ -24,6 +24,7 @@ mod policy;
 mod query;
 mod restore;
 mod secrets;
+mod self_update;
 mod serve;
 mod status;
 mod subject;
@@ -104,6 +105,8 @@ enum Command {
     #[command(subcommand)]
     Secrets(secrets::Command),
     #[command(subcommand)]
+    SelfUpdate(self_update::Command),
+    #[command(subcommand)]
     Debug(debug::Command),
     Openapi,
     Completions(completions::Arguments),
@@ -172,6 +175,7 @@ async fn run(context: &Context, command: Command, handed: Result<Sockets, Fault>
         Command::Subject(command) => subject::run(context, command).await,
         Command::Tls(command) => tls::run(context, command).await,
         Command::Secrets(command) => secrets::run(context, command).await,
+        Command::SelfUpdate(command) => self_update::run(context, command).await,
         Command::Debug(command) => debug::run(context, command).await,
         Command::Openapi => openapi::run(context),
         Command::Completions(arguments) => completions::run(context, arguments),

@@ -20,6 +20,7 @@ mod safekeeping;
 mod serve;
 mod supervisor;
 pub mod targets;
+pub mod update;
 mod vault;
 mod verify;
 

@@ -9,8 +9,9 @@ mod value;
 
 pub use references::{Place, Reference, is_path};
 pub use sections::{
-    Acme, Alerts, Audit, Automatic, Backup, Challenge, Identity, Instance, Ldap, Limits, Listener, Log, LogFormat, LogOutput,
-    Mail, Oidc, Otlp, OtlpProtocol, Secrets, Server, Source, Storage, Switch, Tls, TokenAlgorithm, Trust, Update, Vault,
+    Acme, Alerts, Audit, Automatic, Backup, Challenge, Identity, Instance, Ldap, Limits, Listener, Log, LogFormat,
+    LogOutput, Mail, Oidc, Otlp, OtlpProtocol, Secrets, Server, Source, Storage, Switch, Tls, TokenAlgorithm, Trust,
+    Update, Vault,
 };
 pub use settings::{Kind, SETTINGS, Setting};
 pub use sources::{Origin, process as process_environment};

@@ -28,7 +28,7 @@ pub fn shown(connection: &ServerConnection) -> Option<Certificate> {
     let (_, parsed) = X509Certificate::from_der(der).ok()?;
     let info = parsed.public_key();
     let ed25519 = info.algorithm.algorithm == OID_SIG_ED25519;
-    let public = ed25519.then(|| info.subject_public_key.data.as_ref().try_into().ok()).flatten();
+    let public = ed25519.then(|| (&*info.subject_public_key.data).try_into().ok()).flatten();
     let expires = Timestamp(parsed.validity().not_after.timestamp().saturating_mul(1000));
     Some(Certificate { thumbprint: Sha256::digest(der).into(), public, expires })
 }
