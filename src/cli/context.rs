@@ -66,6 +66,24 @@ impl Context {
         })
     }
 
+    /// The same way to the configuration, and the same language, for another release of this program.
+    pub fn flags(&self) -> Vec<String> {
+        let mut flags = vec!["--lang".to_owned(), self.language.tag().to_owned()];
+        if self.file_named {
+            flags.extend(["--config".to_owned(), self.file.display().to_string()]);
+        }
+        if let Some(folder) = &self.data_dir {
+            flags.extend(["--data-dir".to_owned(), folder.display().to_string()]);
+        }
+        flags
+    }
+
+    /// Who types, behind `sudo` too; for the record alone.
+    pub fn person(&self) -> String {
+        let named = ["SUDO_USER", "USER"].iter().filter_map(|name| self.environment.get(*name));
+        named.into_iter().find(|name| !name.is_empty()).cloned().unwrap_or_else(|| "root".to_owned())
+    }
+
     /// How this instance is spoken to, for people to copy.
     pub fn command(&self) -> String {
         let mut words = "debrouille-appliance".to_owned();

@@ -3,15 +3,20 @@
 
 use super::problem::{Kind as Trouble, Problem};
 use crate::{
-    backends::releases::{self, Folder, Place, Server, Tuf},
+    backends::{
+        appliance::{Control, Service},
+        installation,
+        releases::{self, Folder, Place, Server, Tuf},
+    },
     base::{
-        clock::SharedClock,
+        clock::{SharedClock, SystemClock},
         config::{Config, Origin},
         fault::Fault,
         files, random, trust,
     },
     domain::release::{Choice, Kind, Pin, Release, Wish, choose},
-    ports::{self, releases::Releases},
+    ports::{self, installation::Installation, releases::Releases},
+    services,
 };
 use rustix::fs::FlockOperation;
 use semver::Version;
@@ -49,6 +54,8 @@ pub struct Checked {
     pub channel: String,
     pub pin: Option<Pin>,
     pub choice: Choice,
+    listed: Vec<Release>,
+    kind: Kind,
     releases: Tuf,
 }
 
@@ -57,6 +64,51 @@ pub struct Downloaded {
     pub file: PathBuf,
     /// It was here before.
     pub already: bool,
+}
+
+impl Checked {
+    /// A release by its name, for this kind of machine.
+    pub fn listed(&self, version: &Version) -> Option<Release> {
+        let same = |release: &&Release| release.kind == self.kind && release.architecture == std::env::consts::ARCH;
+        self.listed.iter().filter(same).find(|release| release.version == *version).cloned()
+    }
+}
+
+/// The folder of what is known of updates.
+pub fn folder(config: &Config) -> services::updates::Folder {
+    services::updates::Folder::new(config.update.directory.clone())
+}
+
+/// How this program was installed, and what a start would run. `flags` are given to other releases that are asked.
+pub async fn installed(config: &Config, flags: Vec<String>) -> Result<(Kind, Version), Problem> {
+    let (kind, installation) = installation(config, flags)?;
+    Ok((kind, installation.current().await?))
+}
+
+/// What changes a release for another.
+pub async fn change(config: &Config, flags: Vec<String>) -> Result<services::updates::Updates, Problem> {
+    let (_, installation) = installation(config, flags)?;
+    let update = &config.update;
+    let control = match &update.control {
+        Some(program) => Control::Program(program.clone()),
+        None => Control::Systemd(update.unit.clone()),
+    };
+    Ok(services::updates::Updates {
+        folder: folder(config),
+        installation,
+        appliance: Arc::new(Service { socket: config.control_socket(), control }),
+        clock: Arc::new(SystemClock),
+        settings: services::updates::Settings {
+            ready_seconds: update.ready_seconds,
+            watch_seconds: update.watch_minutes * 60,
+        },
+    })
+}
+
+fn installation(config: &Config, flags: Vec<String>) -> Result<(Kind, Arc<dyn Installation>), Problem> {
+    let program = program();
+    let kind = kind_of(&program, Path::new("/"));
+    Ok((kind, installation::open(kind, &program, &config.update.directory, flags)?))
 }
 
 impl Updates {
@@ -88,8 +140,8 @@ impl Updates {
         let releases = Tuf::new(self.place(source)?, trusted, seen.clone(), self.clock.clone());
         let listed = releases.list().await.map_err(|error| problem(error, &seen))?;
         let choice = choose(&listed, &wish);
-        let Wish { current, channel, pin, .. } = wish;
-        Ok(Checked { source: source.to_owned(), current, channel, pin, choice, releases })
+        let Wish { current, channel, pin, kind, .. } = wish;
+        Ok(Checked { source: source.to_owned(), current, channel, pin, choice, listed, kind, releases })
     }
 
     /// Brings a release that was just found. One that is here already is verified again.
@@ -165,8 +217,12 @@ impl Updates {
 
 /// How this program came onto the machine: by the system's packages, or unpacked.
 pub fn kind() -> Kind {
-    let own = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
-    kind_of(&own, Path::new("/"))
+    kind_of(&program(), Path::new("/"))
+}
+
+/// Itself, links followed.
+fn program() -> PathBuf {
+    std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default()
 }
 
 fn kind_of(program: &Path, system: &Path) -> Kind {

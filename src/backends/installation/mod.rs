@@ -8,6 +8,7 @@ pub use versions::Versions;
 
 use crate::{
     base::{fault::Fault, process},
+    domain::release::Kind,
     ports::{Error, Result, installation::Installation},
 };
 use serde_json::Value;
@@ -26,41 +27,17 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// Bytes of what an archive may unpack to.
 const MOST: u64 = 2 << 30;
 
-/// How a program came to be where it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    Archive,
-    Deb,
-    Rpm,
-}
-
-/// Of the program at this path. `Rejected`: it was put there by hand.
-pub async fn way(program: &Path) -> Result<Way> {
-    if versions::root(program).is_some() {
-        return Ok(Way::Archive);
-    }
-    let path = program.to_string_lossy();
-    let soon = Duration::from_secs(20);
-    if process::ask("dpkg-query", &["--search", &path], soon).await.is_ok() {
-        return Ok(Way::Deb);
-    }
-    match process::ask("rpm", &["--query", "--file", &path], soon).await {
-        Ok(_) => Ok(Way::Rpm),
-        Err(_) => Err(Error::Rejected(Fault::new("updates.by_hand").at(path))),
-    }
-}
-
-/// The installation of that program. `folder` is that of updates; `flags` are given to each program that is asked.
-pub fn open(way: Way, program: &Path, folder: &Path, flags: Vec<String>) -> Result<Arc<dyn Installation>> {
-    match (way, versions::root(program)) {
-        (Way::Archive, Some(root)) => {
+/// The installation of that program. `Rejected`: it was put there by hand. `folder` is that of updates; `flags` are given to each program that is asked.
+pub fn open(kind: Kind, program: &Path, folder: &Path, flags: Vec<String>) -> Result<Arc<dyn Installation>> {
+    match (kind, versions::root(program)) {
+        (Kind::Archive, Some(root)) => {
             roots_own(&root)?;
             Ok(Arc::new(Versions { root, flags }))
         }
-        (Way::Archive, None) => Err(Error::Rejected(Fault::new("updates.by_hand").at(program.display().to_string()))),
-        (way, _) => {
+        (Kind::Archive, None) => Err(Error::Rejected(Fault::new("updates.by_hand").at(program.display().to_string()))),
+        (kind, _) => {
             let (program, folder) = (program.to_owned(), folder.join("packages"));
-            Ok(Arc::new(Package { way, program, folder, flags }))
+            Ok(Arc::new(Package { kind, program, folder, flags }))
         }
     }
 }

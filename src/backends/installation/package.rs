@@ -1,9 +1,10 @@
 //! A package's installation: the system's own manager puts releases in place, and takes them back. The packages of both are
 //! kept, so that going back needs nobody.
 
-use super::{PROGRAM, Way, ask, begin, finish, keep, unpack};
+use super::{PROGRAM, ask, begin, finish, keep, unpack};
 use crate::{
     base::{fault::Fault, process},
+    domain::release::Kind,
     ports::{Error, Result, installation::Installation},
 };
 use semver::Version;
@@ -17,7 +18,7 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(900);
 
 pub struct Package {
-    pub way: Way,
+    pub kind: Kind,
     pub program: PathBuf,
     pub folder: PathBuf,
     pub flags: Vec<String>,
@@ -25,8 +26,8 @@ pub struct Package {
 
 impl Package {
     fn package(&self, version: &Version) -> PathBuf {
-        self.folder.join(version.to_string()).join(match self.way {
-            Way::Rpm => "package.rpm",
+        self.folder.join(version.to_string()).join(match self.kind {
+            Kind::Rpm => "package.rpm",
             _ => "package.deb",
         })
     }
@@ -35,14 +36,6 @@ impl Package {
 /// Where a package has its program.
 fn program() -> PathBuf {
     Path::new("usr/bin").join(PROGRAM)
-}
-
-/// How a person puts a package in place, to be typed.
-pub fn command(way: Way, file: &Path) -> String {
-    match way {
-        Way::Rpm => format!("dnf install {}", file.display()),
-        _ => format!("apt-get install {}", file.display()),
-    }
 }
 
 #[async_trait::async_trait]
@@ -66,15 +59,15 @@ impl Installation for Package {
         super::blocking(move || Ok(std::fs::copy(&from, &to).map(drop)?)).await?;
         // Its program is tried before it is put in place.
         let (named, into) = (package.display().to_string(), beside.display().to_string());
-        let opened = match self.way {
-            Way::Rpm => process::ask("rpm2archive", &[&named], PATIENCE).await,
+        let opened = match self.kind {
+            Kind::Rpm => process::ask("rpm2archive", &[&named], PATIENCE).await,
             _ => process::ask("dpkg-deb", &["--extract", &named, &into], PATIENCE).await,
         };
         let unread = |why: String| {
             Error::Rejected(Fault::new("updates.package").at(file.display().to_string()).with("why", why))
         };
         opened.map_err(unread)?;
-        let rpm = self.way == Way::Rpm;
+        let rpm = self.kind == Kind::Rpm;
         super::blocking(move || {
             if rpm {
                 let archive = PathBuf::from(format!("{named}.tgz"));
@@ -90,9 +83,9 @@ impl Installation for Package {
     async fn switch(&self, version: &Version) -> Result<()> {
         let package = self.package(version).display().to_string();
         let older = self.current().await.is_ok_and(|current| *version < current);
-        let done = match (self.way, older) {
-            (Way::Rpm, true) => process::ask("dnf", &["downgrade", "--assumeyes", &package], PATIENCE).await,
-            (Way::Rpm, false) => process::ask("dnf", &["install", "--assumeyes", &package], PATIENCE).await,
+        let done = match (self.kind, older) {
+            (Kind::Rpm, true) => process::ask("dnf", &["downgrade", "--assumeyes", &package], PATIENCE).await,
+            (Kind::Rpm, false) => process::ask("dnf", &["install", "--assumeyes", &package], PATIENCE).await,
             _ => {
                 let old = "--option=Dpkg::Options::=--force-confold";
                 let words = ["install", "--yes", "--allow-downgrades", "--reinstall", old, &package];

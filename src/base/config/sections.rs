@@ -216,14 +216,12 @@ pub struct Update {
     pub packages: Switch,
     /// Restarted by systemd.
     pub unit: String,
-    /// A program and its arguments that restart the service where there is no systemd.
-    pub restart: Vec<String>,
+    /// A program that is called with `restart`, `kill` or `halt` where there is no systemd.
+    pub control: Option<PathBuf>,
     /// For a new release to answer.
     pub ready_seconds: u64,
     /// A new release is watched for so long.
     pub watch_minutes: u64,
-    /// Earlier releases kept.
-    pub keep: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]

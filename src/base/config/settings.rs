@@ -185,10 +185,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("update.automatic", Kind::Choice(&["off", "check", "download", "apply"]), "check", &[]),
     setting("update.packages", Kind::Choice(&["off", "on"]), "off", &[]),
     setting("update.unit", Kind::Text, "debrouille-appliance.service", &[]),
-    setting("update.restart", Kind::List, "", &[]),
+    setting("update.control", Kind::Path, "", &[]),
     setting("update.ready_seconds", Kind::Integer(1, 600), "30", &[]),
     setting("update.watch_minutes", Kind::Integer(0, 1440), "10", &[]),
-    setting("update.keep", Kind::Integer(1, 20), "2", &[]),
 ];
 
 impl Setting {

@@ -1,4 +1,7 @@
-//! `self-update`: new releases of this program, seen and brought here.
+//! `self-update`: new releases of this program, seen, brought here, put in place and taken back.
+
+mod apply;
+mod history;
 
 use super::{
     context::Context,
@@ -9,7 +12,7 @@ use super::{
 use crate::{
     base::{clock::SystemClock, fault::Fault, messages::Language},
     domain::release::{Choice, Release},
-    server::update::{Checked, Updates},
+    server::update::{Checked, Downloaded, Updates},
 };
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +21,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub enum Command {
     Check(From),
     Download(From),
+    Apply(apply::Apply),
+    Rollback(apply::Rollback),
+    Status,
+    History,
 }
 
 #[derive(clap::Args)]
@@ -27,33 +34,43 @@ pub struct From {
 }
 
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
-    let updates = Updates::open(&context.config(Vec::new())?, Arc::new(SystemClock)).map_err(failure)?;
     match command {
-        Command::Check(From { from }) => {
-            let checked = updates.check(from.as_deref()).await.map_err(failure)?;
-            context.answer(&document(&checked), || found(context, &checked, from.as_deref()))
-        }
-        Command::Download(From { from }) => {
-            let checked = updates.check(from.as_deref()).await.map_err(failure)?;
-            match &checked.choice {
-                Choice::Newest(release) => download(context, &updates, &checked, release).await,
-                _ => context.answer(&document(&checked), || found(context, &checked, None)),
-            }
-        }
+        Command::Check(From { from }) => check(context, from.as_deref(), false).await,
+        Command::Download(From { from }) => check(context, from.as_deref(), true).await,
+        Command::Apply(asked) => apply::apply(context, asked).await,
+        Command::Rollback(asked) => apply::rollback(context, asked).await,
+        Command::Status => history::status(context).await,
+        Command::History => history::history(context),
+    }
+}
+
+async fn check(context: &Context, from: Option<&str>, bring: bool) -> Result<(), Failure> {
+    let updates = Updates::open(&context.config(Vec::new())?, Arc::new(SystemClock)).map_err(failure)?;
+    let checked = updates.check(from).await.map_err(failure)?;
+    match &checked.choice {
+        Choice::Newest(release) if bring => download(context, &updates, &checked, release).await,
+        _ => context.answer(&document(&checked), || found(context, &checked, from)),
     }
 }
 
 async fn download(context: &Context, updates: &Updates, checked: &Checked, release: &Release) -> Result<(), Failure> {
-    let bar = Mutex::new(Progress::of_bytes(context, Some(release.bytes)));
-    let progress = |bytes| bar.lock().unwrap_or_else(PoisonError::into_inner).at(bytes);
-    let downloaded = updates.download(checked, release, &progress).await;
-    drop(bar);
-    let downloaded = downloaded.map_err(failure)?;
+    let downloaded = bring(context, updates, checked, release).await?;
     let file = downloaded.file.display().to_string();
     let mut answer = document(checked);
     answer["file"] = file.as_str().into();
     let key = if downloaded.already { "cli.self_update.already" } else { "cli.self_update.downloaded" };
     context.done(&answer, &Fault::new(key).at(file).with("version", &release.version))
+}
+
+async fn bring(
+    context: &Context,
+    updates: &Updates,
+    checked: &Checked,
+    release: &Release,
+) -> Result<Downloaded, Failure> {
+    let bar = Mutex::new(Progress::of_bytes(context, Some(release.bytes)));
+    let progress = |bytes| bar.lock().unwrap_or_else(PoisonError::into_inner).at(bytes);
+    updates.download(checked, release, &progress).await.map_err(failure)
 }
 
 fn document(checked: &Checked) -> Value {

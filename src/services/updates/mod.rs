@@ -14,7 +14,7 @@ mod watch;
 
 pub use note::Notes;
 pub use preflight::Preflight;
-pub use state::{Before, Event, Folder, Lock, Outcome, Phase, State, UnderWay};
+pub use state::{Before, Event, Folder, Outcome, Phase, State, UnderWay};
 
 use super::{Error, Result, drills::Words};
 use crate::{

@@ -8,7 +8,7 @@ use crate::{
 };
 use semver::Version;
 use std::{
-    fs::{File, OpenOptions},
+    fs::OpenOptions,
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -16,7 +16,6 @@ use std::{
 
 const STATE: &str = "state.json";
 const HISTORY: &str = "history.ndjson";
-const LOCK: &str = "lock";
 const FORMAT: u32 = 1;
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -115,25 +114,9 @@ impl Outcome {
 /// The folder of updates. Root's: what is in it decides what root does.
 pub struct Folder(PathBuf);
 
-/// Held while a change is made. Its file stays; the kernel lets go of it with the process.
-pub struct Lock(#[allow(dead_code, reason = "held, not read")] File);
-
 impl Folder {
     pub fn new(path: PathBuf) -> Self {
         Self(path)
-    }
-
-    /// One change at a time on this machine.
-    pub fn lock(&self) -> Result<Lock> {
-        std::fs::create_dir_all(&self.0).map_err(|error| unusable(&self.0, error))?;
-        let path = self.0.join(LOCK);
-        let file = OpenOptions::new().create(true).append(true).custom_flags(files::UNLINKED).open(&path);
-        let file = file.map_err(|error| unusable(&path, error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lock(file)),
-            Err(std::fs::TryLockError::WouldBlock) => Err(Error::OutOfReach(Fault::new("updates.locked"))),
-            Err(std::fs::TryLockError::Error(error)) => Err(unusable(&path, error)),
-        }
     }
 
     /// Nothing was ever done where there is no file.
@@ -229,13 +212,9 @@ mod tests {
     }
 
     #[test]
-    fn one_at_a_time_and_a_later_release_s_state_is_left_alone() {
+    fn a_later_release_s_state_is_left_alone() {
         let place = tempfile::tempdir().unwrap();
         let folder = Folder::new(place.path().to_owned());
-        let held = folder.lock().unwrap();
-        assert!(matches!(folder.lock(), Err(Error::OutOfReach(fault)) if fault.key == "updates.locked"));
-        drop(held);
-        folder.lock().unwrap();
         let state = State { previous: Some(Version::new(0, 1, 0)), ..State::default() };
         folder.write(&state).unwrap();
         assert_eq!(folder.state().unwrap(), state);
