@@ -12,6 +12,7 @@ mod machines;
 mod restore;
 mod secrets;
 mod stapling;
+mod updates;
 mod vault;
 
 use appliance::{Instance, PASSWORD, Server};

@@ -1,0 +1,139 @@
+//! Another release in the place of the one that runs, from a signed repository on a disk, and back again: by the programs of
+//! an archive's installation, started and stopped by a small supervisor.
+
+mod world;
+
+use crate::appliance::until;
+use serde_json::Value;
+use std::{fs, time::Instant};
+use world::{NEW, OLD, World};
+
+/// Written while releases change; what was acknowledged must be there after.
+#[test]
+fn a_release_is_applied_and_gone_back_from_with_every_write() {
+    let world = World::new(|_, program| program);
+    let mut written = world.writer();
+    let applied = world.run(&["self-update", "apply"]);
+    assert_eq!(applied.code, 0, "{}", applied.words);
+    assert!(applied.words.contains(&format!("Release {NEW} runs")), "{}", applied.words);
+    assert_eq!(world.answers(), NEW);
+    let back = world.run(&["self-update", "rollback"]);
+    assert_eq!((back.code, world.answers().as_str()), (0, OLD), "{}", back.words);
+    let (acknowledged, failed) = written.stop();
+    assert!(acknowledged > 0, "nothing was written meanwhile");
+    println!("{acknowledged} acknowledged, {failed} refused");
+    assert_eq!(world.documents(), acknowledged);
+    let history = world.json(&["self-update", "history"]);
+    let outcomes: Vec<_> = history.as_array().unwrap().iter().map(|event| event["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["applied", "rolledBack"]);
+    let noted = world.json(&["audit", "list", "--action", "updates.note"]);
+    assert_eq!(noted.as_array().unwrap().len(), 2, "{noted}");
+    let again = world.run(&["self-update", "rollback"]);
+    assert_eq!(again.code, 4, "{}", again.words);
+}
+
+#[track_caller]
+fn taken_back(fake: &str, why: &str) {
+    let world = World::new(|world, program| world.script(&program, fake));
+    let document = world.write(1);
+    assert_eq!(document, 201);
+    let start = Instant::now();
+    let applied = world.run(&["self-update", "apply"]);
+    let took = start.elapsed().as_secs();
+    assert_eq!(applied.code, 1, "{}", applied.words);
+    assert!(applied.words.contains(why), "{}", applied.words);
+    assert_eq!(world.answers(), OLD);
+    assert!(took < 60, "{took} s");
+    assert_eq!(world.documents(), 1);
+    let history = world.json(&["self-update", "history"]);
+    assert_eq!(history[0]["outcome"], "takenBack");
+    assert_eq!(world.json(&["self-update", "status"])["failed"], serde_json::json!([NEW]));
+    // Not of itself once more.
+    let again = world.run(&["self-update", "apply", "--scheduled"]);
+    assert_eq!((again.code, world.answers().as_str()), (0, OLD), "{}", again.words);
+    assert!(again.words.contains("tried here before"), "{}", again.words);
+}
+
+#[test]
+fn one_that_crashes_at_its_start_is_taken_back() {
+    taken_back("exit 1", "does not answer");
+}
+
+#[test]
+fn one_that_hangs_is_taken_back() {
+    taken_back("exec sleep 1000", "does not answer");
+}
+
+#[test]
+fn one_that_answers_500_is_taken_back() {
+    let server = r#"exec python3 -c '
+import http.server, socketserver, sys, os
+class Answer(http.server.BaseHTTPRequestHandler):
+    def address_string(self): return ""
+    def do_GET(self):
+        self.send_response(500); self.end_headers(); self.wfile.write(b"{}")
+path = os.environ["SOCKET"]
+if os.path.exists(path): os.unlink(path)
+socketserver.UnixStreamServer(path, Answer).serve_forever()'"#;
+    taken_back(server, "500");
+}
+
+/// It serves, and what was written last is not there.
+#[test]
+fn one_that_loses_data_is_taken_back() {
+    let world = World::new(|world, program| {
+        world.script(&program, r#"cp "$DATA"/database.earlier "$DATA"/documents.sealed; exec "$REAL" "$@""#)
+    });
+    world.halt();
+    world.copy_database();
+    world.restart();
+    assert_eq!(world.write(1), 201);
+    let applied = world.run(&["self-update", "apply"]);
+    assert_eq!(applied.code, 1, "{}", applied.words);
+    assert!(applied.words.contains("could not be counted"), "{}", applied.words);
+    assert_eq!(world.answers(), OLD);
+}
+
+/// Whenever the command is killed, what runs is whole, and the next one goes on.
+#[test]
+fn a_command_that_is_killed_leaves_one_of_both_and_is_gone_on_with() {
+    let world = World::new(|_, program| program);
+    let mut cut = 0;
+    for turn in 0..6_u64 {
+        let mut command = world.command(&["self-update", "apply", "0.1.1"]);
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(150 + turn * 350));
+        let ended = child.try_wait().unwrap().is_some();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        cut += u32::from(!ended);
+        assert!(until(30, || [OLD, NEW].contains(&world.answers().as_str())), "nobody answers after turn {turn}");
+        let settled = world.run(&["self-update", "apply"]);
+        assert_eq!(settled.code, 0, "{}", settled.words);
+        let status = world.json(&["self-update", "status"]);
+        assert_eq!((world.answers().as_str(), &status["underWay"]), (NEW, &Value::Null));
+        let back = world.run(&["self-update", "rollback"]);
+        assert_eq!((back.code, world.answers().as_str()), (0, OLD), "{}", back.words);
+    }
+    assert!(cut > 0, "each was over before it was killed");
+}
+
+#[test]
+fn nothing_is_begun_that_could_not_end_well() {
+    let world = World::new(|_, program| program);
+    let dry = world.run(&["self-update", "apply", "--dry-run"]);
+    assert_eq!((dry.code, world.answers().as_str()), (0, OLD), "{}", dry.words);
+    world.halt();
+    let down = world.run(&["self-update", "apply"]);
+    assert_eq!(down.code, 3, "{}", down.words);
+    assert!(down.words.contains("does not answer now") && down.words.contains("--anyway"), "{}", down.words);
+    assert_eq!(
+        fs::read_link(world.root.join("current")).unwrap(),
+        fs::canonicalize(world.root.join("versions").join(OLD)).unwrap().strip_prefix(&world.root).unwrap()
+    );
+    let unknown = world.run(&["self-update", "apply", "9.9.9"]);
+    assert_eq!(unknown.code, 4, "{}", unknown.words);
+    // What is down may be mended by another release.
+    let anyway = world.run(&["self-update", "apply", "--anyway"]);
+    assert_eq!((anyway.code, world.answers().as_str()), (0, NEW), "{}", anyway.words);
+}
