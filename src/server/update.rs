@@ -12,7 +12,7 @@ use crate::{
         clock::{SharedClock, SystemClock},
         config::{Config, Origin},
         fault::Fault,
-        files, random, trust,
+        files, random, release, trust,
     },
     domain::release::{Choice, Kind, Pin, Release, Wish, choose},
     ports::{self, installation::Installation, releases::Releases},
@@ -181,7 +181,7 @@ impl Updates {
             text.parse().map_err(|()| Problem::new(Trouble::Refused, fault.with("example", "0.4")))
         });
         Ok(Wish {
-            current: Version::parse(env!("CARGO_PKG_VERSION")).expect("cargo takes no other version"),
+            current: Version::parse(release::version()).expect("cargo takes no other version"),
             channel: config.channel.clone(),
             pin: pin.transpose()?,
             kind: kind(),
