@@ -45,7 +45,7 @@ statement = {
             "externalParameters": {"command": ["scripts/package", "all"], "target": triple} | profile,
             "internalParameters": {
                 "SOURCE_DATE_EPOCH": said("git", "log", "-1", "--format=%ct"),
-                "rustflags": "-C target-feature=+crt-static, and --remap-path-prefix for checkout, target, registry and toolchain",
+                "rustflags": "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs, and --remap-path-prefix for checkout, target, registry and toolchain",
                 "cflags": "-ffile-prefix-map for the same",
             },
             "resolvedDependencies": [
