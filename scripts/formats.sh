@@ -52,7 +52,7 @@ PY
 # ---- the rpm, by rpm itself, in the booted system: Debian's, for want of another's mirrors ----
 
 # What rpm cannot know here is what Debian has: systemd and a shell.
-by_rpm() { inside rpm --force-debian --nodeps "$@"; }
+by_rpm() { inside rpm --nodeps "$@"; }
 install_rpm() {
   as_root cp "$1" "$merged/root/package.rpm"
   by_rpm -U --force /root/package.rpm >"$work/rpm" 2>&1 || { cat "$work/rpm" >&2; told "rpm -U $(basename "$1") failed"; }
