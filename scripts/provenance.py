@@ -30,6 +30,8 @@ def debian(package):
 rustc = dict(line.split(": ", 1) for line in said("rustc", "-vV").splitlines() if ": " in line)
 commit = said("git", "rev-parse", "HEAD")
 gcc = said("cc", "-dumpversion").split(".")[0]
+# What compiles, links, parts and compresses.
+TOOLS = ("libc6-dev", f"gcc-{gcc}", f"libgcc-{gcc}-dev", "binutils", "tar", "gzip", "zlib1g")
 # Only what `scripts/package binary` built of this commit is said to be built so; another binary was given.
 note = binary.with_name(binary.name + ".built")
 built = note.exists() and note.read_text().split() == [digest(binary)["sha256"], commit]
@@ -54,7 +56,7 @@ statement = {
                 *given,
                 {"uri": "Cargo.lock", "digest": digest(ROOT / "Cargo.lock")},
                 {"uri": f"rust/{rustc['release']}", "digest": {"gitCommit": rustc["commit-hash"]}, "annotations": {"llvm": rustc["LLVM version"]}},
-                *({"uri": f"pkg:deb/debian/{package}@{debian(package)}"} for package in ("libc6-dev", f"gcc-{gcc}", f"libgcc-{gcc}-dev", "binutils")),
+                *({"uri": f"pkg:deb/debian/{package}@{debian(package)}"} for package in TOOLS),
             ],
         },
         "runDetails": {"builder": {"id": f"{PLACE}/scripts-package"}},
