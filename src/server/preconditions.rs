@@ -283,9 +283,9 @@ async fn addresses(config: &Config) -> Finding {
     Finding::ok(CHECK)
 }
 
-/// Whether systemd listens for this service, by the unit its package brings.
+/// Whether systemd listens for this service, by the unit its package brings, or for an environment beside it.
 async fn is_of_unit(listener: &str) -> bool {
-    let unit = format!("debrouille-appliance-{listener}.socket");
+    let unit = format!("debrouille-appliance-{listener}*.socket");
     process::run(Path::new("systemctl"), &["is-active", "--quiet", &unit], "", LOOKUP).await.is_ok()
 }
 
