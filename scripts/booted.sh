@@ -13,6 +13,7 @@ work=$(mktemp -d "$CACHE/booted.XXXXXX")
 merged=$work/root
 machine=
 leader=
+nspawn=() # options of systemd-nspawn, to be set before boot
 trap power_off EXIT
 
 # What is in it beyond what is essential; another list makes another one.
@@ -38,7 +39,7 @@ boot() {
   as_root mount -t overlay overlay -o "lowerdir=$root,upperdir=$work/upper,workdir=$work/work" "$merged"
   # The image is systemd's of today, which wants the unified hierarchy whatever this machine has.
   as_root env SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 setsid systemd-nspawn --quiet --directory="$merged" --boot --register=no \
-    --keep-unit --private-network --machine=appliance-packages --console=pipe >"$work/console" 2>&1 </dev/null &
+    --keep-unit --private-network --machine=appliance-packages --console=pipe "${nspawn[@]}" >"$work/console" 2>&1 </dev/null &
   machine=$!
   patiently 30 found || { cat "$work/console" >&2; die "systemd-nspawn did not boot"; }
   patiently 60 running || { cat "$work/console" >&2; die "the Debian 13 did not come up"; }
