@@ -4,7 +4,7 @@
 use super::problem::{Kind as Trouble, Problem};
 use crate::{
     backends::{
-        appliance::{Control, Service},
+        appliance::{Control, Service, Socket},
         installation,
         releases::{self, Folder, Place, Server, Tuf},
     },
@@ -86,7 +86,11 @@ pub async fn installed(config: &Config, flags: Vec<String>) -> Result<(Kind, Ver
 }
 
 /// What changes a release for another.
-pub async fn change(config: &Config, flags: Vec<String>) -> Result<services::updates::Updates, Problem> {
+pub fn change(
+    config: &Config,
+    flags: Vec<String>,
+    language: &'static str,
+) -> Result<services::updates::Updates, Problem> {
     let (_, installation) = installation(config, flags)?;
     let update = &config.update;
     let control = match &update.control {
@@ -96,7 +100,7 @@ pub async fn change(config: &Config, flags: Vec<String>) -> Result<services::upd
     Ok(services::updates::Updates {
         folder: folder(config),
         installation,
-        appliance: Arc::new(Service { socket: config.control_socket(), control }),
+        appliance: Arc::new(Service { socket: Socket { path: config.control_socket(), language }, control }),
         clock: Arc::new(SystemClock),
         settings: services::updates::Settings {
             ready_seconds: update.ready_seconds,

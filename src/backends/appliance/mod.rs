@@ -4,6 +4,7 @@ mod control;
 mod socket;
 
 pub use control::Control;
+pub use socket::Socket;
 
 use crate::{
     base::clock::Timestamp,
@@ -15,7 +16,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use socket::{get, post};
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 /// One that does not say how it is within so long is not well.
 const LOOK: Duration = Duration::from_secs(3);
@@ -24,8 +25,7 @@ const COUNT: Duration = Duration::from_secs(120);
 const BACKUP: Duration = Duration::from_secs(6 * 3600);
 
 pub struct Service {
-    /// Where it takes commands.
-    pub socket: PathBuf,
+    pub socket: Socket,
     pub control: Control,
 }
 

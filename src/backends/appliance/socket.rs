@@ -5,19 +5,26 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Request, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use std::{path::Path, time::Duration};
+use std::{path::PathBuf, time::Duration};
 use tokio::net::UnixStream;
 
-pub async fn get(socket: &Path, path: &str, patience: Duration) -> Result<Value> {
+/// Where it takes commands, and in which language it is to say what it refuses.
+#[derive(Debug, Clone)]
+pub struct Socket {
+    pub path: PathBuf,
+    pub language: &'static str,
+}
+
+pub async fn get(socket: &Socket, path: &str, patience: Duration) -> Result<Value> {
     call(socket, ("GET", path), None, patience).await
 }
 
-pub async fn post(socket: &Path, path: &str, data: &Value, patience: Duration) -> Result<Value> {
+pub async fn post(socket: &Socket, path: &str, data: &Value, patience: Duration) -> Result<Value> {
     call(socket, ("POST", path), Some(data), patience).await
 }
 
 /// What it answered under `data`. Whatever else it answered, or that it did not, is `Unavailable`.
-async fn call(socket: &Path, what: (&str, &str), data: Option<&Value>, patience: Duration) -> Result<Value> {
+async fn call(socket: &Socket, what: (&str, &str), data: Option<&Value>, patience: Duration) -> Result<Value> {
     let answered = tokio::time::timeout(patience, answered(socket, what, data)).await;
     let answered = answered.map_err(|_| Error::Unavailable(format!("no answer in {} s", patience.as_secs())))?;
     answered.map_err(|error| Error::Unavailable(error.to_string()))
@@ -26,14 +33,14 @@ async fn call(socket: &Path, what: (&str, &str), data: Option<&Value>, patience:
 type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 async fn answered(
-    socket: &Path,
+    socket: &Socket,
     (method, path): (&str, &str),
     data: Option<&Value>,
 ) -> std::result::Result<Value, Trouble> {
-    let stream = UnixStream::connect(socket).await?;
+    let stream = UnixStream::connect(&socket.path).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::builder().method(method).uri(format!("/api/v1{path}")).header(header::HOST, "localhost");
-    let request = request.header(header::CONTENT_TYPE, "application/json");
+    let request = request.header(header::CONTENT_TYPE, "application/json").header("x-locale", socket.language);
     let body = data.map(|data| json!({ "data": data }).to_string()).unwrap_or_default();
     let exchange = async {
         let response = sender.send_request(request.body(Full::new(Bytes::from(body)))?).await?;

@@ -57,7 +57,7 @@ pub async fn apply(context: &Context, asked: Apply) -> Result<(), Failure> {
     }
     outlive_the_terminal()?;
     let desk = Updates::open(&config, Arc::new(SystemClock)).map_err(failure)?;
-    let change = update::change(&config, context.flags()).await.map_err(failure)?;
+    let change = update::change(&config, context.flags(), context.language.tag()).map_err(failure)?;
     let told = |step| tell(context, &config, step);
     if !asked.dry_run
         && let Some(event) = change.settle(&told).await.map_err(services)?
@@ -98,7 +98,7 @@ pub async fn rollback(context: &Context, asked: Rollback) -> Result<(), Failure>
     let config = context.config(Vec::new())?;
     outlive_the_terminal()?;
     let _desk = Updates::open(&config, Arc::new(SystemClock)).map_err(failure)?;
-    let change = update::change(&config, context.flags()).await.map_err(failure)?;
+    let change = update::change(&config, context.flags(), context.language.tag()).map_err(failure)?;
     let told = |step| tell(context, &config, step);
     if asked.dry_run {
         let back = change.way_back().map_err(services)?;

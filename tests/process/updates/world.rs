@@ -53,12 +53,23 @@ impl World {
         symlink(Path::new("versions").join(OLD), root.join("current")).unwrap();
         let https = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut world = Self { instance, place, root, https, token: String::new() };
+        world.keep();
         world.supervise();
         world.release(change);
         world.configure();
         world.restart();
         world.sign_in();
         world
+    }
+
+    /// A recipient of its backups.
+    fn keep(&self) {
+        let key = self.path("key");
+        let keys =
+            self.instance.command(&["--json", "backup", "keys", "generate", "-o", key.to_str().unwrap()]).output();
+        let keys: Value = serde_json::from_slice(&keys.unwrap().stdout).unwrap();
+        let added = self.instance.command(&["backup", "keys", "add", keys["recipient"].as_str().unwrap()]).output();
+        assert!(added.unwrap().status.success());
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -99,13 +110,14 @@ esac
 
     fn configure(&self) {
         let (place, https) = (self.place.path().display(), self.https);
-        let text = format!(
-            "[server]\nhttps = \"127.0.0.1:{https}\"\nhttp = \"off\"\nops = \"off\"\n\
-             [update]\nsource = \"{place}/repository\"\nroot = \"{place}/root.json\"\ndirectory = \"{place}/updates\"\n\
+        let server = format!("[server]\nhttps = \"127.0.0.1:{https}\"\nhttp = \"off\"\nops = \"off\"\n");
+        let update = format!(
+            "[update]\nsource = \"{place}/repository\"\nroot = \"{place}/root.json\"\ndirectory = \"{place}/updates\"\n\
              control = \"{place}/control\"\nready_seconds = 6\nwatch_minutes = 0\ndelay_minutes = 0\nautomatic = \"apply\"\n"
         );
-        let known = fs::read_to_string(self.config()).unwrap_or_default();
-        fs::write(self.config(), format!("{known}\n{text}")).unwrap();
+        let known = fs::read_to_string(self.config()).unwrap();
+        assert!(known.contains("[server]\n"), "{known}");
+        fs::write(self.config(), format!("{}\n{update}", known.replace("[server]\n", &server))).unwrap();
     }
 
     /// A signed repository with one archive.
@@ -285,7 +297,8 @@ fn signed(place: &Path, archive: &Path) {
         let output = command.stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "{words}: {}", crate::appliance::words(&output));
     };
-    ["key offline", "key online"].map(say);
+    say("key offline");
+    say("key online");
     say("init --root offline.pub --root-threshold 1 --targets offline.pub --targets-threshold 1 \
          --snapshot online.pub --timestamp online.pub");
     say("sign root --key offline --yes");
