@@ -6,10 +6,8 @@ import argparse
 import copy
 import getpass
 import hashlib
-import json
 import os
 import pathlib
-import shutil
 import sys
 from datetime import datetime, timedelta, timezone
 
@@ -169,6 +167,20 @@ class Repository:
         self.staged.mkdir(parents=True, exist_ok=True)
         write(self.staged / f"{metadata.signed.type}.json", metadata.to_bytes(SERIALIZER))
 
+    def draft(self, arguments):
+        """The list to change: the one that waits, its signatures void, else one that follows the published one."""
+        before = self.current(Targets)
+        staged = self.staged / "targets.json"
+        if staged.exists():
+            draft = self.read(staged, Targets)
+            # A publication that was cut at its very end leaves what is published already.
+            if before is None or draft.signed.version > before.signed.version:
+                draft.signatures.clear()
+                return draft
+        if before is None:
+            stop("nothing is published yet: init, sign, publish")
+        return renewed(copy.deepcopy(before.signed), arguments)
+
     def signatures(self, metadata):
         """What is still missing, in words; nothing: it is signed by enough."""
         role, missing = metadata.signed.type, []
@@ -239,13 +251,7 @@ def rotate(arguments):
 
 def add(arguments):
     repository = Repository(arguments.repository)
-    staged = repository.staged / "targets.json"
-    if staged.exists():
-        targets = repository.read(staged, Targets)
-        targets.signatures.clear()
-    else:
-        before = repository.current(Targets) or stop("nothing is published yet: init, sign, publish")
-        targets = renewed(copy.deepcopy(before.signed), arguments)
+    targets = repository.draft(arguments)
     if bool(arguments.notes_fr) != bool(arguments.notes_en):
         stop("notes are given in both languages: --notes-fr and --notes-en")
     for name in arguments.file:
@@ -277,12 +283,7 @@ def add(arguments):
 def change(arguments):
     """Another share of the machines, or out of the list, for files that are there."""
     repository = Repository(arguments.repository)
-    staged = repository.staged / "targets.json"
-    targets = repository.read(staged, Targets) if staged.exists() else None
-    if targets is None:
-        before = repository.current(Targets) or stop("nothing is published yet: init, sign, publish")
-        targets = renewed(copy.deepcopy(before.signed), arguments)
-    targets.signatures.clear()
+    targets = repository.draft(arguments)
     for name in arguments.file:
         if name not in targets.signed.targets:
             stop(f"{name} is not listed")

@@ -10,6 +10,7 @@ mod recipients;
 mod recovery;
 mod restore;
 mod secrets;
+mod self_update;
 mod subjects;
 mod tls;
 mod usage;
