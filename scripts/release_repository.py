@@ -1,5 +1,5 @@
 """The signing side of updates: a repository of The Update Framework, kept by several people with keys that never meet.
-Run by scripts/release-repository, which says how; docs/releases.md is the ceremony.
+Run by scripts/release-repository, which says how; docs/signing.md is the ceremony.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from tuf.api.metadata import (
 )
 from tuf.api.serialization.json import JSONSerializer
 
-# Long enough for a disk that is carried: docs/releases.md says what each length means.
+# Long enough for a disk that is carried: docs/signing.md says what each length means.
 DAYS = {"root": 730, "targets": 365, "snapshot": 90, "timestamp": 90}
 THRESHOLDS = {"root": 2, "targets": 2, "snapshot": 1, "timestamp": 1}
 KINDS = {".deb": "deb", ".rpm": "rpm"}

@@ -75,6 +75,7 @@ const FILES: &[&str] = &[
     include_str!("messages/ldap.toml"),
     include_str!("messages/limits.toml"),
     include_str!("messages/mfa.toml"),
+    include_str!("messages/migrations.toml"),
     include_str!("messages/keys.toml"),
     include_str!("messages/mail.toml"),
     include_str!("messages/oidc.toml"),

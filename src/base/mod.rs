@@ -18,4 +18,6 @@ pub mod sockets;
 pub mod stop;
 pub mod telemetry;
 pub mod trust;
+#[cfg(feature = "testing")]
+pub mod undeclared;
 pub mod zone;

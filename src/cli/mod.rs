@@ -17,6 +17,7 @@ mod import;
 mod init;
 mod man;
 mod membership;
+mod migrate;
 mod openapi;
 mod organization;
 mod output;
@@ -103,6 +104,8 @@ enum Command {
     #[command(subcommand)]
     Tls(tls::Command),
     #[command(subcommand)]
+    Migrate(migrate::Command),
+    #[command(subcommand)]
     Secrets(secrets::Command),
     #[command(subcommand)]
     SelfUpdate(self_update::Command),
@@ -174,6 +177,7 @@ async fn run(context: &Context, command: Command, handed: Result<Sockets, Fault>
         Command::Restore(arguments) => restore::run(context, arguments).await,
         Command::Subject(command) => subject::run(context, command).await,
         Command::Tls(command) => tls::run(context, command).await,
+        Command::Migrate(command) => migrate::run(context, command).await,
         Command::Secrets(command) => secrets::run(context, command).await,
         Command::SelfUpdate(command) => self_update::run(context, command).await,
         Command::Debug(command) => debug::run(context, command).await,

@@ -18,6 +18,7 @@ pub mod key;
 pub mod limits;
 pub mod membership;
 pub mod merkle;
+pub mod migration;
 pub mod ocsp;
 pub mod path;
 pub mod plan;

@@ -25,6 +25,7 @@ mod machines;
 mod memberships;
 mod meta;
 mod mfa;
+mod migrations;
 mod oidc;
 pub mod ops;
 mod organizations;
@@ -53,9 +54,9 @@ use crate::{
     services::{
         access::Access, audit::Audit, backups::Backups, collections::Collections, documents::Documents, drills::Drills,
         health::Health, identities::Identities, invitations::Invitations, keys::Keys, limits::Limiter, logs::Logs,
-        machines::Machines, mfa::Mfa, oidc::Oidc, organizations::Organizations, policies::Policies,
-        recovery::Recoveries, secrets::Secrets, sessions::Sessions, status::Status, subjects::Subjects,
-        throttle::Throttle, trust::Trust, updates::Notes, verification::Verifications,
+        machines::Machines, mfa::Mfa, migrations::Snapshots, oidc::Oidc, organizations::Organizations,
+        policies::Policies, recovery::Recoveries, secrets::Secrets, sessions::Sessions, status::Status,
+        subjects::Subjects, throttle::Throttle, trust::Trust, updates::Notes, verification::Verifications,
     },
 };
 use poem::{Endpoint, Response};
@@ -88,6 +89,7 @@ pub struct State {
     pub audit: Arc<Audit>,
     pub subjects: Arc<Subjects>,
     pub secrets: Arc<Secrets>,
+    pub snapshots: Arc<Snapshots>,
     pub health: Arc<Health>,
     pub status: Status,
     pub updates: Notes,

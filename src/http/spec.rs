@@ -2,8 +2,8 @@
 
 use super::{
     alerts, audit, auth, backups, certificates, collections, documents, drills, identities, invitations, keys, lines,
-    logs, machines, memberships, meta, mfa, oidc, organizations, passkeys, policies, recovery, secrets, status,
-    subjects, trust, updates, verification,
+    logs, machines, memberships, meta, mfa, migrations, oidc, organizations, passkeys, policies, recovery, secrets,
+    status, subjects, trust, updates, verification,
 };
 use poem::http::Method;
 use poem_openapi::{OpenApi, OpenApiService, Tags};
@@ -39,6 +39,7 @@ type Keeping = (
     drills::Routes,
     subjects::Routes,
     secrets::Routes,
+    migrations::Routes,
     certificates::Routes,
     alerts::Routes,
     status::Routes,
@@ -99,6 +100,7 @@ pub fn service() -> Service {
         drills::Routes,
         subjects::Routes,
         secrets::Routes,
+        migrations::Routes,
         certificates::Routes,
         alerts::Routes,
         status::Routes,

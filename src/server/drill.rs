@@ -139,7 +139,7 @@ fn is_target(config: &Config, clock: &SharedClock, place: &str) -> bool {
 }
 
 /// The configuration of the copy: its own root key, and nothing of it reaches a target or a witness.
-fn apart(config: &Config, scratch: &Path) -> Config {
+pub(super) fn apart(config: &Config, scratch: &Path) -> Config {
     let mut config = config.clone();
     config.instance.data_dir = scratch.to_owned();
     config.instance.root_key_file = Some(scratch.join(keys::FILE));
@@ -343,7 +343,7 @@ fn samples(store: &dyn Snapshot, tally: &Tally) -> Result<Vec<Sample>, Problem> 
 }
 
 /// What an earlier drill left is removed; anything else is not a drill's to touch.
-fn make_room(scratch: &Path) -> Result<(), Problem> {
+pub(super) fn make_room(scratch: &Path) -> Result<(), Problem> {
     let empty = std::fs::read_dir(scratch).map_or(true, |mut entries| entries.next().is_none());
     let killed = || {
         let told = std::fs::read(scratch.join(UNFINISHED).join(restore::MARKER)).ok()?;
@@ -360,7 +360,7 @@ fn make_room(scratch: &Path) -> Result<(), Problem> {
     Err(StampError::Occupied(scratch.to_owned()).into())
 }
 
-fn sweep(scratch: &Path) -> Result<(), Problem> {
+pub(super) fn sweep(scratch: &Path) -> Result<(), Problem> {
     match std::fs::remove_dir_all(scratch) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Problem::file(scratch.display(), error)),
         _ => Ok(()),

@@ -69,7 +69,9 @@ async fn furnish(config: &Config, clock: SharedClock, init: Init) -> Result<Init
     let store = open::store(config, &stamp, &keyring, &clock).await?;
     let subjects = open::subjects_store(config, &stamp, &keyring, &clock).await?;
     let opened = open::assemble(config, stamp.clone(), (keyring, root), (store, subjects), clock).await?;
-    let Opened { documents, identities, keyring, seals, .. } = opened;
+    let Opened { documents, identities, keyring, seals, migrations, .. } = opened;
+    instance::ground(&*documents, now).await?;
+    migrations.up(&Caller::system(), None, &|_| {}).await?;
     instance::furnish(&*documents, now).await?;
     let made = init.password.is_none();
     let password = init.password.unwrap_or_else(random::password);

@@ -1,7 +1,7 @@
 //! An instance opened: its stamp, keys and store, and the services over them. For serving, and for commands alone.
 
 use super::{
-    authority, keys, outgoing,
+    authority, keys, migrations, outgoing,
     problem::{Kind, Problem},
     targets,
 };
@@ -21,7 +21,7 @@ use crate::{
     ports::{self, documents::Documents, keys::RootKey},
     services::{
         self,
-        access::Access,
+        access::{Access, Caller},
         audit::Audit,
         backups::{self, Backups},
         drills::Drills,
@@ -33,6 +33,7 @@ use crate::{
         limits::{self, Limiter},
         machines::Machines,
         mfa::{Mfa, Site},
+        migrations::{Migrations, Snapshots, Tell},
         oidc::Oidc,
         organizations::Organizations,
         policies::Policies,
@@ -74,6 +75,8 @@ pub struct Opened {
     pub limiter: Arc<Limiter>,
     pub subjects: Arc<Subjects>,
     pub secrets: Arc<Secrets>,
+    pub migrations: Arc<Migrations>,
+    pub snapshots: Arc<Snapshots>,
     pub clock: SharedClock,
 }
 
@@ -89,26 +92,16 @@ impl Opened {
     }
 }
 
-/// Opens the instance of the configured data directory, whose lock it holds until it is closed.
+/// Opens the instance of the configured data directory, whose lock it holds until it is closed. Data of an earlier
+/// release is migrated.
 pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem> {
-    let data = &config.instance.data_dir;
-    let stamp = Stamp::read(data, config.instance.environment)?;
-    let (keyring, root) = keys::keyring(config, &stamp).await?;
-    let path = database(config);
-    // A lost database is never replaced by an empty one.
-    if !path.exists() {
-        let fault = Fault::new("instance.database_lost").at(path.display().to_string());
-        return Err(Problem::new(Kind::Integrity, fault));
-    }
-    let store = store(config, &stamp, &keyring, &clock).await?;
-    // What was read before the store's lock was ours may have been changed since, by who held it.
-    if keys::keyring(config, &stamp).await?.0.keys() != keyring.keys() {
-        store.close().await?;
-        return Err(Problem::new(Kind::Unavailable, Fault::new("instance.keyring_changed")));
-    }
-    let subjects = subjects(config, &stamp, &keyring, &*root, &clock).await?;
-    let opened = assemble(config, stamp, (keyring, root), (store, subjects), clock).await?;
-    opened.secrets.settle().await;
+    telling(config, clock, &|_| {}).await
+}
+
+/// As [`open`], telling how far a migration is.
+pub async fn telling(config: &Config, clock: SharedClock, tell: Tell<'_>) -> Result<Opened, Problem> {
+    let opened = as_it_is(config, clock).await?;
+    opened.migrations.up(&Caller::system(), None, tell).await?;
     instance::furnish(&*opened.documents, opened.clock.now()).await?;
     // Nor must this.
     if let Err(error) = opened.backups.begin().await {
@@ -121,6 +114,35 @@ pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem
     if let Err(error) = opened.subjects.resume().await {
         tracing::error!(%error, "an erasure that was cut short is not finished");
     }
+    Ok(opened)
+}
+
+/// Whatever was applied to it and was not; never of a newer release.
+pub async fn as_it_is(config: &Config, clock: SharedClock) -> Result<Opened, Problem> {
+    let data = &config.instance.data_dir;
+    let stamp = Stamp::read(data, config.instance.environment)?;
+    let (keyring, root) = keys::keyring(config, &stamp).await?;
+    let path = database(config);
+    // A lost database is never replaced by an empty one.
+    if !path.exists() {
+        let fault = Fault::new("instance.database_lost").at(path.display().to_string());
+        return Err(Problem::new(Kind::Integrity, fault));
+    }
+    let store = store(config, &stamp, &keyring, &clock).await?;
+    // Before anything of it is changed.
+    if let Err(error) = Migrations::new(store.clone(), clock.clone(), migrations::known()?).held().await {
+        store.close().await?;
+        return Err(error.into());
+    }
+    // What was read before the store's lock was ours may have been changed since, by who held it.
+    if keys::keyring(config, &stamp).await?.0.keys() != keyring.keys() {
+        store.close().await?;
+        return Err(Problem::new(Kind::Unavailable, Fault::new("instance.keyring_changed")));
+    }
+    let subjects = subjects(config, &stamp, &keyring, &*root, &clock).await?;
+    let opened = assemble(config, stamp, (keyring, root), (store, subjects), clock).await?;
+    opened.secrets.settle().await;
+    instance::ground(&*opened.documents, opened.clock.now()).await?;
     Ok(opened)
 }
 
@@ -317,6 +339,17 @@ pub async fn assemble(
         vault: vault.shared(),
     });
     let limiter = Arc::new(Limiter::new(time(), requests(config)?));
+    let migrating = Migrations::new(store(), time(), migrations::known()?).with(audit.clone()).alone();
+    let migrating = Arc::new(migrating);
+    let snapshots = Arc::new(Snapshots {
+        documents: store(),
+        audit: audit.clone(),
+        clock: time(),
+        migrations: migrating.clone(),
+        stores: migrations::stores(config, &stamp, &keyring, &clock),
+        folder: config.instance.data_dir.join(migrations::COPIES),
+        making: tokio::sync::Mutex::default(),
+    });
     Ok(Opened {
         stamp,
         keyring,
@@ -340,6 +373,8 @@ pub async fn assemble(
         trust,
         throttle,
         limiter,
+        migrations: migrating,
+        snapshots,
         clock,
     })
 }
@@ -390,7 +425,7 @@ fn file(config: &Config, purpose: Purpose) -> PathBuf {
     config.instance.data_dir.join(name)
 }
 
-fn place(config: &Config, stamp: &Stamp, keyring: &Keyring, purpose: Purpose) -> Place {
+pub fn place(config: &Config, stamp: &Stamp, keyring: &Keyring, purpose: Purpose) -> Place {
     let keys = DataKeys::of(&keyring.storage_keys(purpose)).expect("opening the keyring makes sure of every purpose");
     Place { path: file(config, purpose), keys, stamp: format!("{} {}", stamp.id, stamp.environment).into_bytes() }
 }

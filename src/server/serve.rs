@@ -4,7 +4,8 @@ use super::{
     alerts, certificates,
     collector::{self, Kept},
     listener::tls::Shown,
-    open::{self, Opened},
+    migrations,
+    open::Opened,
     preconditions::{self, Judged},
     problem::{Kind, Problem},
     restore,
@@ -166,7 +167,10 @@ pub async fn start(
     if let Err(problem) = restore::settle(config, &senses.clock) {
         tracing::warn!(fault = %problem.fault, "what a restore that took this place left is not tidied up");
     }
-    let opened = open::open(config, senses.clock.clone()).await?;
+    let opened = migrations::opened(config, &senses).await?;
+    if let Err(error) = opened.snapshots.sweep() {
+        tracing::warn!(%error, "copies of rehearsals are not removed");
+    }
     opened.audit.record(&Caller::system(), started(config, &opened)).await?;
     let (documents, seals) = (opened.documents.clone(), opened.seals.clone());
     let stopper = Stopper::default();
@@ -276,6 +280,7 @@ pub fn app(config: &Config, opened: &Opened, senses: &Senses, (stopper, alerts):
         proxies: server.trusted_proxies.clone(),
         subjects: opened.subjects.clone(),
         secrets: opened.secrets.clone(),
+        snapshots: opened.snapshots.clone(),
         health: senses.health.clone(),
         logs: logs(opened, senses),
         traces: senses.kept.traces.clone(),

@@ -18,6 +18,14 @@ pub fn status(words: &str) {
     tell(&[NotifyState::Status(words)]);
 }
 
+/// Until it is said again, at the latest: many times as long as it takes to be said.
+const EXTENDED: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// A start that is long by nature is not taken for one that hangs.
+pub fn longer() {
+    tell(&[NotifyState::ExtendTimeoutUsec(u32::try_from(EXTENDED.as_micros()).unwrap_or(u32::MAX))]);
+}
+
 pub fn ready(words: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(words)]);
 }

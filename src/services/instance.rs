@@ -8,7 +8,7 @@ use super::{
     backups::BACKUPS,
     certificates::ORDERS,
     drills::DRILLS,
-    identities::{self, IDENTITIES, LINKS},
+    identities::{IDENTITIES, LINKS},
     invitations::INVITATIONS,
     keys::KEYS,
     machines::ASSERTIONS,
@@ -137,19 +137,30 @@ pub fn is_of_the_disk(entry: &std::fs::DirEntry) -> bool {
     entry.file_name() == "lost+found"
 }
 
+/// What the audit log is written to: there before anything that it tells of.
+pub async fn ground(documents: &dyn Documents, now: Timestamp) -> ServiceResult<()> {
+    define(documents, now, audit::collections().into()).await
+}
+
 /// Defines the appliance's own collections that are not there yet: at init, and after an upgrade that adds one.
 pub async fn furnish(documents: &dyn Documents, now: Timestamp) -> ServiceResult<()> {
-    for (name, definition) in own_collections().into_iter().chain(audit::collections()) {
+    let all = own_collections().into_iter().chain(audit::collections());
+    define(documents, now, all.collect()).await
+}
+
+async fn define(
+    documents: &dyn Documents,
+    now: Timestamp,
+    all: Vec<(&'static str, RawDocumentBuf)>,
+) -> ServiceResult<()> {
+    for (name, definition) in all {
         let indexes =
             |definition: &RawDocumentBuf| definition.get_array("indexes").map(|indexes| indexes.to_owned()).ok();
         let held = documents.describe(name).await?;
         let new = held.is_none();
-        // One of an earlier release gets the indexes it lacks, and what they stand on.
+        // One of an earlier release gets the indexes it lacks.
         if held.as_ref().is_some_and(|held| indexes(&held.definition) == indexes(&definition)) {
             continue;
-        }
-        if name == IDENTITIES && held.is_some() {
-            identities::furnish(documents, now).await?;
         }
         let (collection, id) = (COLLECTIONS.to_owned(), name.to_owned());
         let mut operations = vec![Operation { collection, id, expect: Expect::Any, change: Change::Put(definition) }];

@@ -26,6 +26,7 @@ pub mod logs;
 pub mod machines;
 pub mod memberships;
 pub mod mfa;
+pub mod migrations;
 pub mod oidc;
 pub mod organizations;
 mod outbox;

@@ -38,6 +38,7 @@ use debrouille_appliance::{
         logs::Logs,
         machines::Machines,
         mfa::{Mfa, Site},
+        migrations::{Migrations, Snapshots, Stores},
         oidc::{Oidc, Settings as Provider},
         organizations::Organizations,
         policies::Policies,
@@ -237,8 +238,19 @@ async fn state_at(
     let logs = Logs { access: access.clone(), audit: audit.clone(), clock: clock.clone(), levels: None };
     let alerts = Arc::new(Alerts::new(told, rights, folder.join("alerts.json"), head, Vec::new()));
     let noted = updates::Notes { access: access.clone(), audit: audit.clone() };
+    let migrations = Arc::new(Migrations::new(store.clone(), clock.clone(), Vec::new()));
+    let snapshots = Snapshots {
+        documents: store.clone(),
+        audit: audit.clone(),
+        clock: clock.clone(),
+        migrations,
+        stores: Arc::new(NoStores),
+        folder: folder.with_file_name("rehearsals"),
+        making: tokio::sync::Mutex::default(),
+    };
     let (kept, rooms, time, rows) = (store.clone(), store.clone(), clock.clone(), DocumentLimits::default());
     State {
+        snapshots: Arc::new(snapshots),
         organizations: Organizations::new(store.clone(), clock.clone(), access.clone(), memberships),
         invitations: Invitations::new(store.clone(), clock.clone(), access.clone(), identities.clone()),
         documents: Documents::new(kept, time, rows, access.clone(), audit.clone(), seals),
@@ -272,6 +284,16 @@ async fn state_at(
         limits,
         tasks: TaskTracker::new(),
         bodies: http::Room::default(),
+    }
+}
+
+/// Copies are made by real servers (`tests/process`).
+struct NoStores;
+
+#[async_trait::async_trait]
+impl Stores for NoStores {
+    async fn create(&self, _: &Path) -> debrouille_appliance::ports::Result<Arc<dyn Store>> {
+        Err(debrouille_appliance::ports::Error::Unavailable("no stores here".to_owned()))
     }
 }
 

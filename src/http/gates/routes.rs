@@ -69,7 +69,7 @@ pub fn is_long(request: &Request) -> bool {
     let parts: Vec<_> = path.split('/').collect();
     matches!(
         *parts,
-        ["admin", "backups" | "certificate" | "secrets" | "subjects", ..]
+        ["admin", "backups" | "certificate" | "migrations" | "secrets" | "subjects", ..]
             | ["admin", "alerts", "test"]
             | ["admin", "identities", "import"]
             | ["audit", "export"]

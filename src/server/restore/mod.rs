@@ -14,7 +14,7 @@ pub use live::{Live, live};
 pub use swap::{Swapped, settle, swap};
 
 use super::{
-    authority, keys, open,
+    authority, keys, migrations, open,
     problem::{Kind, Problem},
     vault,
 };
@@ -161,6 +161,15 @@ impl Restoring {
         Err(Problem::new(Kind::NotFound, fault))
     }
 
+    /// What a later release migrated is for that one, and told before it takes anybody's place.
+    fn known(&self, tally: &Tally) -> Result<(), Problem> {
+        let held: Vec<_> = tally.migrations.values().cloned().collect();
+        match crate::services::migrations::newer(&held, &migrations::known()?) {
+            Some(fault) => Err(Problem::new(Kind::Refused, fault)),
+            None => Ok(()),
+        }
+    }
+
     fn consent(&self, plan: &Plan) -> Result<(), Problem> {
         match plan.older.clone().filter(|_| !self.allow_older) {
             Some(fault) => Err(Problem::new(Kind::Refused, fault)),
@@ -230,6 +239,7 @@ pub async fn dry_run(
         };
         restore.load(&restoring.collections, &mut count, &mut |step| told(&mut progress, step))?;
         restoring.all_there(&tally)?;
+        restoring.known(&tally)?;
         let times = Times { proving, loading: watch.millis() - proving };
         let stamp = restoring.stamp(&restore)?;
         let subjects = newest_keys(&*beside, &restoring, &stamp, &mut |_| Ok(()))?;
@@ -320,6 +330,7 @@ impl Filling<'_> {
         restore.load(&restoring.collections, &mut put, &mut |step| told(progress, step))?;
         ahead.settle()?;
         restoring.all_there(&tally)?;
+        restoring.known(&tally)?;
         self.handle.block_on(documents.close())?;
         if let Some(text) = restore.configuration() {
             let path = self.data().join(CONFIGURATION);

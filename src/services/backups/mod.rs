@@ -27,7 +27,7 @@ mod target;
 pub use chain::{Chain, Link, chains};
 pub use create::{Created, Progress, Request, Span, Stage, create, signers};
 pub use desk::{At, Backups, Settings};
-pub use file::{Header, Kind, Manifest, Trust};
+pub use file::{Header, Kind, Manifest, Trust, VERSION as FORMAT};
 pub use lane::{SUBJECTS, Tally};
 pub use lines::Meta;
 pub use plan::{Outlook, Plan, Watch};

@@ -54,6 +54,8 @@ pub enum Phase {
     Serving,
     /// Finishing what is in flight before the end.
     Draining,
+    /// Starting, and bringing data of an earlier release along.
+    Migrating,
 }
 
 impl Phase {
@@ -62,6 +64,7 @@ impl Phase {
             Self::Starting => "starting",
             Self::Serving => "serving",
             Self::Draining => "draining",
+            Self::Migrating => "migrating",
         }
     }
 }
@@ -82,6 +85,7 @@ impl Health {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Starting,
             1 => Phase::Serving,
+            3 => Phase::Migrating,
             _ => Phase::Draining,
         }
     }

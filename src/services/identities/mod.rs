@@ -34,8 +34,8 @@ use crate::{
         clock::{SharedClock, Timestamp},
         fault::Fault,
     },
-    domain::{contact, filter::Filter, sort::Sort, update::Update},
-    ports::documents::{Batch, Change, Documents, Expect, Operation, Query},
+    domain::{contact, filter::Filter, update::Update},
+    ports::documents::{Batch, Change, Documents, Expect, Operation},
 };
 use bson::{RawDocument, RawDocumentBuf, rawdoc};
 use password::Passwords;
@@ -386,30 +386,6 @@ async fn by_handle(documents: &dyn Documents, handle: &str) -> Result<Option<Raw
 
 fn unknown(who: &str) -> Error {
     Error::NotFound(Fault::new("identities.unknown").with("who", who))
-}
-
-/// Gives their handles to identities of an earlier release, before the index that wants them is defined.
-pub(super) async fn furnish(documents: &dyn Documents, time: Timestamp) -> Result<()> {
-    let filter = Filter::parse(&rawdoc! { "handles": { "$exists": false } }).map_err(Error::Invalid)?;
-    let (collection, filter) = (IDENTITIES.to_owned(), Arc::new(filter));
-    loop {
-        let (collection, filter) = (collection.clone(), filter.clone());
-        let page = documents.find(Query { collection, filter, sort: Sort::default(), limit: 500, after: None }).await?;
-        let mut operations = Vec::new();
-        for document in &page.documents {
-            let identity = read(document)?;
-            let mut handles = bson::RawArrayBuf::new();
-            identity.handles().into_iter().for_each(|handle| handles.push(handle));
-            let update = Update::parse(&rawdoc! { "$set": { "handles": handles } }).map_err(Error::Invalid)?;
-            let (collection, change) = (IDENTITIES.to_owned(), Change::Update(update));
-            operations.push(Operation { collection, id: identity.id, expect: Expect::Present, change });
-        }
-        if operations.is_empty() {
-            return Ok(());
-        }
-        let origin = Caller::system().origin();
-        documents.commit(Batch { time, origin, operations, check: None, receipt: None }).await?;
-    }
 }
 
 /// Nobody changes their own proof by what their rights over others allow: a stolen token would do.

@@ -26,6 +26,7 @@ mod writer;
 
 pub use still::{Examined, Still};
 pub use store::{Place, inspect};
+pub use tables::FORMAT;
 
 use crate::{
     base::{

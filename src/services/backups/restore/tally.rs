@@ -1,6 +1,10 @@
 //! What a restore puts in, counted on the way: for who is shown beforehand, and for checking afterwards.
 
-use crate::ports::documents::{COLLECTIONS, Load, Record};
+use crate::{
+    ports::documents::{COLLECTIONS, Load, Record},
+    services::migrations::{Held, MIGRATIONS},
+};
+use bson::RawDocument;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Documents of each collection that has any.
@@ -10,12 +14,17 @@ pub struct Tally {
     /// Those there are, with documents or none.
     pub defined: BTreeSet<String>,
     pub records: u64,
+    /// Migrations the documents have been through, by the id of what tells so.
+    pub migrations: BTreeMap<String, Held>,
 }
 
 impl Tally {
     pub fn part(&mut self, part: &Load) {
         match part {
             Load::Documents { collection, documents } => {
+                if collection == MIGRATIONS {
+                    documents.iter().for_each(|document| self.migrated(document));
+                }
                 if collection == COLLECTIONS {
                     let names = documents.iter().filter_map(|document| document.get_str("_id").ok());
                     self.defined.extend(names.map(str::to_owned));
@@ -35,6 +44,12 @@ impl Tally {
         let Record { collection, id, before, after, .. } = record;
         let count = self.collections.entry(collection.clone()).or_default();
         *count = count.saturating_add_signed(i64::from(after.is_some()) - i64::from(before.is_some()));
+        if collection == MIGRATIONS {
+            match after {
+                Some(after) => self.migrated(after),
+                None => drop(self.migrations.remove(id)),
+            }
+        }
         if collection != COLLECTIONS {
             return;
         }
@@ -43,6 +58,12 @@ impl Tally {
         } else {
             self.defined.remove(id);
             self.collections.remove(id);
+        }
+    }
+
+    fn migrated(&mut self, document: &RawDocument) {
+        if let (Ok(id), Some(held)) = (document.get_str("_id"), Held::read(document)) {
+            self.migrations.insert(id.to_owned(), held);
         }
     }
 

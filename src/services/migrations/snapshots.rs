@@ -1,0 +1,121 @@
+//! Copies of the living data beside it, for who rehearses a migration on this machine: a new release, before it takes
+//! the place of the one that serves. Sealed with the keys the data is sealed with.
+
+use super::{Held, Migrations, blocking, copy};
+use crate::{
+    base::{clock::SharedClock, fault::Fault, files, random},
+    ports::{
+        self,
+        documents::{Documents, Sequence},
+    },
+    services::{
+        Error, Result,
+        access::{Caller, Subject},
+        audit::{Audit, Event},
+    },
+};
+use std::{path::PathBuf, sync::Arc};
+use tokio::runtime::Handle;
+
+/// Makes an empty store in a folder.
+#[async_trait::async_trait]
+pub trait Stores: Send + Sync {
+    async fn create(&self, folder: &std::path::Path) -> ports::Result<Arc<dyn Documents>>;
+}
+
+pub struct Snapshots {
+    pub documents: Arc<dyn Documents>,
+    pub audit: Arc<Audit>,
+    pub clock: SharedClock,
+    pub migrations: Arc<Migrations>,
+    pub stores: Arc<dyn Stores>,
+    /// Of all copies.
+    pub folder: PathBuf,
+    /// One at a time.
+    pub making: tokio::sync::Mutex<()>,
+}
+
+/// Where a copy is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    pub id: String,
+    pub folder: PathBuf,
+    pub sequence: Sequence,
+    pub documents: u64,
+}
+
+impl Snapshots {
+    /// What the data has been through.
+    pub async fn applied(&self, caller: &Caller) -> Result<Vec<Held>> {
+        local(caller)?;
+        self.migrations.held().await
+    }
+
+    /// Copies what there is at this moment, while writes go on. For who is on this machine and may read the data anyway.
+    pub async fn create(&self, caller: &Caller) -> Result<Copied> {
+        local(caller)?;
+        let Ok(_one) = self.making.try_lock() else {
+            return Err(Error::Conflict(Fault::new("migrations.copying")));
+        };
+        self.sweep()?;
+        let stored = self.documents.statistics().await?;
+        if stored.free_bytes < stored.stored_bytes {
+            let fault = Fault::new("migrations.full").with("needed", stored.stored_bytes);
+            return Err(Error::OutOfReach(fault.with("free", stored.free_bytes)));
+        }
+        let id = random::id(self.clock.now());
+        self.audit.record(caller, Event::new("migration.snapshot").with("id", &*id)).await?;
+        let folder = self.folder.join(&id);
+        let made = self.fill(&id, &folder).await;
+        if made.is_err() {
+            self.sweep()?;
+        }
+        made
+    }
+
+    async fn fill(&self, id: &str, folder: &std::path::Path) -> Result<Copied> {
+        for folder in [&*self.folder, folder] {
+            files::private_folder(folder).map_err(ports::Error::from)?;
+        }
+        let store = self.stores.create(folder).await?;
+        let snapshot = self.documents.snapshot().await?;
+        let (to, handle) = (store.clone(), Handle::current());
+        let filled = blocking(move || {
+            let sequence = snapshot.sequence();
+            Ok((copy(&*snapshot, &to, &handle)?, sequence))
+        });
+        let filled = filled.await;
+        store.close().await?;
+        let (documents, sequence) = filled?;
+        Ok(Copied { id: id.to_owned(), folder: folder.to_owned(), sequence, documents })
+    }
+
+    /// Removes a copy.
+    pub async fn remove(&self, caller: &Caller, id: &str) -> Result<()> {
+        local(caller)?;
+        let unknown = || Error::NotFound(Fault::new("migrations.no_copy").with("id", id));
+        let plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let folder = self.folder.join(id);
+        if !plain || !folder.is_dir() {
+            return Err(unknown());
+        }
+        Ok(std::fs::remove_dir_all(&folder).map_err(ports::Error::from)?)
+    }
+
+    /// What nobody removed: at the start, and before the next.
+    pub fn sweep(&self) -> Result<()> {
+        match std::fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ports::Error::from(error).into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whoever is not on this machine gets data by other ways, with rights of their own.
+fn local(caller: &Caller) -> Result<()> {
+    match caller.subject {
+        Subject::Local { .. } | Subject::System => Ok(()),
+        Subject::Anonymous => Err(Error::Unauthorized),
+        Subject::Identity(_) => Err(Error::Forbidden),
+    }
+}
