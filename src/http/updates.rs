@@ -31,6 +31,9 @@ struct Update {
     /// Why it was taken back
     #[serde(default)]
     why: Option<UpdateFault>,
+    /// What is not there any more
+    #[serde(default)]
+    missing: Option<UpdateFault>,
 }
 
 /// In both languages
@@ -61,6 +64,7 @@ impl Routes {
 fn event(update: Update) -> Result<updates::Event> {
     let unsound = |field: &str| Error::Invalid(Fault::new("updates.unsound").at(field));
     let version = |text: &str, field: &str| text.parse().map_err(|_| unsound(field));
+    let words = |UpdateFault { fr, en }| Words { fr, en };
     let outcome = match update.outcome.as_str() {
         "applied" => Outcome::Applied,
         "takenBack" => Outcome::TakenBack,
@@ -74,6 +78,7 @@ fn event(update: Update) -> Result<updates::Event> {
         outcome,
         by: update.by,
         seconds: update.seconds,
-        why: update.why.map(|why| Words { fr: why.fr, en: why.en }),
+        why: update.why.map(words),
+        missing: update.missing.map(words),
     })
 }

@@ -42,17 +42,15 @@ async fn answered(
     let request = Request::builder().method(method).uri(format!("/api/v1{path}")).header(header::HOST, "localhost");
     let request = request.header(header::CONTENT_TYPE, "application/json").header("x-locale", socket.language);
     let body = data.map(|data| json!({ "data": data }).to_string()).unwrap_or_default();
-    let exchange = async {
+    let exchange = async move {
         let response = sender.send_request(request.body(Full::new(Bytes::from(body)))?).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
         Ok::<_, Trouble>((status, body))
     };
-    // The connection is driven until the answer is whole.
-    let (status, body) = tokio::select! {
-        exchanged = exchange => exchanged?,
-        ended = connection => return Err(ended.err().map_or_else(|| "it closed the connection".into(), Into::into)),
-    };
+    // The connection is driven until the answer is whole; what goes wrong with it, the exchange tells.
+    let (exchanged, _) = tokio::join!(exchange, connection);
+    let (status, body) = exchanged?;
     let mut answer: Value = serde_json::from_slice(&body).unwrap_or_default();
     match status.is_success() {
         true => Ok(answer["data"].take()),

@@ -24,7 +24,10 @@ use crate::{
         problem::Problem,
         update::{self, Checked, Updates},
     },
-    services::updates::{self, Event, Outcome, Preflight, Step},
+    services::{
+        drills::Words,
+        updates::{self, Event, Outcome, Preflight, Step},
+    },
 };
 use semver::Version;
 use serde_json::json;
@@ -209,18 +212,21 @@ fn conclude(context: &Context, event: &Event) -> Result<(), Failure> {
         Outcome::TakenBack => "cli.self_update.taken_back",
         Outcome::RolledBack => "cli.self_update.rolled_back",
     };
-    let why = event.why.as_ref().map(|why| match context.language {
-        Language::French => why.fr.as_str(),
-        Language::English => why.en.as_str(),
-    });
+    let said = |words: &Option<Words>| {
+        words
+            .as_ref()
+            .map(|Words { fr, en }| if context.language == Language::French { fr.clone() } else { en.clone() })
+    };
     let fault = Fault::new(key).with("from", &event.from).with("to", &event.to).with("seconds", event.seconds);
-    let fault = fault.with("why", why.unwrap_or_default());
+    let fault = fault.with("why", said(&event.why).unwrap_or_default());
     let document = serde_json::to_value(event).unwrap_or_default();
-    if event.outcome == Outcome::TakenBack {
+    let mut faults = if event.outcome == Outcome::TakenBack { vec![fault.clone()] } else { Vec::new() };
+    faults.extend(said(&event.missing).map(|what| Fault::new("cli.self_update.missing").with("what", what)));
+    if !faults.is_empty() {
         context.answer(&document, String::new)?;
-        let failure = Failure::new(Code::Failed, fault);
-        context.complain(&failure);
-        return Err(Failure::silent(Code::Failed));
+        let code = if event.missing.is_some() { Code::Integrity } else { Code::Failed };
+        context.complain(&Failure::all(code, faults));
+        return Err(Failure::silent(code));
     }
     context.done(&document, &fault)
 }

@@ -2,7 +2,7 @@
 
 use super::{MIGRATIONS, id};
 use crate::{
-    base::fault::Fault,
+    base::{fault::Fault, release},
     domain::{document::revision, migration::Migration},
     ports::documents::Snapshot,
     services::{Error, Result},
@@ -59,7 +59,7 @@ impl Held {
             number: migration.number,
             name: migration.name.clone(),
             digest: migration.digest.clone(),
-            release: env!("CARGO_PKG_VERSION").to_owned(),
+            release: release::version().to_owned(),
             stage: Stage::Up,
             change: 0,
             after: None,

@@ -145,17 +145,19 @@ impl Updates {
         let ready_by = now.plus_seconds(self.settings.ready_seconds.cast_signed());
         let until = now.plus_seconds(self.settings.watch_seconds.cast_signed());
         let mut watch = Watch::new(under_way.to.to_string(), (requests, failures), ready_by, Some(until));
-        self.look_on(&mut watch, under_way).await
+        self.look_on(&mut watch, Some(under_way)).await
     }
 
-    async fn look_on(&self, watch: &mut Watch, under_way: &UnderWay) -> std::result::Result<(), Fault> {
+    async fn look_on(&self, watch: &mut Watch, counted: Option<&UnderWay>) -> std::result::Result<(), Fault> {
         let mut every = SOON;
         loop {
             let seen = self.appliance.look().await.map_err(|error| error.to_string());
             match watch.judge(self.clock.now(), seen.as_ref().map_err(String::as_str)) {
                 Verdict::Wait => {}
                 Verdict::Ready => {
-                    self.counted(under_way).await?;
+                    if let Some(under_way) = counted {
+                        self.counted(under_way).await?;
+                    }
                     every = THEN;
                     // The next look may say that this was all.
                     continue;
@@ -210,10 +212,13 @@ impl Updates {
             .map_err(|error| stuck("updates.stuck", &under_way, &fault_of(&error)))?;
         let ready_by = self.clock.now().plus_seconds(self.settings.ready_seconds.cast_signed());
         let mut watch = Watch::new(from.to_string(), (u64::MAX, u64::MAX), ready_by, None);
-        let back = self.look_on(&mut watch, &under_way).await;
+        let back = self.look_on(&mut watch, None).await;
         back.map_err(|fault| stuck("updates.stuck", &under_way, &fault))?;
         let taken = why.is_some();
+        // Whatever it is, the first one runs: what the other one lost is for a backup to bring back.
+        let missing = self.counted(&under_way).await.err().map(|fault| Words::of(&fault));
         let event = self.event(&under_way, if taken { Outcome::TakenBack } else { Outcome::RolledBack });
+        let event = Event { missing, ..event };
         self.folder.remember(&event)?;
         let mut state = self.folder.state()?;
         if taken && !state.failed.contains(&event.to) {
@@ -229,7 +234,7 @@ impl Updates {
     fn event(&self, under_way: &UnderWay, outcome: Outcome) -> Event {
         let UnderWay { from, to, began, by, why, .. } = under_way.clone();
         let seconds = self.clock.now().seconds() - began.seconds();
-        Event { at: began, from, to, outcome, by, seconds, why }
+        Event { at: began, from, to, outcome, by, seconds, why, missing: None }
     }
 
     /// Nothing is under way any more; the instance notes it, where it can.

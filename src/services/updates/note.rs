@@ -4,6 +4,7 @@ use super::super::{
     Error, Result,
     access::{Access, Action, Caller, Resource},
     audit::{Audit, Event},
+    drills::Words,
 };
 use crate::base::fault::Fault;
 use std::sync::Arc;
@@ -26,15 +27,15 @@ impl Notes {
             .with("to", update.to.to_string())
             .with("outcome", update.outcome.name())
             .with("seconds", update.seconds);
-        let why = update.why.as_ref().map(|why| why.en.clone());
-        let event = match &why {
-            Some(why) => event.with("why", why.as_str()),
-            None => event,
-        };
+        let english = |words: &Option<Words>| words.as_ref().map(|words| words.en.clone());
+        let (why, missing) = (english(&update.why), english(&update.missing));
+        let told = [("why", &why), ("missing", &missing)].into_iter();
+        let told = told.filter_map(|(name, words)| Some((name, words.as_deref()?)));
+        let event = told.fold(event, |event, (name, words)| event.with(name, words));
         self.audit.record(caller, event).await?;
         let (from, to, outcome) = (update.from.to_string(), update.to.to_string(), update.outcome.name());
         match why {
-            Some(why) => tracing::warn!(from, to, outcome, why, "an update was taken back"),
+            Some(why) => tracing::warn!(from, to, outcome, why, missing, "an update was taken back"),
             None => tracing::info!(from, to, outcome, "updated"),
         }
         Ok(())

@@ -89,6 +89,9 @@ pub struct Event {
     pub seconds: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<Words>,
+    /// What is not there any more, though the first release runs again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Words>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -195,6 +198,7 @@ mod tests {
             by: "root".to_owned(),
             seconds: 3,
             why: None,
+            missing: None,
         }
     }
 
