@@ -1,5 +1,7 @@
 //! The habits of the house, enforced: each rule of ARCHITECTURE.md that a machine can check, so nobody has to remember it.
 
+#[path = "tidy/declared.rs"]
+mod declared;
 #[path = "tidy/floors.rs"]
 mod floors;
 #[path = "tidy/names.rs"]
@@ -54,4 +56,9 @@ fn messages_speak_both_languages() {
 #[test]
 fn scripts_dependencies_and_exceptions_are_kept_up() {
     hold(upkeep::check);
+}
+
+#[test]
+fn migrations_are_numbered_embedded_and_never_changed() {
+    hold(declared::check);
 }

@@ -9,6 +9,7 @@ mod crash;
 mod leaks;
 mod logs;
 mod machines;
+mod migrations;
 mod restore;
 mod secrets;
 mod stapling;

@@ -54,6 +54,7 @@ impl Stage {
             ("id", "/api/v1/organizations", organization),
             ("id", "/api/v1/memberships", text(&memberships[0]["_id"])),
             ("id", "/api/v1/admin/keys", text(&key["_id"])),
+            ("id", "/api/v1/admin/migrations", "none".to_owned()),
         ];
         let key = key.as_object().unwrap().values().filter_map(Value::as_str).find(|word| word.starts_with("dbk_"));
         let key = key.unwrap().to_owned();

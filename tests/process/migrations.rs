@@ -1,0 +1,213 @@
+//! Migrations of the real binary, with one more than it declares: killed at its syncs, undone, refused by who does not
+//! know it, rehearsed beside a server of the release before.
+
+use crate::appliance::{Instance, words};
+use bson::{RawDocumentBuf, rawdoc};
+use debrouille_appliance::{
+    base::{
+        clock::{SystemClock, Timestamp},
+        config::{Config, Inputs},
+    },
+    ports::documents::{Batch, COLLECTIONS, Change, Expect, Operation},
+    server::open,
+};
+use serde_json::Value;
+use std::{path::Path, process::Command, sync::Arc};
+
+const ROWS: usize = 3000;
+const MORE: &str = "name = 'seeds'\nrelease = '9.9.9'\n[[change]]\ndocuments = 'system.seeds'\n[[change.step]]
+rename = { from = 'n', to = 'number' }\n[[change.step]]\ndefault = { field = 'fresh', value = true }
+[[change]]\ndefinition = 'system.seeds'\n[[change.step]]\nindex = { keys = 'number', unique = true }\n";
+
+/// An instance with many documents of its own, and the folder of what a next release declares.
+struct Site {
+    instance: Instance,
+    folder: tempfile::TempDir,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Site {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("0002-seeds.toml"), MORE).unwrap();
+        let site = Self { instance: Instance::new(), folder, runtime: tokio::runtime::Runtime::new().unwrap() };
+        site.runtime.block_on(async {
+            let opened = open::as_it_is(&site.config(), Arc::new(SystemClock)).await.unwrap();
+            let put = |collection: &str, id: String, document: RawDocumentBuf| {
+                let (collection, change) = (collection.to_owned(), Change::Put(document));
+                Operation { collection, id, expect: Expect::Absent, change }
+            };
+            let mut all = vec![put(COLLECTIONS, "system.seeds".to_owned(), rawdoc! { "indexes": [] })];
+            all.extend((0..ROWS).map(|n| {
+                let row = rawdoc! { "n": i64::try_from(n).unwrap(), "text": "é".repeat(200) };
+                put("system.seeds", format!("{n:06}"), row)
+            }));
+            for operations in all.chunks(900) {
+                let (origin, operations) = (Default::default(), operations.to_vec());
+                let batch = Batch { time: Timestamp(5), origin, operations, check: None, receipt: None };
+                opened.documents.commit(batch).await.unwrap();
+            }
+            opened.documents.close().await.unwrap();
+            opened.seals.close().await.unwrap();
+        });
+        site
+    }
+
+    fn config(&self) -> Config {
+        Config::load(&Inputs {
+            file: self.instance.data.with_file_name("appliance.toml"),
+            file_named: true,
+            dotenv: None,
+            environment: Default::default(),
+            flags: vec![("instance.data_dir", "--data-dir", self.instance.data.display().to_string())],
+        })
+        .unwrap()
+    }
+
+    /// What the documents say, by a binary that knows no more than it declares: only where the rest is undone.
+    fn seen(&self) -> Vec<bson::Document> {
+        self.runtime.block_on(async {
+            let opened = open::as_it_is(&self.config(), Arc::new(SystemClock)).await.unwrap();
+            let snapshot = opened.documents.snapshot().await.unwrap();
+            let rows = snapshot.documents("system.seeds", None, ROWS * 2).unwrap();
+            drop(snapshot);
+            opened.documents.close().await.unwrap();
+            opened.seals.close().await.unwrap();
+            let plain = |row: &RawDocumentBuf| {
+                let mut row = bson::Document::try_from(row).unwrap();
+                row.remove("_rev");
+                row.remove("_updatedAt");
+                row
+            };
+            rows.iter().map(plain).collect()
+        })
+    }
+
+    /// A command of the next release.
+    fn next(&self, arguments: &[&str]) -> Command {
+        let mut command = self.instance.command(arguments);
+        command.env("APPLIANCE_TEST_MIGRATIONS", self.folder.path());
+        command
+    }
+
+    fn told(&self, arguments: &[&str]) -> Value {
+        told(self.next(arguments))
+    }
+
+    /// Killed at its `at`th sync; whether it came to that.
+    fn killed(&self, arguments: &[&str], at: usize) -> bool {
+        let command = self.next(arguments);
+        let mut strace = Command::new("strace");
+        strace.env_clear().env("APPLIANCE_TEST_MIGRATIONS", self.folder.path());
+        strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"]);
+        strace.args(["-e", &format!("inject=fdatasync:signal=KILL:when={at}")]);
+        let output = strace.arg(command.get_program()).args(command.get_args()).output().unwrap();
+        !output.status.success()
+    }
+}
+
+fn told(mut command: Command) -> Value {
+    let output = command.arg("--json").output().unwrap();
+    assert!(output.status.success(), "{}", words(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn changed(plan: &Value, number: u64) -> u64 {
+    let all = plan["migrations"].as_array().unwrap();
+    let one = all.iter().find(|one| one["number"] == number);
+    one.map_or(0, |one| one["collections"]["system.seeds"]["changed"].as_u64().unwrap())
+}
+
+#[test]
+fn killed_at_any_sync_a_migration_goes_on_where_it_was() {
+    let site = Site::new();
+    let before = site.seen();
+    assert_eq!(before.len(), ROWS);
+    assert_eq!(changed(&site.told(&["migrate", "plan"]), 2), ROWS as u64);
+    let mut killed = 0;
+    for at in (1..80).step_by(5) {
+        let up = site.killed(&["migrate", "up"], at);
+        site.told(&["migrate", "up"]);
+        assert_eq!(changed(&site.told(&["migrate", "plan"]), 2), 0, "{at}");
+        let plan = site.told(&["migrate", "plan", "--to", "1"]);
+        assert_eq!((changed(&plan, 2), &plan["direction"]), (ROWS as u64, &"down".into()), "{at}");
+        let down = site.killed(&["migrate", "down", "--to", "1", "--yes"], at);
+        site.told(&["migrate", "down", "--to", "1", "--yes"]);
+        assert!(site.seen() == before, "{at}");
+        killed += usize::from(up) + usize::from(down);
+        if !up && !down {
+            break;
+        }
+    }
+    assert!(killed >= 6, "{killed}");
+}
+
+#[test]
+fn what_a_newer_release_migrated_is_refused_with_the_way_back() {
+    let site = Site::new();
+    let server = crate::appliance::Server::of(
+        {
+            let mut serve = site.instance.serve();
+            serve.env("APPLIANCE_TEST_MIGRATIONS", site.folder.path());
+            serve
+        },
+        &site.instance.data,
+    );
+    let status = site.told(&["migrate", "status"]);
+    assert_eq!((&status["known"], status["migrations"].as_array().unwrap().len()), (&2.into(), 2), "{status}");
+    assert_eq!(status["migrations"][1]["stage"], "applied");
+    let output = site.next(&["migrate", "down", "--to", "1", "--yes"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(6), "beside a server: {}", words(&output));
+    server.stop();
+
+    let (code, said) = site.instance.refused(site.instance.serve());
+    assert!(code == 3 && said.contains("migrate down --to 1"), "{code} {said}");
+    let status = told(site.instance.command(&["migrate", "status"]));
+    assert_eq!((&status["known"], &status["migrations"][1]["stage"]), (&1.into(), &"newer".into()));
+    let output = site.instance.command(&["user", "list"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", words(&output));
+
+    // Another declaration under the same number.
+    std::fs::write(site.folder.path().join("0002-seeds.toml"), MORE.replace("true }", "false }")).unwrap();
+    let output = site.next(&["migrate", "up"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(5), "{}", words(&output));
+    std::fs::write(site.folder.path().join("0002-seeds.toml"), MORE).unwrap();
+
+    site.told(&["migrate", "down", "--to", "1", "--yes"]);
+    site.instance.start().stop();
+    let log = site.instance.command(&["audit", "list", "--action", "migration.down", "--json"]).output().unwrap();
+    assert!(words(&log).contains("0002-seeds"), "{}", words(&log));
+}
+
+#[test]
+fn a_next_release_rehearses_beside_the_one_that_serves() {
+    let site = Site::new();
+    let version = told(site.instance.command(&["version"]));
+    assert_eq!((&version["formats"]["migrations"], &version["formats"]["documents"]), (&1.into(), &2.into()));
+    assert_eq!(site.told(&["version"])["formats"]["migrations"], 2);
+    let server = site.instance.start();
+    let check = |rehearsed: &Value| {
+        assert_eq!(rehearsed["sound"], true, "{rehearsed}");
+        assert_eq!((&rehearsed["from"], &rehearsed["to"]), (&1.into(), &2.into()), "{rehearsed}");
+        assert_eq!(rehearsed["changed"], ROWS + 1);
+        let left = std::fs::read_dir(site.instance.data.join("rehearsals"));
+        assert_eq!(left.map_or(0, Iterator::count), 0);
+    };
+    check(&site.told(&["migrate", "validate"]));
+    assert_eq!(changed(&site.told(&["migrate", "plan"]), 2), ROWS as u64);
+    server.stop();
+    check(&site.told(&["migrate", "validate"]));
+    assert_eq!(told(site.instance.command(&["migrate", "plan"]))["migrations"], serde_json::json!([]));
+}
+
+#[test]
+fn a_backup_of_the_first_release_rehearses_too() {
+    let site = Site::new();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/backups/v1");
+    let identity = fixture.join("identity.txt");
+    let mut command = site.instance.command(&["migrate", "validate", "--any-signer", "--environment", "production"]);
+    command.arg("--from").arg(&fixture).arg("--identity").arg(identity);
+    let rehearsed = told(command);
+    assert_eq!((&rehearsed["sound"], &rehearsed["from"], &rehearsed["to"]), (&true.into(), &0.into(), &1.into()));
+    assert!(!site.instance.data.with_file_name("data.rehearsal").exists());
+}
