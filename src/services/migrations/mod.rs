@@ -110,9 +110,9 @@ impl Migrations {
             let wanted = |one: &&Migration| to.is_none_or(|to| one.number <= to) && !applied(one.number);
             self.known.iter().filter(wanted).cloned().collect::<Vec<_>>()
         };
-        if pending(&held).is_empty() {
-            return Ok(done);
-        }
+        let Some(Migration { number, name, .. }) = pending(&held).into_iter().next() else { return Ok(done) };
+        // Counting what is ahead takes its time too.
+        tell(Progress { number, name, direction: Direction::Up, done: 0, total: 0 });
         self.begin().await?;
         // What somebody began to undo is undone before it is done again.
         for undoing in held.iter().rev().filter(|held| held.stage == Stage::Down) {

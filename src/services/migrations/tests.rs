@@ -5,7 +5,7 @@ use crate::{
     backends::documents::embedded::{Embedded, Options},
     base::clock::{FixedClock, Timestamp},
     domain::migration::Direction,
-    ports::documents::{Sequence, Snapshot},
+    ports::documents::{Load, Sequence, Snapshot},
 };
 use redb::backends::InMemoryBackend;
 use std::sync::{
@@ -117,7 +117,7 @@ impl Documents for Cut {
     async fn snapshot(&self) -> crate::ports::Result<Arc<dyn Snapshot>> {
         self.inner.snapshot().await
     }
-    async fn load(&self, part: crate::ports::documents::Load) -> crate::ports::Result<()> {
+    async fn load(&self, part: Load) -> crate::ports::Result<()> {
         self.inner.load(part).await
     }
     async fn statistics(&self) -> crate::ports::Result<crate::ports::documents::Statistics> {
@@ -202,12 +202,9 @@ async fn cut_short_at_any_commit_it_goes_on_where_it_was() {
             assert!(seen(&inner).await == wanted, "cut at {at}");
             let cut: Arc<dyn Documents> = Arc::new(Cut { inner: inner.clone(), at: AtomicU32::new(at), done });
             let _ = of(&cut, 2).down(&caller, 0, &|_| ()).await;
-            match at % 2 {
-                0 => {
-                    of(&inner, 2).up(&caller, None, &|_| ()).await.unwrap();
-                    assert!(seen(&inner).await == wanted, "cut on the way back at {at}");
-                }
-                _ => {}
+            if at % 2 == 0 {
+                of(&inner, 2).up(&caller, None, &|_| ()).await.unwrap();
+                assert!(seen(&inner).await == wanted, "cut on the way back at {at}");
             }
             of(&inner, 2).down(&caller, 0, &|_| ()).await.unwrap();
             assert!(seen(&inner).await == before, "cut on the way back at {at}");
@@ -266,4 +263,31 @@ async fn a_copy_rehearses_and_its_origin_does_not_change() {
     assert!(rehearsed.sound(), "{rehearsed:?}");
     assert_eq!((rehearsed.from, rehearsed.to, rehearsed.changed), (0, 2, 2 * ROWS as u64 - 9));
     assert!(seen(&to).await == before && seen(&store).await == before);
+}
+
+#[tokio::test]
+async fn restored_to_any_moment_of_a_migration_it_goes_on_from_there() {
+    let (store, caller) = (store().await, Caller::system());
+    let before = store.snapshot().await.unwrap();
+    of(&store, 2).up(&caller, None, &|_| ()).await.unwrap();
+    let wanted = seen(&store).await;
+    let records = store.records(before.sequence(), 100_000).await.unwrap();
+    let ends: Vec<usize> =
+        (1..records.len()).filter(|at| records[*at].transaction != records[at - 1].transaction).collect();
+    assert!(ends.len() > 12, "{}", ends.len());
+    for end in ends {
+        let clock = Arc::new(FixedClock(1_000.into()));
+        let restored = Embedded::open_over(InMemoryBackend::new(), Options::default(), clock).unwrap();
+        let restored: Arc<dyn Documents> = Arc::new(restored);
+        for collection in [COLLECTIONS, "system.x"] {
+            let (documents, collection) = (before.documents(collection, None, 10_000).unwrap(), collection.to_owned());
+            restored.load(Load::Documents { collection, documents }).await.unwrap();
+        }
+        for some in records[..end].chunks(400) {
+            restored.load(Load::Changes(some.to_vec())).await.unwrap();
+        }
+        restored.load(Load::End(records[end - 1].sequence)).await.unwrap();
+        of(&restored, 2).up(&caller, None, &|_| ()).await.unwrap();
+        assert!(seen(&restored).await == wanted, "restored to {end}");
+    }
 }
