@@ -358,3 +358,36 @@ fn a_server_is_spoken_to_by_https_alone_and_a_cut_is_gone_on_from() {
     world.refused(&["check"], 3, "only https://", "seul https://");
     drop(server);
 }
+
+#[test]
+fn a_publication_that_is_cut_leaves_the_one_before() {
+    let world = World::new();
+    fs::write(world.path("next.tar.gz"), "next").unwrap();
+    done(world.place(), &["add", "next.tar.gz", "--version", "9.2.0"]);
+    sign(world.place(), "targets", &["a.pem", "b.pem"]);
+    copy(&world.path("repository"), &world.path("signed"));
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/release_repository.py");
+    for (cut, version) in [(1, "9.1.0"), (2, "9.1.0"), (3, "9.1.0"), (4, "9.2.0")] {
+        fs::remove_dir_all(world.path("repository")).unwrap();
+        copy(&world.path("signed"), &world.path("repository"));
+        let code = format!(
+            "
+import os, runpy, sys
+real, left = os.replace, [{cut}]
+def replace(old, new):
+    left[0] -= 1
+    if left[0] == 0:
+        os._exit(0)
+    real(old, new)
+os.replace = replace
+sys.argv = ['', '--passphrase-file', 'pass', 'publish', '--key', 'online.pem']
+runpy.run_path({script:?}, run_name='__main__')"
+        );
+        forge(world.place(), &code);
+        fs::remove_dir_all(world.path("updates")).ok();
+        assert_eq!(world.answer(&["check"])["release"]["version"], version, "cut at {cut}");
+        let again = done(world.place(), &["publish", "--key", "online.pem"]);
+        assert!(again.contains("targets 3"), "{again}");
+        assert_eq!(world.answer(&["check"])["release"]["version"], "9.2.0");
+    }
+}

@@ -166,7 +166,7 @@ impl World {
     /// Fails with this code, saying this in both languages; nothing is left, but for what is named.
     pub fn refused(&self, arguments: &[&str], code: i32, english: &str, french: &str) {
         for (language, words) in [("en", english), ("fr", french)] {
-            let output = run(&mut self.command(&[arguments, &["--lang", language]].concat()));
+            let output = run(self.command(arguments).env("DEBROUILLE_LANG", language));
             let said = stderr(&output).replace(['\u{a0}', '\u{202f}'], " ");
             assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}{}", stdout(&output));
             assert!(said.contains(words), "{arguments:?}: no {words:?} in {said}");
