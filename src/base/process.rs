@@ -87,11 +87,11 @@ pub async fn ask(program: &str, arguments: &[&str], patience: Duration) -> Resul
     ended(command, "", patience).await
 }
 
-/// Runs another release of this very program, as this one was run; answers what it printed.
-pub async fn again(program: &Path, arguments: &[&str], patience: Duration) -> Result<String, String> {
+/// Runs another release of this very program, as this one was run; answers what it printed, or its exit code and why.
+pub async fn again(program: &Path, arguments: &[&str], patience: Duration) -> Result<String, (Option<i32>, String)> {
     let mut command = command(program, arguments);
     command.stdout(Stdio::piped());
-    ended(command, "", patience).await
+    output(command, "", patience).await
 }
 
 fn command(program: &Path, arguments: &[&str]) -> Command {
@@ -104,7 +104,11 @@ fn command(program: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-async fn ended(mut command: Command, input: &str, patience: Duration) -> Result<String, String> {
+async fn ended(command: Command, input: &str, patience: Duration) -> Result<String, String> {
+    output(command, input, patience).await.map_err(|(_, why)| why)
+}
+
+async fn output(mut command: Command, input: &str, patience: Duration) -> Result<String, (Option<i32>, String)> {
     command.stdin(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let ended = async {
         let mut child = command.spawn()?;
@@ -115,13 +119,13 @@ async fn ended(mut command: Command, input: &str, patience: Duration) -> Result<
         child.wait_with_output().await
     };
     let output = tokio::time::timeout(patience, ended).await;
-    let output = output.map_err(|_| format!("no end in {} s", patience.as_secs()))?;
-    let output = output.map_err(|error| error.to_string())?;
+    let output = output.map_err(|_| (None, format!("no end in {} s", patience.as_secs())))?;
+    let output = output.map_err(|error| (None, error.to_string()))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let words = output.stderr.get(output.stderr.len().saturating_sub(MOST_WORDS)..).unwrap_or_default();
-    Err(format!("{}: {}", output.status, String::from_utf8_lossy(words).trim()))
+    Err((output.status.code(), format!("{}: {}", output.status, String::from_utf8_lossy(words).trim())))
 }
 
 pub fn open_files_limit() -> u64 {

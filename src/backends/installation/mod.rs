@@ -24,6 +24,8 @@ use std::{
 const PROGRAM: &str = "debrouille-appliance";
 /// A rehearsal of a migration reads all data.
 const PATIENCE: Duration = Duration::from_secs(3600);
+/// The exit code of a program whose checks failed (docs/cli.md).
+const DAMAGED: i32 = 5;
 /// Bytes of what an archive may unpack to.
 const MOST: u64 = 2 << 30;
 
@@ -54,11 +56,13 @@ fn roots_own(folder: &Path) -> Result<()> {
 
 async fn ask(program: &Path, flags: &[String], arguments: &[&str]) -> Result<Value> {
     let arguments: Vec<&str> = flags.iter().map(String::as_str).chain(arguments.iter().copied()).collect();
-    let failed = |why: String| {
-        Error::OutOfReach(Fault::new("updates.program").at(program.display().to_string()).with("why", why))
-    };
-    let answer = process::again(program, &arguments, PATIENCE).await.map_err(failed)?;
-    serde_json::from_str(&answer).map_err(|error| failed(error.to_string()))
+    let fault =
+        |why: &dyn std::fmt::Display| Fault::new("updates.program").at(program.display().to_string()).with("why", why);
+    match process::again(program, &arguments, PATIENCE).await {
+        Ok(answer) => serde_json::from_str(&answer).map_err(|error| Error::OutOfReach(fault(&error))),
+        Err((Some(DAMAGED), why)) => Err(Error::Rejected(fault(&why))),
+        Err((_, why)) => Err(Error::OutOfReach(fault(&why))),
+    }
 }
 
 /// Unpacks what `wanted` names in an archive: an entry's path there, and where it goes beneath `into`. What is no file is left

@@ -71,6 +71,10 @@ pub async fn apply(context: &Context, asked: Apply) -> Result<(), Failure> {
     let Some(release) = wanted(&checked, &asked)? else {
         return context.answer(&document(&checked), || found(context, &checked, asked.from.as_deref()));
     };
+    let current = change.installation.current().await.map_err(|error| services(error.into()))?;
+    if release.version == current {
+        return context.done(&document(&checked), &Fault::new("cli.self_update.runs_already").with("version", current));
+    }
     if asked.scheduled && change.folder.state().map_err(services)?.failed.contains(&release.version) {
         let fault = Fault::new("cli.self_update.failed_before").with("version", &release.version);
         return context.done(&document(&checked), &fault);

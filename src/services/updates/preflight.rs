@@ -5,7 +5,10 @@ use super::{
     super::{Error, Result},
     Before, Step, Told, Updates, number,
 };
-use crate::base::{fault::Fault, files};
+use crate::{
+    base::{fault::Fault, files},
+    ports,
+};
 use semver::Version;
 use std::path::Path;
 
@@ -72,10 +75,13 @@ impl Updates {
         }
         if before.migrates {
             told(Step::Rehearsal);
-            let tried = self.installation.ask(to, &["migrate", "validate", "--json"]).await;
-            tried.map_err(|error| {
-                Error::Refused(Fault::new("updates.rehearsal").with("version", to).with("why", error))
-            })?;
+            match self.installation.ask(to, &["migrate", "validate", "--json"]).await {
+                Ok(_) => {}
+                Err(ports::Error::Rejected(why)) => {
+                    return Err(Error::Refused(Fault::new("updates.rehearsal").with("version", to).with("why", why)));
+                }
+                Err(why) => warnings.push(Fault::new("updates.unrehearsed").with("version", to).with("why", why)),
+            }
         }
         // The last: what comes and goes until then is in the count.
         before.holdings = self.appliance.holdings(None).await.ok();
