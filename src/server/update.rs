@@ -22,7 +22,7 @@ use rustix::fs::FlockOperation;
 use semver::Version;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
-    io::ErrorKind,
+    io::{self, ErrorKind},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -125,7 +125,7 @@ impl Updates {
         let lock = folder.join("lock");
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(false).mode(0o600).custom_flags(files::UNLINKED);
-        let file = options.open(&lock).map_err(|error| Problem::file(lock.display(), error))?;
+        let file = options.open(&lock).map_err(|error| denied(&lock, error))?;
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(Problem::new(Trouble::Unavailable, at("updates.busy", &lock)));
         }
@@ -276,10 +276,14 @@ fn made(folder: &Path) -> Result<(), Problem> {
     };
     match made {
         Ok(()) => guarded(folder),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            Err(Problem::new(Trouble::Refused, at("updates.not_root", folder)))
-        }
-        Err(error) => Err(Problem::file(folder.display(), error)),
+        Err(error) => Err(denied(folder, error)),
+    }
+}
+
+fn denied(path: &Path, error: io::Error) -> Problem {
+    match error.kind() {
+        ErrorKind::PermissionDenied => Problem::new(Trouble::Refused, at("updates.not_root", path)),
+        _ => Problem::file(path.display(), error),
     }
 }
 
