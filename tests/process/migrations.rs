@@ -201,13 +201,31 @@ fn a_next_release_rehearses_beside_the_one_that_serves() {
 }
 
 #[test]
-fn a_backup_of_the_first_release_rehearses_too() {
+fn a_backup_rehearses_too_and_a_newer_one_is_refused() {
     let site = Site::new();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/backups/v1");
-    let identity = fixture.join("identity.txt");
-    let mut command = site.instance.command(&["migrate", "validate", "--any-signer", "--environment", "production"]);
-    command.arg("--from").arg(&fixture).arg("--identity").arg(identity);
-    let rehearsed = told(command);
-    assert_eq!((&rehearsed["sound"], &rehearsed["from"], &rehearsed["to"]), (&true.into(), &0.into(), &1.into()));
-    assert!(!site.instance.data.with_file_name("data.rehearsal").exists());
+    let path = |name: &str| site.instance.data.with_file_name(name).to_str().unwrap().to_owned();
+    let key = told(site.instance.command(&["backup", "keys", "generate", "-o", &path("key")]));
+    std::fs::create_dir(path("backups")).unwrap();
+    let backup = format!("[backup]\ntargets = [{:?}]\nrecipients = [{}]\n", path("backups"), key["recipient"]);
+    std::fs::write(path("appliance.toml"), backup).unwrap();
+    told(site.instance.command(&["backup", "create"]));
+    let place = ["--identity", &path("key"), "--any-signer", "--environment", "development"];
+    let rehearsed = site.told(&[&["migrate", "validate"], &place[..]].concat());
+    assert_eq!((&rehearsed["sound"], &rehearsed["changed"]), (&true.into(), &(ROWS + 1).into()), "{rehearsed}");
+    assert!(!Path::new(&path("data.rehearsal")).exists());
+
+    site.told(&["migrate", "up"]);
+    told(site.next(&["backup", "create"]));
+    let restore = [&["restore", "--from", &path("backups"), "--into", &path("again")], &place[..]].concat();
+    for command in [&restore[..], &[&restore[..], &["--dry-run"]].concat()] {
+        let output = site.instance.command(command).output().unwrap();
+        assert!(output.status.code() == Some(3) && words(&output).contains("migrate down"), "{}", words(&output));
+    }
+    assert!(!Path::new(&path("again")).join("instance.json").exists());
+    // The first one is of before.
+    let list = told(site.instance.command(&["backup", "list"]));
+    let output =
+        site.instance.command(&[&restore[..], &["--backup", list[0]["id"].as_str().unwrap()]].concat()).output();
+    let output = output.unwrap();
+    assert!(output.status.code() == Some(3), "older than the newest: {}", words(&output));
 }
