@@ -125,7 +125,7 @@ fn killed_at_any_sync_a_migration_goes_on_where_it_was() {
     assert_eq!(before.len(), ROWS);
     assert_eq!(changed(&site.told(&["migrate", "plan"]), 2), ROWS as u64);
     let mut killed = 0;
-    for at in (1..80).step_by(5) {
+    for at in [2, 7, 12, 16, 20, 24, 29, 36, 48] {
         let up = site.killed(&["migrate", "up"], at);
         site.told(&["migrate", "up"]);
         assert_eq!(changed(&site.told(&["migrate", "plan"]), 2), 0, "{at}");
@@ -135,9 +135,6 @@ fn killed_at_any_sync_a_migration_goes_on_where_it_was() {
         site.told(&["migrate", "down", "--to", "1", "--yes"]);
         assert!(site.seen() == before, "{at}");
         killed += usize::from(up) + usize::from(down);
-        if !up && !down {
-            break;
-        }
     }
     assert!(killed >= 6, "{killed}");
 }

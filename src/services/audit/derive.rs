@@ -15,6 +15,7 @@ use crate::{
         certificates::ORDERS,
         identities::IDENTITIES,
         machines::ASSERTIONS,
+        migrations::MIGRATIONS,
         recovery::{OUTBOX, RECOVERIES},
         sessions::{REFRESHES, SESSIONS},
         subjects::CERTIFICATES,
@@ -24,7 +25,7 @@ use crate::{
 };
 
 /// Collections whose changes tell nothing of their own: what matters of them comes as an event.
-const SILENT: [&str; 14] = [
+const SILENT: [&str; 15] = [
     SESSIONS,
     REFRESHES,
     RECEIPTS,
@@ -39,6 +40,7 @@ const SILENT: [&str; 14] = [
     CERTIFICATES,
     VERIFICATIONS,
     ORDERS,
+    MIGRATIONS,
 ];
 
 /// `None`: nothing.
