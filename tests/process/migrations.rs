@@ -213,7 +213,8 @@ fn a_backup_rehearses_too_and_a_newer_one_is_refused() {
 
     site.told(&["migrate", "up"]);
     told(site.next(&["backup", "create"]));
-    let restore = [&["restore", "--from", &path("backups"), "--into", &path("again")], &place[..]].concat();
+    let (from, into) = (path("backups"), path("again"));
+    let restore = [&["restore", "--from", &from, "--into", &into], &place[..]].concat();
     for command in [&restore[..], &[&restore[..], &["--dry-run"]].concat()] {
         let output = site.instance.command(command).output().unwrap();
         assert!(output.status.code() == Some(3) && words(&output).contains("migrate down"), "{}", words(&output));
