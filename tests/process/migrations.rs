@@ -131,6 +131,7 @@ fn killed_at_any_sync_a_migration_goes_on_where_it_was() {
         assert_eq!(changed(&site.told(&["migrate", "plan"]), 2), 0, "{at}");
         let plan = site.told(&["migrate", "plan", "--to", "1"]);
         assert_eq!((changed(&plan, 2), &plan["direction"]), (ROWS as u64, &"down".into()), "{at}");
+        assert!(!plan.to_string().contains("\"losing\":1"), "{plan}");
         let down = site.killed(&["migrate", "down", "--to", "1", "--yes"], at);
         site.told(&["migrate", "down", "--to", "1", "--yes"]);
         assert!(site.seen() == before, "{at}");

@@ -107,8 +107,8 @@ impl Change {
         }
         let mut again = after.clone();
         steps.iter().for_each(|step| step.up(&mut again));
-        // Fields stand elsewhere, and are the same.
-        let lost = again != *document;
+        // Fields stand elsewhere, an index is written otherwise: the same.
+        let lost = again != *document && matches!(self.target, Target::Documents(_));
         Some((after, lost))
     }
 }
