@@ -356,7 +356,6 @@ fn a_server_is_spoken_to_by_https_alone_and_a_cut_is_gone_on_from() {
     world.refused(&["check"], 6, "cannot be reached", "n'est pas joignable");
     world.configure(&server.url().replace("https", "http"), &tls);
     world.refused(&["check"], 3, "only https://", "seul https://");
-    drop(server);
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn answer(stream: TcpStream, config: Arc<ServerConfig>, folder: &Path, state: &M
     }
     let mut stream = BufReader::new(StreamOwned::new(ServerConnection::new(config).unwrap(), stream));
     loop {
-        let (mut path, mut from) = (String::new(), 0);
+        let (mut path, mut from) = (String::new(), 0_usize);
         loop {
             let mut line = String::new();
             if stream.read_line(&mut line)? == 0 {
