@@ -104,7 +104,11 @@ fn metadata_that_enough_did_not_sign_is_not_believed() {
         });
     });
     each(&world, 5, "2.snapshot.json is not the one announced", "2.snapshot.json n'est pas celui", |world| {
-        edit(&world.metadata("2.snapshot.json"), |file| file["signed"]["version"] = 3.into());
+        // Of the announced length, and another content.
+        let text = fs::read_to_string(world.metadata("2.snapshot.json")).unwrap();
+        let changed = text.replacen("snapshot", "snapshoT", 1);
+        assert_ne!(text, changed);
+        fs::write(world.metadata("2.snapshot.json"), changed).unwrap();
     });
     each(&world, 5, "cannot be read", "illisibles", |world| {
         let half = fs::read(world.metadata("timestamp.json")).unwrap();
