@@ -7,8 +7,9 @@ use crate::{
         clock::{Clock, FixedClock},
         environment::Environment,
     },
+    domain::migration,
     ports::documents::{Build, COLLECTIONS},
-    services::{bench::Bench, instance},
+    services::{bench::Bench, instance, migrations::Migrations},
 };
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
 
@@ -69,6 +70,8 @@ async fn identities_of_an_earlier_release_are_found_and_unique_as_before() {
         commit(&*store, IDENTITIES, name, old).await.unwrap();
     }
     for _ in 0..2 {
+        let migrations = Migrations::new(store.clone(), clock.clone(), migration::declared().unwrap());
+        migrations.up(&Caller::system(), None, &|_| {}).await.unwrap();
         instance::furnish(&*store, clock.now()).await.unwrap();
     }
     let states = || async { store.describe(IDENTITIES).await.unwrap().unwrap().indexes };
