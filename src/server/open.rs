@@ -342,6 +342,7 @@ pub async fn assemble(
     let migrating = Migrations::new(store(), time(), migrations::known()?).with(audit.clone()).alone();
     let migrating = Arc::new(migrating);
     let snapshots = Arc::new(Snapshots {
+        access: access.clone(),
         documents: store(),
         audit: audit.clone(),
         clock: time(),

@@ -240,6 +240,7 @@ async fn state_at(
     let noted = updates::Notes { access: access.clone(), audit: audit.clone() };
     let migrations = Arc::new(Migrations::new(store.clone(), clock.clone(), Vec::new()));
     let snapshots = Snapshots {
+        access: access.clone(),
         documents: store.clone(),
         audit: audit.clone(),
         clock: clock.clone(),

@@ -10,7 +10,7 @@ use crate::{
     },
     services::{
         Error, Result,
-        access::{Caller, Subject},
+        access::{Access, Action, Caller, Resource},
         audit::{Audit, Event},
     },
 };
@@ -23,7 +23,11 @@ pub trait Stores: Send + Sync {
     async fn create(&self, folder: &std::path::Path) -> ports::Result<Arc<dyn Documents>>;
 }
 
+/// What updates ask for is theirs who may manage updates.
+const MODULE: Resource<'static> = Resource::Module("updates");
+
 pub struct Snapshots {
+    pub access: Arc<Access>,
     pub documents: Arc<dyn Documents>,
     pub audit: Arc<Audit>,
     pub clock: SharedClock,
@@ -47,13 +51,13 @@ pub struct Copied {
 impl Snapshots {
     /// What the data has been through.
     pub async fn applied(&self, caller: &Caller) -> Result<Vec<Held>> {
-        local(caller)?;
+        self.access.decide(caller, Action::View, MODULE)?;
         self.migrations.held().await
     }
 
-    /// Copies what there is at this moment, while writes go on. For who is on this machine and may read the data anyway.
+    /// Copies what there is at this moment, while writes go on. It stays on this machine, sealed.
     pub async fn create(&self, caller: &Caller) -> Result<Copied> {
-        local(caller)?;
+        self.access.decide(caller, Action::Manage, MODULE)?;
         let Ok(_one) = self.making.try_lock() else {
             return Err(Error::Conflict(Fault::new("migrations.copying")));
         };
@@ -92,7 +96,7 @@ impl Snapshots {
 
     /// Removes a copy.
     pub async fn remove(&self, caller: &Caller, id: &str) -> Result<()> {
-        local(caller)?;
+        self.access.decide(caller, Action::Manage, MODULE)?;
         let unknown = || Error::NotFound(Fault::new("migrations.no_copy").with("id", id));
         let plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         let folder = self.folder.join(id);
@@ -108,14 +112,5 @@ impl Snapshots {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ports::Error::from(error).into()),
             _ => Ok(()),
         }
-    }
-}
-
-/// Whoever is not on this machine gets data by other ways, with rights of their own.
-fn local(caller: &Caller) -> Result<()> {
-    match caller.subject {
-        Subject::Local { .. } | Subject::System => Ok(()),
-        Subject::Anonymous => Err(Error::Unauthorized),
-        Subject::Identity(_) => Err(Error::Forbidden),
     }
 }
