@@ -1,5 +1,5 @@
-//! The routes of migrations: what was applied here; copies on which the next release rehearses. The next
-//! release asks them of this one: what they answer stays.
+//! The routes of migrations: what was applied here, and copies on which the next release rehearses. It asks them of this
+//! one, so what they answer stays.
 
 use super::{conditions, envelope::Answer, proof::By, spec::Tag};
 use crate::services::{

@@ -222,7 +222,7 @@ fn a_backup_rehearses_too_and_a_newer_one_is_refused() {
     }
     assert!(!Path::new(&path("again")).join("instance.json").exists());
     // The first one is of before.
-    let list = told(site.instance.command(&["backup", "list"]));
+    let list = site.told(&["backup", "list"]);
     let output =
         site.instance.command(&[&restore[..], &["--backup", list[0]["id"].as_str().unwrap()]].concat()).output();
     let output = output.unwrap();

@@ -14,7 +14,7 @@ use bson::{Document, RawDocument};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 const CHUNK: usize = 500;
-/// Changed documents a second, on the slowest machine that was measured.
+/// Changed documents a second: a cautious guess, for who plans.
 const RATE: u64 = 3000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
