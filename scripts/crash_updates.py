@@ -23,7 +23,9 @@ binary, kills = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 place = pathlib.Path(tempfile.mkdtemp(prefix="crash-updates-"))
 root, data, config = place / "opt", place / "data", place / "appliance.toml"
 
+# What it was told it does, like systemd, whatever becomes of who told it.
 SUPERVISOR = """#!/bin/sh
+[ "$2" = apart ] || exec setsid --wait "$0" "$1" apart
 end() {
   pid=$(cat PLACE/pid 2>/dev/null) || return 0
   kill -"$1" -"$pid" 2>/dev/null
@@ -125,7 +127,7 @@ def configure():
     password = place / "password"
     password.write_text("correct-horse-battery-staple")
     password.chmod(0o600)
-    appliance("init", "--admin-email", "a@example.cd", "--admin-password-file", str(password))
+    appliance("init", "--environment", "development", "--hostname", "localhost", "--admin-email", "a@example.cd", "--admin-password-file", str(password))
 
 
 def whole(versions, digests):

@@ -93,7 +93,6 @@ const FILES: &[&str] = &[
     include_str!("messages/telemetry.toml"),
     include_str!("messages/trust.toml"),
     include_str!("messages/update.toml"),
-    include_str!("messages/changes.toml"),
     include_str!("messages/updates.toml"),
     include_str!("messages/vault.toml"),
 ];
