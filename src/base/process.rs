@@ -83,7 +83,8 @@ pub async fn run(program: &Path, arguments: &[&str], input: &str, patience: Dura
 pub async fn ask(program: &str, arguments: &[&str], patience: Duration) -> Result<String, String> {
     let mut command = command(Path::new(program), arguments);
     command.env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
-    command.current_dir("/").stdout(Stdio::piped());
+    // What a terminal sends us is not for a package manager at work.
+    command.current_dir("/").stdout(Stdio::piped()).process_group(0);
     ended(command, "", patience).await
 }
 

@@ -103,14 +103,14 @@ impl Context {
     /// A word to the operator, beside the answer: on stderr.
     pub fn say(&self, fault: &Fault) {
         if !self.quiet {
-            eprintln!("{}", self.words(fault));
+            told(&self.words(fault));
         }
     }
 
     /// The same, in words that are in the reader's language already.
     pub fn note(&self, words: &str) {
         if !self.quiet {
-            eprintln!("{words}");
+            told(words);
         }
     }
 
@@ -131,7 +131,7 @@ impl Context {
     /// What went wrong, on stderr alone: the answer is given already.
     pub fn complain(&self, failure: &Failure) {
         for message in failure.messages(self.language) {
-            eprintln!("{message}");
+            told(&message);
         }
     }
 
@@ -170,6 +170,11 @@ impl Context {
         }
         Err(Failure::new(Code::Refused, Fault::new("cli.confirm_other").with("name", name)))
     }
+}
+
+/// To stderr. That nobody reads any more, a terminal that is gone, ends nothing.
+fn told(words: &str) {
+    let _ = writeln!(std::io::stderr(), "{words}");
 }
 
 /// Whether a flag is given by its name in the environment.

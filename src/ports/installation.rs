@@ -11,8 +11,10 @@ pub trait Installation: Send + Sync {
     async fn current(&self) -> Result<Version>;
     /// Whether a release was laid here, whole.
     fn holds(&self, version: &Version) -> bool;
-    /// Lays the content of a verified file beside what runs: whole, or not at all.
-    async fn lay(&self, version: &Version, file: &Path) -> Result<()>;
+    /// Whether what was laid came from the file with this hash.
+    fn holds_file(&self, version: &Version, sha256: &str) -> bool;
+    /// Lays the content of a verified file beside what runs, with its hash: whole, or not at all.
+    async fn lay(&self, version: &Version, file: &Path, sha256: &str) -> Result<()>;
     /// A start runs this one from now on; it was laid.
     async fn switch(&self, version: &Version) -> Result<()>;
     /// Whether a switch starts the service anew by itself.

@@ -41,7 +41,7 @@ pub async fn offline(config: Config) -> Result<Offline, Problem> {
     };
     senses.health.enter(Phase::Serving);
     let config = vault::resolved(&config).await?;
-    let opened = open::open(&config, senses.clock.clone()).await?;
+    let opened = open::migrated(&config, senses.clock.clone()).await?;
     let stopper = Stopper::default();
     let alerts = alerts::alerts(&config, &opened, &senses)?;
     alerts.recall();

@@ -102,6 +102,20 @@ pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem
 pub async fn telling(config: &Config, clock: SharedClock, tell: Tell<'_>) -> Result<Opened, Problem> {
     let opened = as_it_is(config, clock).await?;
     opened.migrations.up(&Caller::system(), None, tell).await?;
+    furnished(opened).await
+}
+
+/// For a command alone, beneath which data must not become another release's: refused where a migration is pending.
+pub async fn migrated(config: &Config, clock: SharedClock) -> Result<Opened, Problem> {
+    let opened = as_it_is(config, clock).await?;
+    let Some(number) = opened.migrations.pending().await? else { return furnished(opened).await };
+    opened.documents.close().await?;
+    opened.seals.close().await?;
+    let fault = Fault::new("migrations.pending").with("number", format!("{number:04}"));
+    Err(Problem::new(Kind::Refused, fault))
+}
+
+async fn furnished(opened: Opened) -> Result<Opened, Problem> {
     instance::furnish(&*opened.documents, opened.clock.now()).await?;
     // Nor must this.
     if let Err(error) = opened.backups.begin().await {

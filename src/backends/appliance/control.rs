@@ -48,7 +48,8 @@ impl Control {
         all.extend(doors.split_whitespace());
         all.push(unit);
         if process::ask("systemctl", &all, ORDERLY).await.is_err() {
-            systemctl(&["kill", "--signal=KILL", unit]).await?;
+            // It may have ended just now.
+            let _ = systemctl(&["kill", "--signal=KILL", unit]).await;
             systemctl(&all).await?;
         }
         Ok(())

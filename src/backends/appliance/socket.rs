@@ -1,12 +1,15 @@
 //! Calls of the documented API over the socket for commands, each on a connection of its own.
 
 use crate::ports::{Error, Result};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use std::{path::PathBuf, time::Duration};
 use tokio::net::UnixStream;
+
+/// An answer is small; whoever sits at the socket must not fill our memory.
+const MOST_BYTES: usize = 16 << 20;
 
 /// Where it takes commands, and in which language it is to say what it refuses.
 #[derive(Debug, Clone)]
@@ -45,7 +48,7 @@ async fn answered(
     let exchange = async move {
         let response = sender.send_request(request.body(Full::new(Bytes::from(body)))?).await?;
         let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
+        let body = Limited::new(response.into_body(), MOST_BYTES).collect().await?.to_bytes();
         Ok::<_, Trouble>((status, body))
     };
     // The connection is driven until the answer is whole; what goes wrong with it, the exchange tells.

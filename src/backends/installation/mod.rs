@@ -34,6 +34,7 @@ pub fn open(kind: Kind, program: &Path, folder: &Path, flags: Vec<String>) -> Re
     match (kind, versions::root(program)) {
         (Kind::Archive, Some(root)) => {
             roots_own(&root)?;
+            roots_own(&root.join("versions"))?;
             Ok(Arc::new(Versions { root, flags }))
         }
         (Kind::Archive, None) => Err(Error::Rejected(Fault::new("updates.by_hand").at(program.display().to_string()))),
@@ -81,6 +82,7 @@ fn unpack(archive: &Path, into: &Path, wanted: impl Fn(&Path) -> Option<PathBuf>
         if let Some(folder) = file.parent() {
             std::fs::create_dir_all(folder)?;
         }
+        entry.set_mask(0o022);
         entry.unpack(&file)?;
     }
     Ok(())
@@ -102,8 +104,16 @@ fn begin(place: &Path) -> io::Result<PathBuf> {
     Ok(beside)
 }
 
+/// In what was laid: the hash of the file it came from.
+const ORIGIN: &str = ".sha256";
+
+fn is_from(place: &Path, sha256: &str) -> bool {
+    std::fs::read_to_string(place.join(ORIGIN)).is_ok_and(|held| held == sha256)
+}
+
 /// Puts it there in one step. On return it is on disk.
-fn finish(beside: &Path, place: &Path) -> io::Result<()> {
+fn finish(beside: &Path, place: &Path, sha256: &str) -> io::Result<()> {
+    std::fs::write(beside.join(ORIGIN), sha256)?;
     rustix::fs::syncfs(File::open(beside)?)?;
     remove(place)?;
     std::fs::rename(beside, place)?;

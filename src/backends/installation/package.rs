@@ -1,7 +1,7 @@
 //! A package's installation: the system's own manager puts releases in place, and takes them back. The packages of both are
 //! kept, so that going back needs nobody.
 
-use super::{PROGRAM, ask, begin, finish, keep, unpack};
+use super::{PROGRAM, ask, begin, finish, is_from, keep, unpack};
 use crate::{
     base::{fault::Fault, process},
     domain::release::Kind,
@@ -51,7 +51,12 @@ impl Installation for Package {
         self.package(version).is_file()
     }
 
-    async fn lay(&self, version: &Version, file: &Path) -> Result<()> {
+    fn holds_file(&self, version: &Version, sha256: &str) -> bool {
+        self.holds(version) && is_from(&self.folder.join(version.to_string()), sha256)
+    }
+
+    async fn lay(&self, version: &Version, file: &Path, sha256: &str) -> Result<()> {
+        let sha256 = sha256.to_owned();
         let place = self.folder.join(version.to_string());
         let beside = begin(&place)?;
         let package = beside.join(self.package(version).file_name().unwrap_or_default());
@@ -75,7 +80,7 @@ impl Installation for Package {
                 unpack(&archive, &beside, program)?;
                 std::fs::remove_file(&archive)?;
             }
-            Ok(finish(&beside, &place)?)
+            Ok(finish(&beside, &place, &sha256)?)
         })
         .await
     }
@@ -87,8 +92,10 @@ impl Installation for Package {
             (Kind::Rpm, true) => process::ask("dnf", &["downgrade", "--assumeyes", &package], PATIENCE).await,
             (Kind::Rpm, false) => process::ask("dnf", &["install", "--assumeyes", &package], PATIENCE).await,
             _ => {
-                let old = "--option=Dpkg::Options::=--force-confold";
-                let words = ["install", "--yes", "--allow-downgrades", "--reinstall", old, &package];
+                // What was cut short before is finished; where that is impossible, the next command says why.
+                let _ = process::ask("dpkg", &["--configure", "--pending", "--force-confold"], PATIENCE).await;
+                let (old, wait) = ("--option=Dpkg::Options::=--force-confold", "--option=DPkg::Lock::Timeout=300");
+                let words = ["install", "--yes", "--allow-downgrades", "--reinstall", old, wait, &package];
                 process::ask("apt-get", &words, PATIENCE).await
             }
         };

@@ -1,7 +1,7 @@
 //! An archive's installation: `ROOT/versions/X/` for each release, and `ROOT/current`, a link to the one that is run. Only
 //! the link is ever changed, in one step.
 
-use super::{PROGRAM, ask, begin, finish, keep, unpack};
+use super::{PROGRAM, ask, begin, finish, is_from, keep, unpack};
 use crate::{
     base::{fault::Fault, files},
     ports::{Error, Result, installation::Installation},
@@ -54,7 +54,12 @@ impl Installation for Versions {
         self.program(version).is_file()
     }
 
-    async fn lay(&self, version: &Version, file: &Path) -> Result<()> {
+    fn holds_file(&self, version: &Version, sha256: &str) -> bool {
+        self.holds(version) && is_from(&self.folder(version), sha256)
+    }
+
+    async fn lay(&self, version: &Version, file: &Path, sha256: &str) -> Result<()> {
+        let sha256 = sha256.to_owned();
         let (file, place) = (file.to_owned(), self.folder(version));
         super::blocking(move || {
             let beside = begin(&place)?;
@@ -62,7 +67,7 @@ impl Installation for Versions {
             let below = |path: &Path| Some(path.strip_prefix(path.components().next()?).ok()?.to_owned());
             unpack(&file, &beside, below)?;
             match beside.join(PROGRAM).is_file() {
-                true => Ok(finish(&beside, &place)?),
+                true => Ok(finish(&beside, &place, &sha256)?),
                 false => Err(Error::Rejected(Fault::new("updates.no_program").at(file.display().to_string()))),
             }
         })

@@ -55,15 +55,27 @@ pub struct Rollback {
 
 pub async fn apply(context: &Context, asked: Apply) -> Result<(), Failure> {
     let config = context.config(Vec::new())?;
-    if asked.scheduled && !due(context, &config).await? {
-        return Ok(());
-    }
     outlive_the_terminal()?;
-    let desk = Updates::open(&config, Arc::new(SystemClock)).map_err(failure)?;
     let change = update::change(&config, context.flags(), context.language.tag()).map_err(failure)?;
     let told = |step| tell(context, &config, step);
-    if !asked.dry_run
+    if asked.scheduled {
+        // What was cut short waits for no hour.
+        let held = Updates::open(&config, Arc::new(SystemClock)).map_err(failure)?;
+        if let Some(event) = change.settle(&told).await.map_err(services)? {
+            return conclude(context, &event);
+        }
+        drop(held);
+        if !due(context, &config).await? {
+            return Ok(());
+        }
+    }
+    let desk = Updates::open(&config, Arc::new(SystemClock)).map_err(failure)?;
+    if asked.anyway && asked.version.is_some() {
+        // What cannot be finished must not keep its mending away.
+        change.abandon().map_err(services)?;
+    } else if !asked.dry_run
         && let Some(event) = change.settle(&told).await.map_err(services)?
+        && !(event.outcome == Outcome::Applied && asked.version.as_ref().is_some_and(|asked| *asked != event.to))
     {
         return conclude(context, &event);
     }
@@ -74,6 +86,10 @@ pub async fn apply(context: &Context, asked: Apply) -> Result<(), Failure> {
     let current = change.installation.current().await.map_err(|error| services(error.into()))?;
     if release.version == current {
         return context.done(&document(&checked), &Fault::new("cli.self_update.runs_already").with("version", current));
+    }
+    if release.version < current {
+        let fault = Fault::new("updates.older_release").with("version", &release.version).with("current", current);
+        return Err(Failure::new(Code::Refused, fault));
     }
     if asked.scheduled && change.folder.state().map_err(services)?.failed.contains(&release.version) {
         let fault = Fault::new("cli.self_update.failed_before").with("version", &release.version);
@@ -88,7 +104,7 @@ pub async fn apply(context: &Context, asked: Apply) -> Result<(), Failure> {
     }
     let file = bring(context, &desk, &checked, &release).await?.file;
     allowed(&config, &release, &file)?;
-    let preflight = change.preflight(&release.version, &file, &told).await.map_err(services)?;
+    let preflight = change.preflight(&release.version, &file, &release.sha256, &told).await.map_err(services)?;
     let Preflight { before, mut warnings } = preflight;
     warnings.extend(way_back(context, (&desk, &checked), &change).await?);
     accepted(context, &warnings, &asked)?;
@@ -112,7 +128,7 @@ pub async fn rollback(context: &Context, asked: Rollback) -> Result<(), Failure>
         let fault = Fault::new("cli.self_update.would").with("version", &back);
         return context.done(&json!({ "version": back.to_string() }), &fault);
     }
-    if let Some(event) = change.settle(&told).await.map_err(services)? {
+    if let Some(event) = change.turn_back(&told).await.map_err(services)? {
         return conclude(context, &event);
     }
     let event = change.roll_back(&context.person(), &told).await.map_err(services)?;
@@ -184,7 +200,7 @@ async fn way_back(
         return Ok(Some(Fault::new("updates.no_package_back").with("version", current)));
     };
     let file = bring(context, desk, checked, &release).await?.file;
-    change.installation.lay(&current, &file).await.map_err(|error| services(error.into()))?;
+    change.installation.lay(&current, &file, &release.sha256).await.map_err(|error| services(error.into()))?;
     Ok(None)
 }
 

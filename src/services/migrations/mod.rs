@@ -126,6 +126,13 @@ impl Migrations {
         Ok(done)
     }
 
+    /// The first that was not applied, or not wholly.
+    pub async fn pending(&self) -> Result<Option<u32>> {
+        let held = self.held().await?;
+        let applied = |number| held.iter().any(|held| held.number == number && held.stage == Stage::Applied);
+        Ok(self.known.iter().map(|one| one.number).find(|number| !applied(*number)))
+    }
+
     /// Undoes what was applied past a number, the newest first.
     pub async fn down(&self, caller: &Caller, to: u32, tell: Tell<'_>) -> Result<Vec<Done>> {
         let mut done = Vec::new();

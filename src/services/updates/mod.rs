@@ -33,6 +33,9 @@ use watch::{Verdict, Watch};
 const SOON: Duration = Duration::from_millis(200);
 const THEN: Duration = Duration::from_secs(2);
 
+/// What was cut short longer ago is not counted any more.
+const COUNTED_SECONDS: i64 = 3 * 3600;
+
 pub struct Updates {
     pub folder: Folder,
     pub installation: Arc<dyn Installation>,
@@ -77,6 +80,11 @@ impl Updates {
         let to = self.installation.current().await?;
         let from = self.way_back()?;
         let before = self.compared(&to, &from).await?;
+        if before.for_good {
+            return Err(Error::Refused(
+                Fault::new("updates.older_format").with("version", from).with("format", "documents"),
+            ));
+        }
         let (phase, began, by) = (Phase::Returning, self.clock.now(), by.to_owned());
         let under_way = UnderWay { from, to, phase, began, by, before, why: None };
         self.save(&under_way)?;
@@ -93,12 +101,33 @@ impl Updates {
         }
     }
 
-    /// Finishes what was cut short, if anything was.
+    /// Finishes what was cut short, if anything was. Where somebody put a third release in place since, there is nothing to
+    /// finish.
     pub async fn settle(&self, told: Told<'_>) -> Result<Option<Event>> {
-        match self.folder.state()?.under_way {
-            Some(under_way) => self.go_on(under_way, told).await.map(Some),
-            None => Ok(None),
+        let Some(under_way) = self.folder.state()?.under_way else { return Ok(None) };
+        let current = self.installation.current().await?;
+        if ![&under_way.from, &under_way.to].contains(&&current) {
+            let UnderWay { from, to, .. } = &under_way;
+            let fault = Fault::new("updates.foreign").with("from", from).with("to", to).with("current", current);
+            tracing::warn!("{fault}");
+            self.abandon()?;
+            return Ok(None);
         }
+        self.go_on(under_way, told).await.map(Some)
+    }
+
+    /// Goes back from what was cut short, rather than on with it.
+    pub async fn turn_back(&self, told: Told<'_>) -> Result<Option<Event>> {
+        let Some(mut under_way) = self.folder.state()?.under_way else { return Ok(None) };
+        under_way.phase = Phase::Returning;
+        self.save(&under_way)?;
+        self.go_on(under_way, told).await.map(Some)
+    }
+
+    /// Forgets what was cut short, as a person decides: what is in place stays.
+    pub fn abandon(&self) -> Result<()> {
+        let state = self.folder.state()?;
+        self.folder.write(&State { under_way: None, ..state })
     }
 
     async fn go_on(&self, mut under_way: UnderWay, told: Told<'_>) -> Result<Event> {
@@ -113,8 +142,15 @@ impl Updates {
         if under_way.phase == Phase::Watching {
             told(Step::Watch);
             if let Err(fault) = self.watched(&under_way).await {
+                if under_way.before.for_good {
+                    self.abandon()?;
+                    return Err(stuck("updates.stays", &under_way, &fault));
+                }
                 turn(&mut under_way, &fault);
-                self.save(&under_way)?;
+                // On a full disk too: cut short now, it would be watched again and fail again.
+                if let Err(error) = self.save(&under_way) {
+                    tracing::error!(%error, "that the update goes back is not noted");
+                }
             }
         }
         match under_way.phase {
@@ -131,19 +167,22 @@ impl Updates {
         if halted {
             self.appliance.halt().await?;
         }
-        self.installation.switch(version).await?;
+        let switched = self.installation.switch(version).await;
+        // Whatever became of it, something must serve.
         if halted || !self.installation.restarts() {
             self.appliance.restart(hurry).await?;
         }
-        Ok(())
+        Ok(switched?)
     }
 
     /// Ready, with all it held, and well for as long as is asked.
     async fn watched(&self, under_way: &UnderWay) -> std::result::Result<(), Fault> {
         let Before { requests, failures, .. } = under_way.before;
         let now = self.clock.now();
-        let ready_by = now.plus_seconds(self.settings.ready_seconds.cast_signed());
-        let until = now.plus_seconds(self.settings.watch_seconds.cast_signed());
+        // Migrating, it does not answer yet: on the living data it may take longer than on a copy.
+        let migrating = 3 * under_way.before.migrating_millis / 1000;
+        let ready_by = now.plus_seconds((self.settings.ready_seconds + migrating).cast_signed());
+        let until = now.plus_seconds((self.settings.watch_seconds + migrating).cast_signed());
         let mut watch = Watch::new(under_way.to.to_string(), (requests, failures), ready_by, Some(until));
         self.look_on(&mut watch, Some(under_way)).await
     }
@@ -172,6 +211,10 @@ impl Updates {
     /// Whether all is there that was.
     async fn counted(&self, under_way: &UnderWay) -> std::result::Result<(), Fault> {
         let Some(before) = &under_way.before.holdings else { return Ok(()) };
+        // Days later the journal need not reach back, and a restore may have come in between.
+        if self.clock.now() > under_way.began.plus_seconds(COUNTED_SECONDS) {
+            return Ok(());
+        }
         let uncounted = |why: String| Fault::new("updates.uncounted").with("why", why);
         let now = self.appliance.holdings(Some(before.sequence)).await.map_err(|error| uncounted(error.to_string()))?;
         match now.mismatch(before) {
@@ -196,6 +239,11 @@ impl Updates {
     /// The first release again, with every write that was acknowledged since.
     async fn go_back(&self, under_way: UnderWay) -> Result<Event> {
         let UnderWay { from, to, before, why, .. } = &under_way;
+        // Before anything is stopped: an archive's first release may be gone, a package never have been kept.
+        if !self.installation.holds(from) {
+            let gone = Fault::new("updates.previous_gone").with("version", from);
+            return Err(stuck("updates.stuck", &under_way, &gone));
+        }
         if before.migrates {
             self.appliance.halt().await?;
             let newest = before.migrations.to_string();
@@ -263,7 +311,9 @@ impl Updates {
         let known = self.formats(older).await?;
         let migrations = number(&known, "migrations");
         let holdings = self.appliance.holdings(None).await.ok();
-        Ok(Before { holdings, migrations, migrates: number(&newest, "migrations") > migrations, ..Before::default() })
+        let for_good = preflight::FORMATS.iter().any(|format| number(&newest, format) > number(&known, format));
+        let migrates = number(&newest, "migrations") > migrations;
+        Ok(Before { holdings, migrations, migrates, for_good, ..Before::default() })
     }
 
     async fn formats(&self, version: &Version) -> Result<Value> {

@@ -17,7 +17,7 @@ const ROOM: u64 = 64 << 20;
 /// A backup is fresh for so long; it is made anew otherwise.
 const FRESH_SECONDS: i64 = 3600;
 /// What data are kept in: where the other release has another number, going back takes a backup.
-const FORMATS: [&str; 2] = ["instance", "documents"];
+pub(super) const FORMATS: [&str; 2] = ["instance", "documents"];
 
 /// What was found. Nothing was changed.
 #[derive(Debug)]
@@ -44,13 +44,13 @@ impl Updates {
     }
 
     /// Lays a verified file and tries what can be tried without touching the service.
-    pub async fn preflight(&self, to: &Version, file: &Path, told: Told<'_>) -> Result<Preflight> {
+    pub async fn preflight(&self, to: &Version, file: &Path, sha256: &str, told: Told<'_>) -> Result<Preflight> {
         let from = self.installation.current().await?;
-        if !self.installation.holds(to) {
-            self.installation.lay(to, file).await?;
+        if !self.installation.holds_file(to, sha256) {
+            self.installation.lay(to, file, sha256).await?;
         }
         let (newer, known) = (self.formats(to).await?, self.formats(&from).await?);
-        let mut warnings = Vec::new();
+        let (mut warnings, mut for_good) = (Vec::new(), false);
         for format in FORMATS {
             let (now, then) = (number(&known, format), number(&newer, format));
             if then < now {
@@ -59,12 +59,13 @@ impl Updates {
                 ));
             }
             if then > now {
+                for_good = true;
                 warnings.push(Fault::new("updates.no_way_back").with("version", to).with("format", format));
             }
         }
         let migrations = number(&known, "migrations");
         let mut before =
-            Before { migrations, migrates: number(&newer, "migrations") > migrations, ..Before::default() };
+            Before { migrations, migrates: number(&newer, "migrations") > migrations, for_good, ..Before::default() };
         match self.appliance.look().await {
             Ok(seen) if seen.ready => {
                 (before.requests, before.failures) = (seen.requests, seen.failures);
@@ -76,7 +77,7 @@ impl Updates {
         if before.migrates {
             told(Step::Rehearsal);
             match self.installation.ask(to, &["migrate", "validate", "--json"]).await {
-                Ok(_) => {}
+                Ok(answer) => before.migrating_millis = number(&answer, "upMillis"),
                 Err(ports::Error::Rejected(why)) => {
                     return Err(Error::Refused(Fault::new("updates.rehearsal").with("version", to).with("why", why)));
                 }

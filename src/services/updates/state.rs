@@ -74,6 +74,12 @@ pub struct Before {
     /// Whether the other one knows more, so that going back undoes them first.
     #[serde(default)]
     pub migrates: bool,
+    /// How long they took on a copy.
+    #[serde(default)]
+    pub migrating_millis: u64,
+    /// The other one changes the format of the database itself: the first one would not open it any more.
+    #[serde(default)]
+    pub for_good: bool,
 }
 
 /// A line of the history.
@@ -157,7 +163,8 @@ impl Folder {
     /// On return it is on disk. The same one twice, where a kill came in between, is told once.
     pub fn remember(&self, event: &Event) -> Result<()> {
         let known = self.history()?;
-        if known.last().is_some_and(|last| (&last.from, &last.to, last.at) == (&event.from, &event.to, event.at)) {
+        let what = |event: &Event| (event.from.clone(), event.to.clone(), event.at, event.outcome);
+        if known.last().is_some_and(|last| what(last) == what(event)) {
             return Ok(());
         }
         let path = self.0.join(HISTORY);
