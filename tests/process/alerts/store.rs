@@ -1,6 +1,7 @@
 //! Its store: a disk that takes no more writes, one that is slow, a page that was changed.
 
 use super::world::{Fault, World, login};
+use crate::appliance::until;
 use std::{fs::File, os::unix::fs::FileExt};
 
 /// Of one cause, by its end in a start on a sound disk.
@@ -30,13 +31,24 @@ fn a_page_that_is_another_until_it_is_the_right_one_again() {
     let world = World::new(&[]);
     let server = world.start();
     let file = File::options().read(true).write(true).open(world.instance.data.join("documents.sealed")).unwrap();
-    // The last that holds anything.
-    let length = file.metadata().unwrap().len();
-    let mut page = [0; 4096];
-    let last = (1..length / 4096).rev().find(|number| {
-        file.read_exact_at(&mut page, number * 4096).unwrap();
-        page.iter().any(|byte| *byte != 0)
-    });
+    // The last that holds anything, once nothing of the start is written any more: what is changed must stay so.
+    let look = || {
+        let mut page = [0; 4096];
+        let length = file.metadata().unwrap().len();
+        let last = (1..length / 4096).rev().find(|number| {
+            file.read_exact_at(&mut page, number * 4096).unwrap();
+            page.iter().any(|byte| *byte != 0)
+        });
+        (last, page)
+    };
+    let mut seen = look();
+    let still = |seen: &mut (Option<u64>, [u8; 4096])| {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        let before = std::mem::replace(seen, look());
+        before == *seen
+    };
+    assert!(until(30, || still(&mut seen)), "it writes and writes");
+    let (last, page) = seen;
     let at = last.unwrap() * 4096 + 2000;
     let other = page[2000] ^ 1;
     file.write_all_at(&[other], at).unwrap();
