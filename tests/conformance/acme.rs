@@ -278,3 +278,32 @@ async fn a_kind_is_asked_for_by_name_and_nothing_is_replaced_against_an_authorit
     );
     assert!(orders[0]["replaces"].is_string() && orders[1]["replaces"].is_null(), "{orders:?}");
 }
+
+/// An authority under load refuses a nonce it gave out, as this Pebble does one time in twenty: three times in a row is bad
+/// luck, which costs a new order and no certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_whose_nonces_are_refused_is_begun_anew_once() {
+    let now = SystemClock.now();
+    let nonce = "replay-nonce: bm9uY2U";
+    let refusal =
+        r#"{"type": "urn:ietf:params:acme:error:badNonce", "detail": "JWS has an invalid anti-replay nonce"}"#;
+    let refusal = answer(&format!("400 Bad Request\r\n{nonce}\r\ncontent-type: application/problem+json"), refusal);
+    let (place, seen) = listen(vec![
+        ("/nonce", answer(&format!("200 OK\r\n{nonce}"), "")),
+        ("/account", answer(&format!("201 Created\r\n{nonce}\r\nlocation: http://127.0.0.1/account/1"), "{}")),
+        ("/order", refusal),
+    ]);
+    let directory = serde_json::json!({
+        "newNonce": format!("{place}/nonce"),
+        "newAccount": format!("{place}/account"),
+        "newOrder": format!("{place}/order"),
+    });
+    let at = serve(vec![("/dir", answer("200 OK", &directory.to_string()))]);
+    let issuer = acme(&format!("{at}/dir"), Arc::new(Records::default()));
+    let account = issuer.register(now).await.unwrap();
+    let names = ["nonce.example".to_owned()];
+    let denial = issuer.order(Order { account: &account, names: &names, replaces: None }, now).await.err().unwrap();
+    assert_eq!(told(denial).key, "certificates.issuer_out_of_step");
+    let orders = seen.lock().unwrap().iter().filter(|(path, _)| path == "/order").count();
+    assert_eq!(orders, 6);
+}

@@ -42,6 +42,8 @@ const MOST_WORDS: usize = 500;
 /// Of its problems (RFC 8555, 6.7).
 const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
 const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
+const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
+const OUT_OF_STEP: &str = "certificates.issuer_out_of_step";
 
 pub struct Acme {
     pub directory: String,
@@ -76,24 +78,11 @@ impl Issuer for Acme {
     }
 
     async fn order(&self, order: Order<'_>, now: Timestamp) -> Result<Leaf, Denial> {
-        let client = Client::new(self.https.clone(), now);
-        let account = self.account(order.account, &client).await?;
-        let identifiers: Vec<_> = order.names.iter().map(|name| identifier(name)).collect();
-        let mut placed = self.asked(&client, self.place(&account, &identifiers, order.replaces)).await?;
-        let proofs = self.asked(&client, self.proofs(&mut placed, order.names)).await?;
-        let proven = match proofs.is_empty() {
-            true => Ok(()),
-            // Zones and programs have their own patience.
-            false => match self.proofs.show(&proofs).await {
-                Ok(()) => self.asked(&client, self.prove(&mut placed)).await,
-                Err(error) => Err(fault(error)),
-            },
-        };
-        if let Err(error) = self.proofs.withdraw(&proofs).await {
-            tracing::warn!(issuer = self.directory, %error, "a proof for an authority is left behind");
+        match self.attempt(&order, now).await {
+            // Of one request among a dozen the nonce was refused three times: an order begun anew costs the authority little.
+            Err(denial) if denial.again.is_none() && is_out_of_step(&denial.error) => self.attempt(&order, now).await,
+            done => done,
         }
-        proven?;
-        self.asked(&client, self.collect(&mut placed, order.names, now)).await
     }
 
     async fn window(&self, account: &[u8], certificate: &[u8], now: Timestamp) -> Result<Option<Window>, Denial> {
@@ -129,6 +118,27 @@ impl From<instant_acme::Error> for Failure {
 }
 
 impl Acme {
+    async fn attempt(&self, order: &Order<'_>, now: Timestamp) -> Result<Leaf, Denial> {
+        let client = Client::new(self.https.clone(), now);
+        let account = self.account(order.account, &client).await?;
+        let identifiers: Vec<_> = order.names.iter().map(|name| identifier(name)).collect();
+        let mut placed = self.asked(&client, self.place(&account, &identifiers, order.replaces)).await?;
+        let proofs = self.asked(&client, self.proofs(&mut placed, order.names)).await?;
+        let proven = match proofs.is_empty() {
+            true => Ok(()),
+            // Zones and programs have their own patience.
+            false => match self.proofs.show(&proofs).await {
+                Ok(()) => self.asked(&client, self.prove(&mut placed)).await,
+                Err(error) => Err(fault(error)),
+            },
+        };
+        if let Err(error) = self.proofs.withdraw(&proofs).await {
+            tracing::warn!(issuer = self.directory, %error, "a proof for an authority is left behind");
+        }
+        proven?;
+        self.asked(&client, self.collect(&mut placed, order.names, now)).await
+    }
+
     /// What an authority is asked, within a time; whatever it answers, it stops nothing but this order.
     async fn asked<T>(&self, client: &Client, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Denial> {
         let answered = timeout(PATIENCE, AssertUnwindSafe(asked).catch_unwind()).await;
@@ -141,6 +151,11 @@ impl Acme {
             Ok(Ok(Ok(answer))) => Ok(answer),
             Ok(Ok(Err(Failure::Ours(error)))) => Err(Denial { error, again, stranger: false }),
             Ok(Ok(Err(Failure::Answered(error)))) => match &error {
+                instant_acme::Error::Api(problem) if problem.r#type.as_deref() == Some(BAD_NONCE) => {
+                    let fault = Fault::new(OUT_OF_STEP).with("issuer", &self.directory);
+                    let error = Error::OutOfReach(fault.with("cause", shortened(&error.to_string())));
+                    Err(Denial { error, again, stranger: false })
+                }
                 instant_acme::Error::Api(problem) if problem.r#type.as_deref() != Some(RATE_LIMITED) => {
                     let stranger = problem.r#type.as_deref() == Some(NO_ACCOUNT);
                     Err(Denial { error: self.refused(&error.to_string()), again, stranger })
@@ -321,6 +336,11 @@ async fn why(order: &mut instant_acme::Order) -> String {
         }
     }
     "the order became invalid".to_owned()
+}
+
+/// Nothing was done: the library asks three times with a new nonce (RFC 8555, 6.5), and then gives up.
+fn is_out_of_step(error: &Error) -> bool {
+    matches!(error, Error::OutOfReach(fault) if fault.key == OUT_OF_STEP)
 }
 
 fn identifier(name: &str) -> Identifier {
