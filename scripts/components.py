@@ -28,7 +28,7 @@ VENDORED = [
     ("zstd-sys", "zstd", "zstd", "BSD-3-Clause", "lib/zstd.h",
      r"VERSION_MAJOR +(\d+)[^$]*?VERSION_MINOR +(\d+)[^$]*?VERSION_RELEASE +(\d+)"),
     ("libmimalloc-sys", "c_src/mimalloc/v3", "mimalloc", "MIT", "include/mimalloc.h", r"MI_MALLOC_VERSION (\d)(\d\d)(\d\d)"),
-    ("poem-openapi", "src/ui/swagger_ui", "swagger-ui", "Apache-2.0", "swagger-ui-bundle.js", r'PACKAGE_VERSION:"([^"]+)"'),
+    ("debrouille-appliance", "src/http/pages/reference", "swagger-ui", "Apache-2.0", "VERSION", r"(\S+)"),
 ]
 # Of two licences to choose from, the one that is not chosen.
 NOT_CHOSEN = {("zstd", "COPYING")}

@@ -435,8 +435,12 @@ impl House {
         }
     }
 
+    pub async fn respond(&self, request: Request) -> Response {
+        self.router.get_response(request).await
+    }
+
     pub async fn call(&self, request: Request) -> Answer {
-        let mut response = self.router.get_response(request).await;
+        let mut response = self.respond(request).await;
         let body = response.take_body().into_vec().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         Answer { status, headers, text: String::from_utf8(body).unwrap() }
@@ -445,7 +449,7 @@ impl House {
     /// An answer whose body is still to be read.
     pub async fn stream(&self, token: &str, path: &str) -> Response {
         let request = Request::builder().uri_str(encode(path)).header("authorization", format!("Bearer {token}"));
-        self.router.get_response(request.finish()).await
+        self.respond(request.finish()).await
     }
 
     /// A request of the administrator, unless a header says whose; headers as `name: value`.

@@ -19,7 +19,7 @@ pub struct Routes {
 impl Routes {
     pub fn new(state: &Arc<State>) -> Self {
         let service = spec::service();
-        let pages = pages::routes(&service, state);
+        let pages = pages::routes(state);
         let known = spec::operations().into_iter().map(|(path, methods)| {
             let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
             let allow = HeaderValue::try_from(allow).unwrap_or(HeaderValue::from_static(""));

@@ -2,21 +2,16 @@
 
 mod authority;
 mod link;
+mod reference;
 
 use super::{
     State,
     exchange::{self},
     ops,
-    spec::Service,
 };
 use crate::base::messages;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use poem::{
-    Endpoint, EndpointExt, Request, Response, Result, Route,
-    endpoint::{make, make_sync},
-    get,
-    http::{HeaderValue, header},
-};
+use poem::{EndpointExt, Request, Response, Result, Route, endpoint::make, get, http::HeaderValue};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -29,14 +24,11 @@ pub fn holds(path: &str) -> bool {
     path == SPECIFICATION
 }
 
-pub fn routes(service: &Service, state: &Arc<State>) -> Route {
+pub fn routes(state: &Arc<State>) -> Route {
     let pages = authority::routes(Route::new(), state);
+    let pages = reference::routes(pages);
     let pages = link::LINKS.into_iter().fold(pages, |pages, link| pages.at(link.path, get(link.page())));
-    pages
-        .at("/", get(make(front)))
-        .at("/docs", get(reference(service.swagger_ui_html())))
-        .at(SPECIFICATION, get(service.spec_endpoint()))
-        .at("/readyz", get(ops::ready).data(state.health.clone()))
+    pages.at("/", get(make(front))).at("/readyz", get(ops::ready).data(state.health.clone()))
 }
 
 async fn front(request: Request) -> Result<Response> {
@@ -78,24 +70,6 @@ fn hash(text: &str) -> String {
 fn style(page: &str) -> String {
     let style = page.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>"));
     style.map(|(style, _)| hash(style)).unwrap_or_default()
-}
-
-/// The reference carries its own scripts; the policy names them by their hashes and lets nothing else run.
-fn reference(page: String) -> impl Endpoint {
-    let scripts = scripts(&page).map(hash).collect::<Vec<_>>().join(" ");
-    let policy = format!(
-        "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src 'self' data:; \
-         connect-src 'self'; font-src data:; frame-ancestors 'none'"
-    );
-    let policy = HeaderValue::try_from(policy).expect("hashes are plain ASCII");
-    let page = bytes::Bytes::from(page);
-    make_sync(move |_| {
-        Response::builder()
-            .content_type("text/html; charset=utf-8")
-            .header(header::CONTENT_SECURITY_POLICY, policy.clone())
-            .header(header::CACHE_CONTROL, "no-cache")
-            .body(page.clone())
-    })
 }
 
 #[cfg(test)]
