@@ -21,6 +21,7 @@ use crate::{
     domain::migration::{self, Direction, Migration},
     ports::{self, documents::Documents},
     services::{
+        self,
         access::{Caller, Subject},
         backups::{Identity, restore::Wanted},
         health::{Finding, Phase},
@@ -170,9 +171,22 @@ pub async fn migrate(
     if let Err(error) = opened.audit.finish().await {
         tracing::error!(%error, "the audit log was not sealed");
     }
+    let done = match done {
+        Ok(done) => Ok(done),
+        Err(error) => Err(unended(&opened.migrations, error).await),
+    };
     opened.documents.close().await?;
     opened.seals.close().await?;
-    Ok(done?)
+    done
+}
+
+/// Why a migration did not end; where it is half done, the way back along with it.
+pub async fn unended(migrations: &Migrations, error: services::Error) -> Problem {
+    let mut problem = Problem::from(error);
+    if let Ok(held) = migrations.held().await {
+        problem.more.extend(service::half_done(&held));
+    }
+    problem
 }
 
 /// Migrates a copy up and down again. `copy`: one that a served instance made; else it is made here, and goes.

@@ -101,7 +101,9 @@ pub async fn open(config: &Config, clock: SharedClock) -> Result<Opened, Problem
 /// As [`open`], telling how far a migration is.
 pub async fn telling(config: &Config, clock: SharedClock, tell: Tell<'_>) -> Result<Opened, Problem> {
     let opened = as_it_is(config, clock).await?;
-    opened.migrations.up(&Caller::system(), None, tell).await?;
+    if let Err(error) = opened.migrations.up(&Caller::system(), None, tell).await {
+        return Err(migrations::unended(&opened.migrations, error).await);
+    }
     furnished(opened).await
 }
 

@@ -19,6 +19,11 @@ const MORE: &str = "name = 'seeds'\nrelease = '9.9.9'\n[[change]]\ndocuments = '
 rename = { from = 'n', to = 'number' }\n[[change.step]]\ndefault = { field = 'fresh', value = true }
 [[change]]\ndefinition = 'system.seeds'\n[[change.step]]\nindex = { keys = 'number', unique = true }\n";
 
+/// What no index takes: the copy of it fails, for good.
+const STUCK: &str = "name = 'labels'\nrelease = '9.9.9'\n[[change]]\ndocuments = 'system.seeds'\n[[change.step]]
+rename = { from = 'n', to = 'number' }\n[[change.step]]\ndefault = { field = 'fresh', value = true }
+[[change.step]]\ncopy = { from = 'text', to = 'label' }\n";
+
 /// An instance with many documents of its own, and the folder of what a next release declares.
 struct Site {
     instance: Instance,
@@ -28,8 +33,12 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
+        Self::of("0002-seeds", MORE, rawdoc! { "indexes": [] }, |n| rawdoc! { "n": n, "text": "é".repeat(200) })
+    }
+
+    fn of(name: &str, migration: &str, seeds: RawDocumentBuf, row: impl Fn(i64) -> RawDocumentBuf) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("0002-seeds.toml"), MORE).unwrap();
+        std::fs::write(folder.path().join(format!("{name}.toml")), migration).unwrap();
         let site = Self { instance: Instance::new(), folder, runtime: tokio::runtime::Runtime::new().unwrap() };
         site.runtime.block_on(async {
             let opened = open::as_it_is(&site.config(), Arc::new(SystemClock)).await.unwrap();
@@ -37,11 +46,8 @@ impl Site {
                 let (collection, change) = (collection.to_owned(), Change::Put(document));
                 Operation { collection, id, expect: Expect::Absent, change }
             };
-            let mut all = vec![put(COLLECTIONS, "system.seeds".to_owned(), rawdoc! { "indexes": [] })];
-            all.extend((0..ROWS).map(|n| {
-                let row = rawdoc! { "n": i64::try_from(n).unwrap(), "text": "é".repeat(200) };
-                put("system.seeds", format!("{n:06}"), row)
-            }));
+            let mut all = vec![put(COLLECTIONS, "system.seeds".to_owned(), seeds)];
+            all.extend((0..ROWS).map(|n| put("system.seeds", format!("{n:06}"), row(i64::try_from(n).unwrap()))));
             for operations in all.chunks(900) {
                 let (origin, operations) = (Default::default(), operations.to_vec());
                 let batch = Batch { time: Timestamp(5), origin, operations, check: None, receipt: None };
@@ -138,6 +144,54 @@ fn killed_at_any_sync_a_migration_goes_on_where_it_was() {
         killed += usize::from(up) + usize::from(down);
     }
     assert!(killed >= 6, "{killed}");
+}
+
+#[test]
+fn killed_at_any_sync_a_migration_is_undone_from_there() {
+    let site = Site::new();
+    let before = site.seen();
+    let (mut killed, mut half) = (0, 0);
+    for at in [4, 9, 14, 18, 22, 26, 31] {
+        let up = site.killed(&["migrate", "up"], at);
+        let stands = site.told(&["migrate", "status"])["migrations"][1]["stage"].clone();
+        half += usize::from(stands == "up");
+        let down = site.killed(&["migrate", "down", "--to", "1", "--yes"], at / 2 + 1);
+        site.told(&["migrate", "down", "--to", "1", "--yes"]);
+        assert!(site.seen() == before, "{at}");
+        killed += usize::from(up) + usize::from(down);
+    }
+    assert!(killed >= 6 && half >= 2, "{killed} {half}");
+}
+
+#[test]
+fn an_up_that_cannot_end_is_undone_and_the_release_before_runs() {
+    let row = |n: i64| {
+        let text = "é".repeat(if n == 2000 { 700 } else { 200 });
+        // What one that went too far would take away.
+        if n % 10 == 3 { rawdoc! { "n": n, "text": text, "fresh": false } } else { rawdoc! { "n": n, "text": text } }
+    };
+    let site = Site::of("0002-labels", STUCK, rawdoc! { "indexes": ["label"] }, row);
+    let before = site.seen();
+    for at in [4, 8, 12] {
+        for mut command in [site.next(&["migrate", "up"]), site.next(&["migrate", "up"])] {
+            let output = command.output().unwrap();
+            let said = words(&output);
+            assert!(output.status.code() == Some(3) && said.contains("migrate down --to 1"), "{output:?}");
+        }
+        let status = site.told(&["migrate", "status"]);
+        assert_eq!(status["migrations"][1]["stage"], "up", "{status}");
+        assert_eq!(changed(&site.told(&["migrate", "plan", "--to", "1"]), 2), 2000);
+        site.killed(&["migrate", "down", "--to", "1", "--yes"], at);
+        site.told(&["migrate", "down", "--to", "1", "--yes"]);
+        assert!(site.seen() == before, "{at}");
+    }
+    let mut serve = site.instance.serve();
+    serve.env("APPLIANCE_TEST_MIGRATIONS", site.folder.path());
+    let (code, said) = site.instance.refused(serve);
+    assert!(code == 3 && said.contains("migrate down --to 1"), "{code} {said}");
+    site.told(&["migrate", "down", "--to", "1", "--yes"]);
+    assert!(site.seen() == before);
+    site.instance.start().stop();
 }
 
 #[test]

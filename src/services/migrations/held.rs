@@ -34,6 +34,8 @@ pub struct Held {
     /// Of a migration under way: the change it is at, and the last document that is done.
     pub change: usize,
     pub after: Option<String>,
+    /// Of one that is undone before it was whole: the last document the change it is at had reached.
+    pub until: Option<String>,
     /// Documents changed so far.
     pub documents: u64,
     /// Documents of the store that tell what was left out.
@@ -63,11 +65,23 @@ impl Held {
             stage: Stage::Up,
             change: 0,
             after: None,
+            until: None,
             documents: 0,
             notes: 0,
             at: String::new(),
             revision: 0,
         }
+    }
+
+    /// Round, from where it stands: the last change it came to is undone first. Documents a way up that was cut short
+    /// had not reached are as they were, and stay so.
+    pub fn turn(&mut self, changes: usize) {
+        (self.change, self.until) = match self.stage {
+            Stage::Down => return,
+            Stage::Applied => (changes, None),
+            Stage::Up => (self.change + usize::from(self.after.is_some()), self.after.take()),
+        };
+        (self.stage, self.after, self.documents) = (Stage::Down, None, 0);
     }
 
     pub fn read(document: &RawDocument) -> Option<Self> {
@@ -87,6 +101,7 @@ impl Held {
             stage,
             change: usize::try_from(number("change")?).ok()?,
             after: text("after"),
+            until: text("until"),
             documents: u64::try_from(number("documents")?).ok()?,
             notes: u32::try_from(number("notes")?).ok()?,
             at: text("at")?,
@@ -109,6 +124,9 @@ impl Held {
         };
         if let Some(after) = &self.after {
             document.append(bson::cstr!("after"), after.as_str());
+        }
+        if let Some(until) = &self.until {
+            document.append(bson::cstr!("until"), until.as_str());
         }
         document
     }
@@ -188,6 +206,13 @@ pub fn judge(held: &[Held], known: &[Migration]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Of one that is neither applied nor undone: how it goes on, and the way back.
+pub fn half_done(held: &[Held]) -> Option<Fault> {
+    let begun = held.iter().find(|held| held.stage != Stage::Applied)?;
+    let fault = Fault::new("migrations.half_done").with("number", key(begun.number)).with("name", &begun.name);
+    Some(fault.with("before", begun.number.saturating_sub(1)))
 }
 
 /// Why data with these migrations is not for this release.

@@ -12,7 +12,7 @@ mod rehearsal;
 mod run;
 mod snapshots;
 
-pub use held::{Held, Stage, all as held, newer};
+pub use held::{Held, Stage, all as held, half_done, newer};
 pub use plan::{Part, Plan, Planned, plan};
 pub use rehearsal::{Difference, Rehearsed, copy};
 pub use snapshots::{Copied, Snapshots, Stores};
@@ -133,7 +133,7 @@ impl Migrations {
         Ok(self.known.iter().map(|one| one.number).find(|number| !applied(*number)))
     }
 
-    /// Undoes what was applied past a number, the newest first.
+    /// Undoes what was applied past a number, the newest first; what was cut short, from where it stands.
     pub async fn down(&self, caller: &Caller, to: u32, tell: Tell<'_>) -> Result<Vec<Done>> {
         let mut done = Vec::new();
         let held = self.held().await?;
@@ -142,11 +142,6 @@ impl Migrations {
             return Ok(done);
         }
         self.begin().await?;
-        // What was cut short is whole before it is undone.
-        for begun in held.iter().filter(|held| held.stage == Stage::Up) {
-            self.fits(self.plan(Direction::Up, Some(begun.number)).await?).await?;
-            done.extend(self.run(caller, begun.number, Direction::Up, tell).await?);
-        }
         self.fits(self.plan(Direction::Down, Some(to)).await?).await?;
         for number in undone {
             done.extend(self.run(caller, number, Direction::Down, tell).await?);

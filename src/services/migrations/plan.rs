@@ -109,7 +109,11 @@ pub fn plan(snapshot: &dyn Snapshot, known: Vec<Migration>, direction: Direction
             Direction::Down => held.is_some() && to.is_none_or(|to| number > to),
         };
         if wanted {
-            let left = if direction == Direction::Down { held::left(snapshot, number)? } else { HashSet::new() };
+            let (mut held, mut left) = (held, HashSet::new());
+            if direction == Direction::Down {
+                held.iter_mut().for_each(|held| held.turn(migration.changes.len()));
+                left = held::left(snapshot, number)?;
+            }
             legs.push(Leg { migration, held, left });
         }
     }
@@ -206,9 +210,12 @@ impl Leg {
     fn passed(&self, direction: Direction, change: usize, id: &str) -> bool {
         let Some(held) = &self.held else { return false };
         let at_last = || held.after.as_deref().is_some_and(|after| id <= after);
+        let unreached = || held.until.as_deref().is_some_and(|until| id > until);
         match (direction, held.stage) {
             (Direction::Up, Stage::Up) => change < held.change || change == held.change && at_last(),
-            (Direction::Down, Stage::Down) => change >= held.change || change + 1 == held.change && at_last(),
+            (Direction::Down, Stage::Down) => {
+                change >= held.change || change + 1 == held.change && (at_last() || unreached())
+            }
             // Not yet on its way: a way back begun is ended first, and then nothing is passed.
             _ => false,
         }

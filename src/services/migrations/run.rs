@@ -46,11 +46,7 @@ impl<'m> Run<'m> {
         let mut held = found.as_deref().and_then(Held::read).unwrap_or_else(|| Held::begin(migration));
         let mut left = HashSet::new();
         if direction == Direction::Down {
-            if held.stage != Stage::Down {
-                (held.stage, held.after, held.documents) = (Stage::Down, None, 0);
-                // The last change first; past the first one there is nothing more.
-                held.change = migration.changes.len();
-            }
+            held.turn(migration.changes.len());
             let snapshot = all.documents.snapshot().await?;
             left = blocking(move || held::left(&*snapshot, number)).await?;
         }
@@ -129,7 +125,7 @@ impl<'m> Run<'m> {
             self.held.notes += 1;
         }
         if last {
-            self.held.after = None;
+            (self.held.after, self.held.until) = (None, None);
             self.held.change = if self.direction == Direction::Up { at + 1 } else { at };
         } else {
             self.held.after = rows.last().map(|row| id(row));
@@ -147,8 +143,10 @@ impl<'m> Run<'m> {
         }
         let snapshot = self.all.documents.snapshot().await?;
         let (collection, after) = (collection.to_owned(), self.held.after.clone());
+        let until = self.held.until.clone();
         blocking(move || {
             let mut rows = snapshot.documents(&collection, after.as_deref(), ROWS)?;
+            rows.retain(|row| until.as_ref().is_none_or(|until| id(row) <= *until));
             let mut last = rows.len() < ROWS;
             let mut bytes = 0;
             let fits = rows.iter().take_while(|row| {

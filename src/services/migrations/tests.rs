@@ -8,9 +8,12 @@ use crate::{
     ports::documents::{Load, Sequence, Snapshot},
 };
 use redb::backends::InMemoryBackend;
-use std::sync::{
-    Mutex,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 const ROWS: usize = 1000;
@@ -212,6 +215,71 @@ async fn cut_short_at_any_commit_it_goes_on_where_it_was() {
         }
     }
     assert!(cuts > 20, "{cuts}");
+}
+
+#[tokio::test]
+async fn cut_short_at_any_commit_it_is_undone_from_there() {
+    let caller = Caller::system();
+    let wanted = store().await;
+    let before = seen(&wanted).await;
+    of(&wanted, 2).up(&caller, None, &|_| ()).await.unwrap();
+    let wanted = seen(&wanted).await;
+    let (mut cuts, mut counted) = (0, BTreeSet::new());
+    for done in [false, true] {
+        for at in 1.. {
+            let inner = store().await;
+            let cut =
+                |at: u32| Arc::new(Cut { inner: inner.clone(), at: AtomicU32::new(at), done }) as Arc<dyn Documents>;
+            if of(&cut(at), 2).up(&caller, None, &|_| ()).await.is_ok() {
+                break;
+            }
+            cuts += 1;
+            let planned = of(&inner, 2).plan(Direction::Down, Some(0)).await.unwrap().changed();
+            // The way back is cut short too: it goes on, or is up again.
+            if at % 3 > 0 {
+                let _ = of(&cut(at % 7 + 2), 2).down(&caller, 0, &|_| ()).await;
+            }
+            if at % 3 == 1 {
+                of(&inner, 2).up(&caller, None, &|_| ()).await.unwrap();
+                assert!(seen(&inner).await == wanted, "cut at {at}");
+            }
+            let undone = of(&inner, 2).down(&caller, 0, &|_| ()).await.unwrap();
+            assert!(seen(&inner).await == before, "cut at {at}");
+            assert_eq!(of(&inner, 2).held().await.unwrap(), []);
+            if at % 3 == 0 {
+                assert_eq!(undone.iter().map(|done| done.documents).sum::<u64>(), planned, "cut at {at}");
+                counted.insert(planned);
+            }
+        }
+    }
+    assert!(cuts > 20 && counted.len() > 5, "{cuts} {counted:?}");
+}
+
+#[tokio::test]
+async fn one_that_cannot_end_is_undone_from_where_it_stands() {
+    let (store, caller) = (store().await, Caller::system());
+    // No index takes so long a value: what the first migration renames fails here, for good.
+    let definition = rawdoc! { "indexes": ["m", "number"] };
+    let long = rawdoc! { "n": "x".repeat(2000), "new": false };
+    commit(
+        &store,
+        vec![
+            put(COLLECTIONS, "system.x", Expect::Any, definition),
+            put("system.x", "000600", Expect::Any, long),
+        ],
+    )
+    .await;
+    let before = seen(&store).await;
+    for _ in 0..2 {
+        of(&store, 2).up(&caller, None, &|_| ()).await.unwrap_err();
+    }
+    let held = of(&store, 2).held().await.unwrap();
+    assert_eq!((held.len(), held[0].stage, held[0].after.as_deref()), (1, Stage::Up, Some("000499")));
+    assert_eq!(half_done(&held).unwrap().key, "migrations.half_done");
+    assert_eq!(of(&store, 2).plan(Direction::Down, Some(0)).await.unwrap().changed(), 500);
+    of(&store, 2).down(&caller, 0, &|_| ()).await.unwrap();
+    assert!(seen(&store).await == before);
+    assert_eq!((of(&store, 2).held().await.unwrap(), half_done(&[])), (vec![], None));
 }
 
 #[tokio::test]
