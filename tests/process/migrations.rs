@@ -195,6 +195,26 @@ fn an_up_that_cannot_end_is_undone_and_the_release_before_runs() {
 }
 
 #[test]
+fn an_index_that_finds_doubles_stops_the_update_and_leaves_a_way_back() {
+    // Two of a number: the one unique index of it cannot be.
+    let row = |n: i64| rawdoc! { "n": if n == 2500 { 40 } else { n }, "text": "x" };
+    let site = Site::of("0002-seeds", MORE, rawdoc! { "indexes": [] }, row);
+    let before = site.seen();
+    let mut serve = site.instance.serve();
+    serve.env("APPLIANCE_TEST_MIGRATIONS", site.folder.path());
+    let (code, said) = site.instance.refused(serve);
+    for word in ["system.seeds", "number_1", "000040 = 002500", "migrate down --to 1"] {
+        assert!(code == 3 && said.contains(word), "{code} {said}");
+    }
+    assert_eq!(site.told(&["migrate", "status"])["migrations"][1]["stage"], "up");
+    site.told(&["migrate", "down", "--to", "1", "--yes"]);
+    assert!(site.seen() == before);
+    let output = site.next(&["migrate", "validate"]).output().unwrap();
+    assert!(output.status.code() == Some(3) && words(&output).contains("000040 = 002500"), "{}", words(&output));
+    site.instance.start().stop();
+}
+
+#[test]
 fn what_a_newer_release_migrated_is_refused_with_the_way_back() {
     let site = Site::new();
     let server = crate::appliance::Server::of(

@@ -32,6 +32,14 @@ pub struct Source {
 const INDEXES: &str = "indexes";
 
 impl Step {
+    /// That it makes.
+    pub fn index(&self) -> Option<&collection::Index> {
+        match self {
+            Self::Index(index) => Some(index),
+            _ => None,
+        }
+    }
+
     pub fn up(&self, document: &mut Document) {
         match self {
             Self::Rename { from, to } => rename(document, from, to),

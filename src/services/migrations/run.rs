@@ -8,18 +8,24 @@ use super::{
 use crate::{
     base::fault::Fault,
     domain::{
+        collection::Index,
         document::revision,
-        migration::{Direction, Migration},
+        migration::{Direction, Migration, Step, Target},
     },
-    ports::documents::{Change, Expect, Operation},
+    ports::documents::{Build, Change, Expect, Operation},
     services::{Error, Result, access::Caller, audit::Event},
 };
 use bson::{Document, RawArrayBuf, RawDocumentBuf, rawdoc};
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 /// Documents of a batch, and bytes past which it takes no more.
 const ROWS: usize = 250;
 const BYTES: usize = 4 << 20;
+/// Between two looks at an index that is being built; looks between two signs of life.
+const LOOK: Duration = Duration::from_millis(100);
+const LOOKS: u32 = 100;
+/// Doubles that are told.
+const PAIRS: usize = 3;
 
 pub struct Run<'m> {
     all: &'m Migrations,
@@ -66,10 +72,12 @@ impl<'m> Run<'m> {
         tracing::info!(migration = held::key(number), name, direction = self.direction.name(), resumed, "migrating");
         tell(self.progress());
         while let Some(at) = self.at() {
+            self.built().await?;
             while !self.batch(at).await? {
                 tell(self.progress());
             }
         }
+        self.built().await?;
         self.finish().await?;
         let documents = self.held.documents;
         tracing::info!(migration = held::key(number), name, direction = self.direction.name(), documents, "migrated");
@@ -173,6 +181,46 @@ impl<'m> Run<'m> {
         let revisions = self.all.committed(self.caller, operations).await?;
         self.held.revision = revisions.last().copied().unwrap_or_default();
         Ok(())
+    }
+
+    /// Returns once the indexes of the changes so far are built, in the background: one that could not be built is none,
+    /// and its migration never applied.
+    async fn built(&self) -> Result<()> {
+        let changes = self.migration.changes.iter().take(self.held.change);
+        for change in changes.filter(|_| self.direction == Direction::Up) {
+            let Target::Definition(collection) = &change.target else { continue };
+            for index in change.steps.iter().filter_map(Step::index) {
+                let mut looks: u32 = 0;
+                while self.building(collection, index).await? {
+                    tokio::time::sleep(LOOK).await;
+                    looks += 1;
+                    if looks.is_multiple_of(LOOKS) {
+                        self.all.commit(self.caller, vec![self.all.lease(Expect::Any)]).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn building(&self, collection: &str, index: &Index) -> Result<bool> {
+        let Some(held) = self.all.documents.describe(collection).await? else { return Ok(false) };
+        let fault = |key| {
+            let fault = Fault::new(key).with("number", held::key(self.held.number)).with("collection", collection);
+            fault.with("index", &index.name).with("before", self.held.number.saturating_sub(1))
+        };
+        let state = held.indexes.iter().find(|held| held.index == *index);
+        match state.map(|state| &state.progress) {
+            Some(Build::Building { .. }) => Ok(true),
+            Some(Build::Failed { refused: Some((id, why)), .. }) => {
+                Err(Error::Refused(fault("migrations.unindexable").with("id", id).with("why", why)))
+            }
+            Some(Build::Failed { duplicates, .. }) => {
+                let pairs: Vec<_> = duplicates.iter().take(PAIRS).map(|(one, other)| format!("{one} = {other}")).collect();
+                Err(Error::Refused(fault("migrations.doubles").with("doubles", pairs.join(", "))))
+            }
+            Some(Build::Ready) | None => Ok(false),
+        }
     }
 
     /// The last commit, which the audit log tells of.

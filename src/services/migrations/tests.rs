@@ -5,7 +5,7 @@ use crate::{
     backends::documents::embedded::{Embedded, Options},
     base::clock::{FixedClock, Timestamp},
     domain::migration::Direction,
-    ports::documents::{Load, Sequence, Snapshot},
+    ports::documents::{Build, Load, Sequence, Snapshot},
 };
 use redb::backends::InMemoryBackend;
 use std::{
@@ -280,6 +280,53 @@ async fn one_that_cannot_end_is_undone_from_where_it_stands() {
     of(&store, 2).down(&caller, 0, &|_| ()).await.unwrap();
     assert!(seen(&store).await == before);
     assert_eq!((of(&store, 2).held().await.unwrap(), half_done(&[])), (vec![], None));
+}
+
+#[tokio::test]
+async fn an_index_that_finds_doubles_is_no_migration_applied() {
+    let unique = "name = 'a'\nrelease = '9'\n[[change]]\ndefinition = 'system.x'\n[[change.step]]
+index = { keys = 'n,other', unique = true }\n[[change]]\ndocuments = 'system.x'\n[[change.step]]
+default = { field = 'new', value = true }\n";
+    let (store, caller) = (store().await, Caller::system());
+    let of = || {
+        let known = vec![Migration::read("0001-a", unique).unwrap()];
+        Migrations::new(store.clone(), Arc::new(FixedClock(2_000.into())), known).alone()
+    };
+    let double = |row: RawDocumentBuf| put("system.x", "twin", Expect::Any, row);
+    let definition = async || {
+        let rows = store.snapshot().await.unwrap().documents(COLLECTIONS, None, 100).unwrap();
+        rows.iter().find(|row| id(row) == "system.x").unwrap().get_array("indexes").unwrap().as_bytes().to_vec()
+    };
+    commit(&store, vec![double(rawdoc! { "n": 12_i64 })]).await;
+    let (before, defined) = (seen(&store).await, definition().await);
+    for _ in 0..2 {
+        let Error::Refused(fault) = of().up(&caller, None, &|_| ()).await.unwrap_err() else { panic!("refused") };
+        assert_eq!(fault.key, "migrations.doubles");
+        let said = fault.to_string();
+        for word in ["0001", "system.x", "n_1_other_1", "000012 = twin", "migrate down --to 0"] {
+            assert!(said.contains(word), "{said}");
+        }
+    }
+    let held = of().held().await.unwrap();
+    assert_eq!((held[0].stage, held[0].change), (Stage::Up, 1), "what comes after it is not begun");
+    of().down(&caller, 0, &|_| ()).await.unwrap();
+    assert!(seen(&store).await == before && definition().await == defined);
+    // Without the double, it is applied; and only once the index is built.
+    commit(&store, vec![double(rawdoc! { "n": 12_i64, "other": 1 })]).await;
+    of().up(&caller, None, &|_| ()).await.unwrap();
+    let indexes = store.describe("system.x").await.unwrap().unwrap().indexes;
+    assert!(indexes.iter().any(|one| one.index.unique && one.progress == Build::Ready), "{indexes:?}");
+}
+
+#[tokio::test]
+async fn an_index_that_cannot_take_a_document_is_none_either() {
+    let (store, caller) = (store().await, Caller::system());
+    commit(&store, vec![put("system.x", "long", Expect::Absent, rawdoc! { "number": "x".repeat(2000) })]).await;
+    let before = seen(&store).await;
+    let Error::Refused(fault) = of(&store, 2).up(&caller, None, &|_| ()).await.unwrap_err() else { panic!("refused") };
+    assert!(fault.key == "migrations.unindexable" && fault.to_string().contains("long"), "{fault}");
+    of(&store, 2).down(&caller, 0, &|_| ()).await.unwrap();
+    assert!(seen(&store).await == before);
 }
 
 #[tokio::test]
