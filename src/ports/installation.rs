@@ -19,7 +19,8 @@ pub trait Installation: Send + Sync {
     async fn switch(&self, version: &Version) -> Result<()>;
     /// Whether a switch starts the service anew by itself.
     fn restarts(&self) -> bool;
-    /// What the program of a release that was laid answers, as JSON. `Rejected` where it says that a check failed.
+    /// What the program of a release that was laid answers, as JSON. `Rejected` where it says that a check failed,
+    /// `Unavailable` where it says that it could not do so here and now.
     async fn ask(&self, version: &Version, arguments: &[&str]) -> Result<Value>;
     /// Lets go of all that was laid but these.
     async fn keep(&self, versions: &[Version]) -> Result<()>;

@@ -26,6 +26,8 @@ const PROGRAM: &str = "debrouille-appliance";
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// The exit code of a program whose checks failed (docs/cli.md).
 const DAMAGED: i32 = 5;
+/// The exit code of one that lacks what it needs.
+const UNAVAILABLE: i32 = 6;
 /// Bytes of what an archive may unpack to.
 const MOST: u64 = 2 << 30;
 
@@ -62,6 +64,7 @@ async fn ask(program: &Path, flags: &[String], arguments: &[&str]) -> Result<Val
     match process::again(program, &arguments, PATIENCE).await {
         Ok(answer) => serde_json::from_str(&answer).map_err(|error| Error::OutOfReach(fault(&error))),
         Err((Some(DAMAGED), why)) => Err(Error::Rejected(fault(&why))),
+        Err((Some(UNAVAILABLE), why)) => Err(Error::Unavailable(fault(&why).to_string())),
         Err((_, why)) => Err(Error::OutOfReach(fault(&why))),
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     ports,
 };
 use semver::Version;
+use serde_json::Value;
 use std::path::Path;
 
 /// Beside three times the file: as it came, unpacked, and some more.
@@ -25,6 +26,20 @@ pub struct Preflight {
     pub before: Before,
     /// What a person may accept, knowing it.
     pub warnings: Vec<Fault>,
+}
+
+/// What a rehearsal took. What may be accepted is only that it could not be tried here (exit code 6: the root key is not at
+/// hand, no room, nobody answers): whatever else ended it, a panic or a kill too, would end the migration itself.
+fn rehearsed(to: &Version, answer: ports::Result<Value>) -> Result<std::result::Result<u64, Fault>> {
+    let fault = |key, why: &dyn std::fmt::Display| Fault::new(key).with("version", to).with("why", why);
+    match answer {
+        Ok(answer) => Ok(Ok(number(&answer, "upMillis"))),
+        Err(ports::Error::Unavailable(why)) => Ok(Err(fault("updates.unrehearsed", &why))),
+        Err(ports::Error::OutOfReach(why) | ports::Error::Rejected(why)) => {
+            Err(Error::Refused(fault("updates.rehearsal", &why)))
+        }
+        Err(why) => Err(Error::Refused(fault("updates.rehearsal", &why))),
+    }
 }
 
 impl Updates {
@@ -76,12 +91,9 @@ impl Updates {
         }
         if before.migrates {
             told(Step::Rehearsal);
-            match self.installation.ask(to, &["migrate", "validate", "--json"]).await {
-                Ok(answer) => before.migrating_millis = number(&answer, "upMillis"),
-                Err(ports::Error::Rejected(why)) => {
-                    return Err(Error::Refused(Fault::new("updates.rehearsal").with("version", to).with("why", why)));
-                }
-                Err(why) => warnings.push(Fault::new("updates.unrehearsed").with("version", to).with("why", why)),
+            match rehearsed(to, self.installation.ask(to, &["migrate", "validate", "--json"]).await)? {
+                Ok(millis) => before.migrating_millis = millis,
+                Err(warning) => warnings.push(warning),
             }
         }
         // The last: what comes and goes until then is in the count.
@@ -96,5 +108,36 @@ impl Updates {
         }
         told(Step::Backup);
         self.appliance.back_up().await.err().map(|error| Fault::new("updates.no_backup").with("why", error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{backends::installation, domain::release::Kind};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    /// By a program that ends in each way.
+    #[tokio::test]
+    async fn a_rehearsal_that_ended_otherwise_than_untried_refuses_the_release() {
+        let root = tempfile::tempdir().unwrap();
+        let to = Version::new(9, 9, 9);
+        let program = root.path().join("versions/9.9.9/debrouille-appliance");
+        std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+        symlink("versions/9.9.9", root.path().join("current")).unwrap();
+        let ended = async |end: &str| {
+            let script = format!("#!/bin/sh\necho \"$*\" >&2\n{end}\n");
+            std::fs::write(&program, script).unwrap();
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+            let installed = installation::open(Kind::Archive, &program, root.path(), Vec::new()).unwrap();
+            rehearsed(&to, installed.ask(&to, &["migrate", "validate", "--json"]).await)
+        };
+        assert_eq!(ended("echo '{\"upMillis\": 7}'").await.unwrap(), Ok(7));
+        let warning = ended("exit 6").await.unwrap().unwrap_err();
+        assert!(warning.key == "updates.unrehearsed" && warning.to_string().contains("validate"), "{warning}");
+        for end in ["exit 5", "exit 3", "exit 1", "exit 2", "exit 4", "exit 101", "kill -9 $$", "kill -6 $$", "echo no"] {
+            let Err(Error::Refused(fault)) = ended(end).await else { panic!("{end}") };
+            assert_eq!(fault.key, "updates.rehearsal", "{end}");
+        }
     }
 }
