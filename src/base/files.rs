@@ -2,15 +2,15 @@
 
 use super::random;
 use rustix::{
-    fs::{AtFlags, Dir, Gid, Mode, OFlags, Uid, chownat, fchown, openat},
+    fs::{AtFlags, Dir, Gid, MemfdFlags, Mode, OFlags, Uid, chownat, fchown, memfd_create, openat},
     io::Errno,
 };
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::fd::OwnedFd,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
-    path::Path,
+    os::fd::{AsRawFd, OwnedFd},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
 };
 
 /// Replaces `path` with `bytes` in one step; on return both the file and its name are on disk.
@@ -54,6 +54,15 @@ pub fn rewrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replaced().inspect_err(|_| {
         let _ = fs::remove_file(staged);
     })
+}
+
+/// Writes a file in memory, and a path by which this process alone reads it while it is open.
+pub fn unnamed(name: &str, bytes: &[u8]) -> io::Result<(File, PathBuf)> {
+    let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all(bytes)?;
+    let path = Path::new("/proc/self/fd").join(file.as_raw_fd().to_string());
+    Ok((file, path))
 }
 
 /// Writes a file that must not exist yet.
@@ -167,7 +176,7 @@ pub fn volume(path: &Path) -> io::Result<Volume> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::os::unix::fs::{chown, symlink};
 
     const SOMEBODY: u32 = 65_534;
 

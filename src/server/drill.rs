@@ -8,6 +8,7 @@ use super::{
     targets, vault,
 };
 use crate::{
+    backends::keys::local::LocalRootKey,
     base::{
         clock::{SharedClock, Timestamp},
         config::Config,
@@ -98,7 +99,7 @@ pub async fn drill(
         likeness: Some(Likeness::Drill),
     };
     restoring.vouched()?;
-    let config = apart(config, &scratch);
+    let (config, _key) = apart(config, &scratch)?;
     let progress = Arc::new(Mutex::new(progress));
     let tell = |progress: &Arc<Mutex<_>>| {
         let progress = progress.clone();
@@ -138,15 +139,17 @@ fn is_target(config: &Config, clock: &SharedClock, place: &str) -> bool {
     targets.iter().any(|target| target.objects.place() == meant.objects.place())
 }
 
-/// The configuration of the copy: its own root key, and nothing of it reaches a target or a witness.
-pub(super) fn apart(config: &Config, scratch: &Path) -> Config {
+/// The configuration of the copy: its own root key, in memory alone while the file is open, and nothing of it reaches a
+/// target or a witness.
+pub(super) fn apart(config: &Config, scratch: &Path) -> Result<(Config, std::fs::File), Problem> {
+    let (key, path) = LocalRootKey::unnamed().map_err(|error| Problem::file("root key", error))?;
     let mut config = config.clone();
     config.instance.data_dir = scratch.to_owned();
-    config.instance.root_key_file = Some(scratch.join(keys::FILE));
+    config.instance.root_key_file = Some(path);
     config.vault.transit_key = None;
     config.backup.targets = vec![scratch.join("nowhere").display().to_string()];
     config.audit.witness = Vec::new();
-    config
+    Ok((config, key))
 }
 
 impl Drilled {

@@ -244,7 +244,7 @@ pub async fn rehearse_backup(config: &Config, backup: FromBackup, tell: Tell<'_>
         live: None,
         likeness: Some(Likeness::Drill),
     };
-    let own = drill::apart(config, &scratch);
+    let (own, _key) = drill::apart(config, &scratch)?;
     let rehearsed = async {
         restore::restore(&own, Arc::new(SystemClock), restoring, |_| {}).await?;
         rehearsed(Closed::of(&own).await?.place(None), tell).await

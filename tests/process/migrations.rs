@@ -112,6 +112,16 @@ impl Site {
     }
 }
 
+/// Every file beneath a folder.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let of = |path: std::path::PathBuf| match path.is_dir() {
+        true => files(&path),
+        false => vec![(path.display().to_string(), std::fs::read(&path).unwrap())],
+    };
+    entries.flat_map(of).collect()
+}
+
 fn told(mut command: Command) -> Value {
     let output = command.arg("--json").output().unwrap();
     assert!(output.status.success(), "{}", words(&output));
@@ -284,6 +294,18 @@ fn a_backup_rehearses_too_and_a_newer_one_is_refused() {
     let place = ["--identity", &path("key"), "--any-signer", "--environment", "development"];
     let rehearsed = site.told(&[&["migrate", "validate"], &place[..]].concat());
     assert_eq!((&rehearsed["sound"], &rehearsed["changed"]), (&true.into(), &(ROWS + 1).into()), "{rehearsed}");
+    assert!(!Path::new(&path("data.rehearsal")).exists());
+    // A kill leaves the copy, and nothing that opens it.
+    let mut left = 0;
+    for at in [3, 6, 9, 12] {
+        assert!(site.killed(&[&["migrate", "validate"], &place[..]].concat(), at), "{at}");
+        let files = files(Path::new(&path("data.rehearsal")));
+        left += usize::from(files.iter().any(|(name, _)| name.ends_with("documents.sealed")));
+        let open = |bytes: &[u8]| bytes.windows(20).any(|part| part == b"debrouille-root-key-");
+        assert!(files.iter().all(|(name, bytes)| !name.ends_with("root.key") && !open(bytes)), "{at}");
+    }
+    assert!(left >= 2, "{left}");
+    assert_eq!(site.told(&[&["migrate", "validate"], &place[..]].concat())["sound"], true);
     assert!(!Path::new(&path("data.rehearsal")).exists());
 
     site.told(&["migrate", "up"]);

@@ -50,6 +50,13 @@ impl LocalRootKey {
         Ok(Self { key, source: source(path) })
     }
 
+    /// Makes a new key in a file of no folder, which is gone with the process: what a kill leaves behind stays shut. Read
+    /// by its path for as long as the file is open.
+    pub fn unnamed() -> io::Result<(std::fs::File, PathBuf)> {
+        let key = Zeroizing::new(random::array::<32>());
+        files::unnamed("root-key", Zeroizing::new(format!("{PREFIX}{}\n", URL_SAFE_NO_PAD.encode(*key))).as_bytes())
+    }
+
     pub fn from_file(path: &Path) -> std::result::Result<Self, KeyFileError> {
         let unreadable = |source| KeyFileError::Unreadable { path: path.to_owned(), source };
         let mode = std::fs::metadata(path).map_err(unreadable)?.mode() & 0o777;
