@@ -31,6 +31,7 @@ use crate::{
     },
 };
 use std::{
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -195,7 +196,11 @@ pub async fn rehearse(config: &Config, copy: Option<&Path>, tell: Tell<'_>) -> R
     if let Some(folder) = copy {
         return rehearsed(closed.place(Some(folder)), tell).await;
     }
-    let all = closed.config.instance.data_dir.join(COPIES);
+    let (data, database) = (&closed.config.instance.data_dir, open::database(&closed.config));
+    let stored = std::fs::metadata(&database).map_err(|error| Problem::file(database.display(), error))?.blocks() * 512;
+    let volume = files::volume(data).map_err(|error| Problem::file(data.display(), error))?;
+    service::room(stored, volume.free)?;
+    let all = data.join(COPIES);
     let folder = all.join(random::id(crate::base::clock::Clock::now(&SystemClock)));
     let rehearsed = async {
         for folder in [&all, &folder] {

@@ -15,7 +15,7 @@ mod snapshots;
 pub use held::{Held, Stage, all as held, half_done, newer};
 pub use plan::{Part, Plan, Planned, plan};
 pub use rehearsal::{Difference, Rehearsed, copy};
-pub use snapshots::{Copied, Snapshots, Stores};
+pub use snapshots::{Copied, Snapshots, Stores, room};
 
 use super::{Error, Result, access::Caller, audit::Audit};
 use crate::{

@@ -23,6 +23,20 @@ pub trait Stores: Send + Sync {
     async fn create(&self, folder: &std::path::Path) -> ports::Result<Arc<dyn Documents>>;
 }
 
+/// Beside as much as is stored: the reserve a store keeps (32 MiB), and the least another one leaves free, twice.
+const MARGIN: u64 = 64 << 20;
+
+/// Whether a copy can be made of so many bytes. A quarter more than is stored: pages that are filled anew are laid out
+/// otherwise, and migrating the copy writes into it. The service that goes on beside it must not meet its own headroom.
+/// Nothing is stored where a store is in memory.
+pub fn room(stored: u64, free: u64) -> Result<()> {
+    let needed = stored.saturating_add(stored / 4).saturating_add(MARGIN);
+    if stored == 0 || free >= needed {
+        return Ok(());
+    }
+    Err(Error::OutOfReach(Fault::new("migrations.full").with("needed", needed).with("free", free)))
+}
+
 /// What updates ask for is theirs who may manage updates.
 const MODULE: Resource<'static> = Resource::Module("updates");
 
@@ -63,10 +77,7 @@ impl Snapshots {
         };
         self.sweep()?;
         let stored = self.documents.statistics().await?;
-        if stored.free_bytes < stored.stored_bytes {
-            let fault = Fault::new("migrations.full").with("needed", stored.stored_bytes);
-            return Err(Error::OutOfReach(fault.with("free", stored.free_bytes)));
-        }
+        room(stored.stored_bytes, stored.free_bytes)?;
         let id = random::id(self.clock.now());
         self.audit.record(caller, Event::new("migration.snapshot").with("id", &*id)).await?;
         let folder = self.folder.join(&id);
@@ -111,6 +122,23 @@ impl Snapshots {
         match std::fs::remove_dir_all(&self.folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ports::Error::from(error).into()),
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_that_would_leave_no_room_is_refused_with_both_figures() {
+        const GIB: u64 = 1 << 30;
+        let needed = GIB + GIB / 4 + MARGIN;
+        assert!(room(GIB, needed).is_ok() && room(0, 0).is_ok());
+        for free in [GIB, needed - 1] {
+            let Err(Error::OutOfReach(fault)) = room(GIB, free) else { panic!("{free}") };
+            let said = fault.to_string();
+            assert!(said.contains(&needed.to_string()) && said.contains(&free.to_string()), "{said}");
         }
     }
 }
