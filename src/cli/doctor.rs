@@ -35,6 +35,7 @@ pub async fn run(context: &Context) -> Result<(), Failure> {
             let mut findings = vec![Finding::ok("configuration"), server];
             if !stopped {
                 findings.extend(drill(context, &config).await);
+                findings.extend(migrations(context, &config).await);
             }
             let others = server::preconditions(&config).await;
             findings.extend(others.into_iter().filter(|finding| stopped || finding.check != WHEN_STOPPED));
@@ -91,6 +92,22 @@ async fn drill(context: &Context, config: &Config) -> Option<Finding> {
     let (environment, days) = (stamp.environment, config.backup.drill_days);
     let found = drills::finding(environment, days, newest.as_ref(), stamp.created_at, SystemClock.now());
     Some(server::drill::judged(environment, found))
+}
+
+/// Whether this program knows what the data went through that the running server serves.
+async fn migrations(context: &Context, config: &Config) -> Option<Finding> {
+    let asked = async {
+        let mut client = Client::open(context, config.clone()).await.ok()?;
+        let applied = client.get("/admin/migrations").await.ok()?.data;
+        client.close().await.ok()?;
+        Some(applied)
+    };
+    let applied = tokio::time::timeout(PATIENCE, asked).await.ok()??;
+    let newest = applied.as_array().and_then(|all| all.last()).and_then(|newest| {
+        let number = u32::try_from(newest["number"].as_u64()?).ok()?;
+        Some((number, newest["name"].as_str()?, newest["release"].as_str()?))
+    });
+    server::migrations::of_served(newest)
 }
 
 pub fn rows(context: &Context, findings: &[Finding]) -> Value {

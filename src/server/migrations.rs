@@ -142,6 +142,21 @@ pub async fn held(config: &Config) -> Result<Vec<Held>, Problem> {
     Closed::of(config).await?.look(None, |still| Ok(service::held(&still)?)).await
 }
 
+/// For `doctor`: whether this program is the one for an instance nobody serves. `None`: somebody does, or it cannot be
+/// opened, which other checks tell.
+pub async fn finding(config: &Config) -> Option<Finding> {
+    let (held, known) = (held(config).await.ok()?, known().ok()?);
+    let fault = service::newer(&held, &known).or_else(|| service::half_done(&held));
+    Some(fault.map_or_else(|| Finding::ok(CHECK), |fault| Finding::warning(CHECK, fault)))
+}
+
+/// The same of one that is served, by what the server tells: it serves nothing half done, but may be newer.
+pub fn of_served(newest: Option<(u32, &str, &str)>) -> Option<Finding> {
+    let most = known().ok()?.last().map_or(0, |known| known.number);
+    let newer = newest.filter(|newest| newest.0 > most).map(|newest| service::newer_than(most, newest));
+    Some(newer.map_or_else(|| Finding::ok(CHECK), |fault| Finding::warning(CHECK, fault)))
+}
+
 /// What a migration would change; `copy`: of a served instance, a copy it made.
 pub async fn plan(
     config: &Config,

@@ -3,7 +3,7 @@
 use super::{
     alerts, authority, collector, drill, keys,
     listener::{clients, network},
-    open, outgoing,
+    migrations, open, outgoing,
     problem::{Kind, Problem},
     safekeeping, vault,
 };
@@ -75,6 +75,7 @@ pub async fn all(config: &Config, now: Timestamp) -> Vec<Finding> {
     let mut findings: Vec<_> = instance(config, now).await.findings.into_iter().map(safekeeping::sterner).collect();
     findings.extend(missing);
     findings.extend(store(config).await);
+    findings.extend(migrations::finding(config).await);
     findings.extend(drill::due(config, now).await);
     if let Ok(stamp) = Stamp::read(&config.instance.data_dir, config.instance.environment) {
         let clock: SharedClock = Arc::new(SystemClock);

@@ -128,6 +128,16 @@ fn told(mut command: Command) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// What `doctor` says of migrations.
+fn checked(mut doctor: Command) -> (String, Option<String>) {
+    let output = doctor.arg("--json").output().unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = told["checks"].as_array().unwrap();
+    let one = checks.iter().find(|one| one["check"] == "migrations").unwrap_or_else(|| panic!("{told}"));
+    let text = |name: &str| one[name].as_str().map(str::to_owned);
+    (text("level").unwrap(), text("rule"))
+}
+
 fn changed(plan: &Value, number: u64) -> u64 {
     let all = plan["migrations"].as_array().unwrap();
     let one = all.iter().find(|one| one["number"] == number);
@@ -217,6 +227,8 @@ fn an_index_that_finds_doubles_stops_the_update_and_leaves_a_way_back() {
         assert!(code == 3 && said.contains(word), "{code} {said}");
     }
     assert_eq!(site.told(&["migrate", "status"])["migrations"][1]["stage"], "up");
+    let half_done = ("warning".to_owned(), Some("migrations.half_done".to_owned()));
+    assert_eq!(checked(site.next(&["doctor"])), half_done);
     site.told(&["migrate", "down", "--to", "1", "--yes"]);
     assert!(site.seen() == before);
     let output = site.next(&["migrate", "validate"]).output().unwrap();
@@ -240,8 +252,13 @@ fn what_a_newer_release_migrated_is_refused_with_the_way_back() {
     assert_eq!(status["migrations"][1]["stage"], "applied");
     let output = site.next(&["migrate", "down", "--to", "1", "--yes"]).output().unwrap();
     assert_eq!(output.status.code(), Some(6), "beside a server: {}", words(&output));
+    assert_eq!(checked(site.next(&["doctor"])), ("ok".to_owned(), None));
+    let newer = ("warning".to_owned(), Some("migrations.newer".to_owned()));
+    assert_eq!(checked(site.instance.command(&["doctor"])), newer);
     server.stop();
 
+    assert_eq!(checked(site.instance.command(&["doctor"])), newer);
+    assert_eq!(checked(site.next(&["doctor"])), ("ok".to_owned(), None));
     let (code, said) = site.instance.refused(site.instance.serve());
     assert!(code == 3 && said.contains("migrate down --to 1"), "{code} {said}");
     let status = told(site.instance.command(&["migrate", "status"]));

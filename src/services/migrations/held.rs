@@ -219,6 +219,11 @@ pub fn half_done(held: &[Held]) -> Option<Fault> {
 pub fn newer(held: &[Held], known: &[Migration]) -> Option<Fault> {
     let most = known.last().map_or(0, |known| known.number);
     let newest = held.last().filter(|newest| newest.number > most)?;
-    let fault = Fault::new("migrations.newer").with("found", key(newest.number)).with("name", &newest.name);
-    Some(fault.with("release", &newest.release).with("known", most))
+    Some(newer_than(most, (newest.number, &newest.name, &newest.release)))
+}
+
+/// That a migration is past those known here.
+pub fn newer_than(known: u32, (number, name, release): (u32, &str, &str)) -> Fault {
+    let fault = Fault::new("migrations.newer").with("found", key(number)).with("name", name);
+    fault.with("release", release).with("known", known)
 }

@@ -12,7 +12,7 @@ mod rehearsal;
 mod run;
 mod snapshots;
 
-pub use held::{Held, Stage, all as held, half_done, newer};
+pub use held::{Held, Stage, all as held, half_done, newer, newer_than};
 pub use plan::{Part, Plan, Planned, plan};
 pub use rehearsal::{Difference, Rehearsed, copy};
 pub use snapshots::{Copied, Snapshots, Stores, room};
