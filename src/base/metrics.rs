@@ -114,6 +114,10 @@ pub struct Sample {
     /// Records of the journal that went before every backup target had them.
     pub journal_let_go: Option<u64>,
     pub drill: Option<Drill>,
+    /// The number of the newest.
+    pub migration: Option<u64>,
+    /// What those of this start took.
+    pub migration_seconds: Option<u64>,
     pub certificate_end: Option<Timestamp>,
     /// Whether our own is shown where another is wanted.
     pub certificate_fallback: Option<bool>,
@@ -361,6 +365,12 @@ impl Collector for Sampled {
             ("journal_records", "Changes the journal keeps", sample.journal_records),
             ("journal_bytes", "What they take", sample.journal_bytes),
             ("journal_let_go", "Changes let go of before every backup target had them", sample.journal_let_go),
+            ("migration_applied", "Number of the newest migration the data went through", sample.migration),
+            (
+                "migration_duration_seconds",
+                "What migrating took at this start, in whole seconds",
+                sample.migration_seconds,
+            ),
             (
                 "drill_last_timestamp_seconds",
                 "When the last restore drill ended",

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     backends::documents::embedded::{Embedded, Options, Place, Still},
     base::{
-        clock::{SharedClock, SystemClock},
+        clock::{SharedClock, Stopwatch, SystemClock},
         config::Config,
         environment::Environment,
         fault::Fault,
@@ -34,8 +34,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, OnceLock,
     },
     time::Duration,
 };
@@ -62,9 +61,9 @@ pub fn known() -> Result<Vec<Migration>, Problem> {
 
 /// Opens to serve: health and the supervisor see that it migrates, and how far it is.
 pub async fn opened(config: &Config, senses: &Senses) -> Result<Opened, Problem> {
-    let begun = AtomicBool::new(false);
+    let begun = OnceLock::new();
     let tell = |progress: Progress| {
-        if !begun.swap(true, Ordering::Relaxed) {
+        if begun.set(Stopwatch::start()).is_ok() {
             senses.health.enter(Phase::Migrating);
         }
         let Progress { number, name, done, total, .. } = progress;
@@ -75,7 +74,7 @@ pub async fn opened(config: &Config, senses: &Senses) -> Result<Opened, Problem>
     };
     let beat = async {
         loop {
-            if begun.load(Ordering::Relaxed) {
+            if begun.get().is_some() {
                 supervisor::longer();
             }
             tokio::time::sleep(BEAT).await;
@@ -85,7 +84,12 @@ pub async fn opened(config: &Config, senses: &Senses) -> Result<Opened, Problem>
         opened = open::telling(config, senses.clock.clone(), &tell) => opened?,
         () = beat => return Err(Problem::new(Kind::Failed, Fault::new("instance.store"))),
     };
-    if begun.load(Ordering::Relaxed) {
+    let newest = opened.migrations.held().await?.last().map_or(0, |newest| newest.number);
+    senses.metrics.sample(|sample| {
+        sample.migration = Some(newest.into());
+        sample.migration_seconds = begun.get().map(|watch| watch.elapsed().as_secs_f64().ceil() as u64);
+    });
+    if begun.get().is_some() {
         senses.health.report(Finding::ok(CHECK));
         senses.health.enter(Phase::Starting);
     }

@@ -253,6 +253,9 @@ fn what_a_newer_release_migrated_is_refused_with_the_way_back() {
     let output = site.next(&["migrate", "down", "--to", "1", "--yes"]).output().unwrap();
     assert_eq!(output.status.code(), Some(6), "beside a server: {}", words(&output));
     assert_eq!(checked(site.next(&["doctor"])), ("ok".to_owned(), None));
+    let metrics = server.ops("/metrics").1;
+    assert!(metrics.contains("debrouille_migration_applied 2\n"), "{metrics}");
+    assert!(metrics.contains("debrouille_migration_duration_seconds "), "{metrics}");
     let newer = ("warning".to_owned(), Some("migrations.newer".to_owned()));
     assert_eq!(checked(site.instance.command(&["doctor"])), newer);
     server.stop();
@@ -273,7 +276,10 @@ fn what_a_newer_release_migrated_is_refused_with_the_way_back() {
     std::fs::write(site.folder.path().join("0002-seeds.toml"), MORE).unwrap();
 
     site.told(&["migrate", "down", "--to", "1", "--yes"]);
-    site.instance.start().stop();
+    let server = site.instance.start();
+    let metrics = server.ops("/metrics").1;
+    assert!(metrics.contains("debrouille_migration_applied 1\n") && !metrics.contains("migration_duration"), "{metrics}");
+    server.stop();
     let log = site.instance.command(&["audit", "list", "--action", "migration.down", "--json"]).output().unwrap();
     assert!(words(&log).contains("0002-seeds"), "{}", words(&log));
 }

@@ -232,6 +232,8 @@ mod tests {
                 backups: vec![target],
                 journal_let_go: Some(1),
                 drill: Some(drill),
+                migration: Some(1),
+                migration_seconds: Some(1),
                 certificate_end: Some(Timestamp(1)),
                 certificate_fallback: Some(false),
                 certificate_failures: Some(1),
