@@ -71,6 +71,26 @@ fn moment() -> String {
     SystemClock.now().rfc3339()
 }
 
+/// Of the first format, as a release made it.
+#[test]
+fn a_backup_of_the_first_format_comes_back() {
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/backups/v1-instance");
+    let (instance, identity) = (Instance::new(), format!("{fixture}/identity.txt"));
+    let restore = ["restore", "--from", fixture, "--identity", &identity, "--any-signer", "--into", "again"];
+    instance.answer(&[&restore[..], &["--environment", "development"]].concat());
+    let rows: Vec<Value> =
+        exported(&instance, "again").lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+    assert_eq!(rows.len(), 40);
+    for (n, row) in rows.iter().enumerate() {
+        assert_eq!(row["_id"], format!("{n:03}"));
+        assert_eq!(row["_rev"], if n == 7 { 2 } else { 1 });
+        assert_eq!(row["price"]["$numberDecimal"].as_str(), (n != 7).then_some("1.50"));
+    }
+    let told = instance.answer(&["--data-dir", "again", "collection", "describe", "places"]);
+    let states: Vec<&Value> = told["indexes"].as_array().unwrap().iter().map(|index| &index["state"]).collect();
+    assert_eq!(states, ["ready", "ready"], "{told}");
+}
+
 #[test]
 fn any_moment_comes_back() {
     let instance = prepared();
