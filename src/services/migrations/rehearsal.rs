@@ -199,3 +199,46 @@ pub fn copy(from: &dyn Snapshot, to: &Arc<dyn Documents>, handle: &Handle) -> po
     handle.block_on(to.load(Load::End(from.sequence())))?;
     Ok(documents)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            put,
+            tests::{commit, store},
+        },
+        *,
+    };
+    use crate::ports::documents::{Change, Expect, Operation};
+    use bson::rawdoc;
+
+    /// What a migration cannot do, as every step has a way back: done by hand.
+    #[tokio::test]
+    async fn what_is_not_as_it_was_is_told() {
+        let store = store().await;
+        let before = store.snapshot().await.unwrap();
+        let gone = |id: &str| {
+            let (collection, id) = ("system.x".to_owned(), id.to_owned());
+            Operation { collection, id, expect: Expect::Present, change: Change::Delete }
+        };
+        let other = |id: &str| put("system.x", id, Expect::Any, rawdoc! { "n": -1_i64 });
+        commit(&store, vec![gone("000000"), gone("000500"), gone("000999"), other("0005000"), other("z"), other("000300")])
+            .await;
+        let after = store.snapshot().await.unwrap();
+        let told = |direction: &'static str, same: fn(&RawDocument, &RawDocument) -> bool| {
+            let mut rehearsed = Rehearsed::default();
+            let documents = compare(&*before, &*after, &mut rehearsed, (direction, same)).unwrap();
+            let ids: Vec<String> = rehearsed.differences.iter().map(|one| one.id.clone()).collect();
+            assert!(rehearsed.differences.iter().all(|one| one.direction == direction && one.collection == "system.x"));
+            (documents, ids.join(" "), rehearsed.sound())
+        };
+        // The catalogue's one beside those that are in both.
+        let ids = "000000 000500 0005000 000999 z".to_owned();
+        assert_eq!(told("up", same_id), (998, ids, false));
+        let ids = "000000 000300 000500 0005000 000999 z".to_owned();
+        assert_eq!(told("down", same_content), (998, ids, false));
+        let mut rehearsed = Rehearsed::default();
+        assert_eq!(compare(&*before, &*before, &mut rehearsed, ("down", same_content)).unwrap(), 1001);
+        assert!(rehearsed.sound());
+    }
+}

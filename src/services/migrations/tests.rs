@@ -28,7 +28,7 @@ fn known(count: usize) -> Vec<Migration> {
     all[..count].iter().map(|(name, text)| Migration::read(name, text).unwrap()).collect()
 }
 
-async fn store() -> Arc<dyn Documents> {
+pub(super) async fn store() -> Arc<dyn Documents> {
     let clock = Arc::new(FixedClock(1_000.into()));
     let store = Embedded::open_over(InMemoryBackend::new(), Options::default(), clock).unwrap();
     let store: Arc<dyn Documents> = Arc::new(store);
@@ -48,7 +48,7 @@ async fn store() -> Arc<dyn Documents> {
     store
 }
 
-async fn commit(store: &Arc<dyn Documents>, operations: Vec<Operation>) {
+pub(super) async fn commit(store: &Arc<dyn Documents>, operations: Vec<Operation>) {
     let batch = Batch { time: Timestamp(5), origin: Default::default(), operations, check: None, receipt: None };
     store.commit(batch).await.unwrap();
 }
