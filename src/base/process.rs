@@ -79,10 +79,17 @@ pub async fn run(program: &Path, arguments: &[&str], input: &str, patience: Dura
     ended(command, input, patience).await.map(drop)
 }
 
-/// Runs a program of the system's, a package manager or systemctl; answers what it printed.
-pub async fn ask(program: &str, arguments: &[&str], patience: Duration) -> Result<String, String> {
+/// Runs a program of the system's, a package manager or systemctl, with this more in its environment; answers what it
+/// printed.
+pub async fn ask(
+    program: &str,
+    arguments: &[&str],
+    more: &[(&str, &str)],
+    patience: Duration,
+) -> Result<String, String> {
     let mut command = command(Path::new(program), arguments);
     command.env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
+    command.envs(more.iter().copied());
     // What a terminal sends us is not for a package manager at work.
     command.current_dir("/").stdout(Stdio::piped()).process_group(0);
     ended(command, "", patience).await

@@ -15,10 +15,8 @@ pub trait Installation: Send + Sync {
     fn holds_file(&self, version: &Version, sha256: &str) -> bool;
     /// Lays the content of a verified file beside what runs, with its hash: whole, or not at all.
     async fn lay(&self, version: &Version, file: &Path, sha256: &str) -> Result<()>;
-    /// A start runs this one from now on; it was laid.
+    /// A start runs this one from now on; it was laid. What runs is left alone.
     async fn switch(&self, version: &Version) -> Result<()>;
-    /// Whether a switch starts the service anew by itself.
-    fn restarts(&self) -> bool;
     /// What the program of a release that was laid answers, as JSON. `Rejected` where it says that a check failed,
     /// `Unavailable` where it says that it could not do so here and now.
     async fn ask(&self, version: &Version, arguments: &[&str]) -> Result<Value>;

@@ -47,7 +47,7 @@ impl Control {
         let mut all = vec!["stop"];
         all.extend(doors.split_whitespace());
         all.push(unit);
-        if process::ask("systemctl", &all, ORDERLY).await.is_err() {
+        if process::ask("systemctl", &all, &[], ORDERLY).await.is_err() {
             // It may have ended just now.
             let _ = systemctl(&["kill", "--signal=KILL", unit]).await;
             systemctl(&all).await?;
@@ -66,5 +66,5 @@ impl Control {
 
 async fn systemctl(words: &[&str]) -> Result<String> {
     let failed = |why: String| Error::OutOfReach(Fault::new("updates.control").at("systemctl").with("why", why));
-    process::ask("systemctl", words, SOON).await.map_err(failed)
+    process::ask("systemctl", words, &[], SOON).await.map_err(failed)
 }

@@ -17,6 +17,10 @@ use std::{
 /// A slow disk, other managers at work.
 const PATIENCE: Duration = Duration::from_secs(900);
 
+/// For the package's scripts: the service is ours to start anew, lest one that hangs hold the manager. And for needrestart,
+/// which would do so after them.
+const APART: [(&str, &str); 2] = [("DEBROUILLE_APPLIANCE_UPDATE", "1"), ("NEEDRESTART_SUSPEND", "1")];
+
 pub struct Package {
     pub kind: Kind,
     pub program: PathBuf,
@@ -31,6 +35,11 @@ impl Package {
             _ => "package.deb",
         })
     }
+}
+
+/// A package manager at work on the package.
+async fn managed(program: &str, arguments: &[&str]) -> std::result::Result<String, String> {
+    process::ask(program, arguments, &APART, PATIENCE).await
 }
 
 /// Where a package has its program.
@@ -65,8 +74,8 @@ impl Installation for Package {
         // Its program is tried before it is put in place.
         let (named, into) = (package.display().to_string(), beside.display().to_string());
         let opened = match self.kind {
-            Kind::Rpm => process::ask("rpm2archive", &[&named], PATIENCE).await,
-            _ => process::ask("dpkg-deb", &["--extract", &named, &into], PATIENCE).await,
+            Kind::Rpm => process::ask("rpm2archive", &[&named], &[], PATIENCE).await,
+            _ => process::ask("dpkg-deb", &["--extract", &named, &into], &[], PATIENCE).await,
         };
         let unread = |why: String| {
             Error::Rejected(Fault::new("updates.package").at(file.display().to_string()).with("why", why))
@@ -89,22 +98,18 @@ impl Installation for Package {
         let package = self.package(version).display().to_string();
         let older = self.current().await.is_ok_and(|current| *version < current);
         let done = match (self.kind, older) {
-            (Kind::Rpm, true) => process::ask("dnf", &["downgrade", "--assumeyes", &package], PATIENCE).await,
-            (Kind::Rpm, false) => process::ask("dnf", &["install", "--assumeyes", &package], PATIENCE).await,
+            (Kind::Rpm, true) => managed("dnf", &["downgrade", "--assumeyes", &package]).await,
+            (Kind::Rpm, false) => managed("dnf", &["install", "--assumeyes", &package]).await,
             _ => {
                 // What was cut short before is finished; where that is impossible, the next command says why.
-                let _ = process::ask("dpkg", &["--configure", "--pending", "--force-confold"], PATIENCE).await;
+                let _ = managed("dpkg", &["--configure", "--pending", "--force-confold"]).await;
                 let (old, wait) = ("--option=Dpkg::Options::=--force-confold", "--option=DPkg::Lock::Timeout=300");
                 let words = ["install", "--yes", "--allow-downgrades", "--reinstall", old, wait, &package];
-                process::ask("apt-get", &words, PATIENCE).await
+                managed("apt-get", &words).await
             }
         };
         let failed = |why: String| Error::OutOfReach(Fault::new("updates.manager").at(&package).with("why", why));
         done.map(drop).map_err(failed)
-    }
-
-    fn restarts(&self) -> bool {
-        true
     }
 
     async fn ask(&self, version: &Version, arguments: &[&str]) -> Result<Value> {

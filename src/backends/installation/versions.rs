@@ -88,10 +88,6 @@ impl Installation for Versions {
         Ok(files::sync_folder(&link)?)
     }
 
-    fn restarts(&self) -> bool {
-        false
-    }
-
     async fn ask(&self, version: &Version, arguments: &[&str]) -> Result<Value> {
         ask(&self.program(version), &self.flags, arguments).await
     }

@@ -163,15 +163,9 @@ impl Updates {
     }
 
     async fn switch(&self, version: &Version, hurry: bool) -> Result<()> {
-        let halted = hurry && self.installation.restarts();
-        if halted {
-            self.appliance.halt().await?;
-        }
         let switched = self.installation.switch(version).await;
         // Whatever became of it, something must serve.
-        if halted || !self.installation.restarts() {
-            self.appliance.restart(hurry).await?;
-        }
+        self.appliance.restart(hurry).await?;
         Ok(switched?)
     }
 
