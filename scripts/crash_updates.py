@@ -137,6 +137,7 @@ def whole(versions, digests):
     assert digest(root / "versions" / link / NAME) == digests[link], f"{link} is not whole"
     state = place / "updates/state.json"
     phase = json.loads(state.read_text()).get("underWay", {}).get("phase", "none") if state.exists() else "none"
+    assert phase == "none" or (place / "updates/under-way").exists(), f"{phase}, and no boot would know"
     return link, phase
 
 
@@ -167,6 +168,10 @@ def main():
         if turn % 3 == 0:
             run(str(place / "control"), "restart")
         assert until(30, lambda: answering() in (old, new)), f"turn {turn}: nobody answers"
+        if turn % 2:
+            # As the boot would; one release or the other is the end of it.
+            appliance("self-update", "apply", "--unfinished")
+            assert whole((old, new), digests)[1] == "none" and not (place / "updates/under-way").exists(), f"turn {turn}: not settled"
         appliance("self-update", "apply", new)
         assert whole((old, new), digests) == (new, "none") and until(20, lambda: answering() == new), f"turn {turn}: not finished"
         appliance("self-update", "rollback")

@@ -17,6 +17,8 @@ pub trait Installation: Send + Sync {
     async fn lay(&self, version: &Version, file: &Path, sha256: &str) -> Result<()>;
     /// A start runs this one from now on; it was laid. What runs is left alone.
     async fn switch(&self, version: &Version) -> Result<()>;
+    /// The program of a release that is here, where it stays while others come and go.
+    fn program(&self, version: &Version) -> PathBuf;
     /// What the program of a release that was laid answers, as JSON. `Rejected` where it says that a check failed,
     /// `Unavailable` where it says that it could not do so here and now.
     async fn ask(&self, version: &Version, arguments: &[&str]) -> Result<Value>;

@@ -110,7 +110,7 @@ pub fn change(
 }
 
 fn installation(config: &Config, flags: Vec<String>) -> Result<(Kind, Arc<dyn Installation>), Problem> {
-    let program = program();
+    let program = program(config);
     let kind = kind_of(&program, Path::new("/"));
     Ok((kind, installation::open(kind, &program, &config.update.directory, flags)?))
 }
@@ -188,7 +188,7 @@ impl Updates {
             current: Version::parse(release::version()).expect("cargo takes no other version"),
             channel: config.channel.clone(),
             pin: pin.transpose()?,
-            kind: kind(),
+            kind: kind_of(&program(&self.config), Path::new("/")),
             architecture: std::env::consts::ARCH.to_owned(),
             seed: self.seed()?,
         })
@@ -219,18 +219,18 @@ impl Updates {
     }
 }
 
-/// How this program came onto the machine: by the system's packages, or unpacked.
-pub fn kind() -> Kind {
-    kind_of(&program(), Path::new("/"))
-}
+/// Where a package has its program.
+const PACKAGED: &str = "/usr/bin/debrouille-appliance";
 
-/// Itself, links followed.
-fn program() -> PathBuf {
-    std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default()
+/// Itself, links followed. One that was kept of a package stands for it: what an update began with settles it.
+fn program(config: &Config) -> PathBuf {
+    let own = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
+    let kept = config.update.directory.canonicalize().is_ok_and(|folder| own.starts_with(folder.join("packages")));
+    if kept { PACKAGED.into() } else { own }
 }
 
 fn kind_of(program: &Path, system: &Path) -> Kind {
-    if program != Path::new("/usr/bin/debrouille-appliance") {
+    if program != Path::new(PACKAGED) {
         return Kind::Archive;
     }
     let there = |path: &str| system.join(path).exists();

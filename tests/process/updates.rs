@@ -123,6 +123,37 @@ fn a_command_that_is_killed_leaves_one_of_both_and_is_gone_on_with() {
     assert!(cut > 0, "each was over before it was killed");
 }
 
+/// As the boot does it: on or back, and to no other release.
+#[test]
+fn what_was_cut_short_is_finished_and_nothing_else_begun() {
+    // It does nothing at all, but for what it is asked before.
+    let world = World::new(|world, program| {
+        let serves = "*' serve '*) ;; *) exec";
+        let script = world.script(&program, "exit 1");
+        let text = fs::read_to_string(&script).unwrap();
+        assert!(text.contains(serves));
+        fs::write(&script, text.replace(serves, "*' version '*|*' status '*) exec")).unwrap();
+        script
+    });
+    let nothing = world.run(&["self-update", "apply", "--unfinished"]);
+    assert_eq!((nothing.code, world.answers().as_str()), (0, OLD), "{}", nothing.words);
+    assert!(!world.mark().exists());
+    let mut child = world.command(&["self-update", "apply"]).spawn().unwrap();
+    let phase = || world.json(&["self-update", "status"])["underWay"]["phase"].clone();
+    assert!(until(30, || phase() == "watching"), "{}", phase());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let settled = world.settle();
+    assert_eq!((settled.code, world.answers().as_str()), (1, OLD), "{}", settled.words);
+    assert!(settled.words.contains("was taken back"), "{}", settled.words);
+    assert!(!world.mark().exists());
+    // A kill came between the state and its mark.
+    fs::write(world.mark(), "").unwrap();
+    let nothing = world.run(&["self-update", "apply", "--unfinished"]);
+    assert_eq!((nothing.code, world.answers().as_str()), (0, OLD), "{}", nothing.words);
+    assert!(!world.mark().exists());
+}
+
 #[test]
 fn nothing_is_begun_that_could_not_end_well() {
     let world = World::new(|_, program| program);

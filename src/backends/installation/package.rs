@@ -112,11 +112,14 @@ impl Installation for Package {
         done.map(drop).map_err(failed)
     }
 
-    async fn ask(&self, version: &Version, arguments: &[&str]) -> Result<Value> {
+    fn program(&self, version: &Version) -> PathBuf {
         let laid = self.folder.join(version.to_string()).join(program());
         // What was installed before the first update was never laid.
-        let program = if laid.is_file() { &laid } else { &self.program };
-        ask(program, &self.flags, arguments).await
+        if laid.is_file() { laid } else { self.program.clone() }
+    }
+
+    async fn ask(&self, version: &Version, arguments: &[&str]) -> Result<Value> {
+        ask(&self.program(version), &self.flags, arguments).await
     }
 
     async fn keep(&self, versions: &[Version]) -> Result<()> {

@@ -33,10 +33,6 @@ impl Versions {
     fn folder(&self, version: &Version) -> PathBuf {
         self.root.join(VERSIONS).join(version.to_string())
     }
-
-    fn program(&self, version: &Version) -> PathBuf {
-        self.folder(version).join(PROGRAM)
-    }
 }
 
 #[async_trait::async_trait]
@@ -86,6 +82,10 @@ impl Installation for Versions {
         std::os::unix::fs::symlink(Path::new(VERSIONS).join(version.to_string()), &beside)?;
         std::fs::rename(&beside, &link)?;
         Ok(files::sync_folder(&link)?)
+    }
+
+    fn program(&self, version: &Version) -> PathBuf {
+        self.folder(version).join(PROGRAM)
     }
 
     async fn ask(&self, version: &Version, arguments: &[&str]) -> Result<Value> {

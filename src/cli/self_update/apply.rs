@@ -45,6 +45,8 @@ pub struct Apply {
     dry_run: bool,
     #[arg(long, conflicts_with_all = ["version", "anyway", "dry_run"])]
     scheduled: bool,
+    #[arg(long, conflicts_with_all = ["version", "from", "anyway", "dry_run", "scheduled"])]
+    unfinished: bool,
 }
 
 #[derive(clap::Args)]
@@ -58,13 +60,16 @@ pub async fn apply(context: &Context, asked: Apply) -> Result<(), Failure> {
     outlive_the_terminal()?;
     let change = update::change(&config, context.flags(), context.language.tag()).map_err(failure)?;
     let told = |step| tell(context, &config, step);
-    if asked.scheduled {
+    if asked.scheduled || asked.unfinished {
         // What was cut short waits for no hour.
         let held = Updates::open(&config, Arc::new(SystemClock)).map_err(failure)?;
         if let Some(event) = change.settle(&told).await.map_err(services)? {
             return conclude(context, &event);
         }
         drop(held);
+        if asked.unfinished {
+            return context.done(&json!({}), &Fault::new("cli.self_update.nothing_unfinished"));
+        }
         if !due(context, &config).await? {
             return Ok(());
         }

@@ -70,6 +70,7 @@ impl Updates {
         let from = self.installation.current().await?;
         let began = self.clock.now();
         let by = by.to_owned();
+        self.folder.mark(&self.installation.program(&from))?;
         let under_way = UnderWay { from, to: to.clone(), phase: Phase::Switching, began, by, before, why: None };
         self.save(&under_way)?;
         self.go_on(under_way, told).await
@@ -86,6 +87,7 @@ impl Updates {
             ));
         }
         let (phase, began, by) = (Phase::Returning, self.clock.now(), by.to_owned());
+        self.folder.mark(&self.installation.program(&to))?;
         let under_way = UnderWay { from, to, phase, began, by, before, why: None };
         self.save(&under_way)?;
         self.go_on(under_way, told).await
@@ -104,7 +106,10 @@ impl Updates {
     /// Finishes what was cut short, if anything was. Where somebody put a third release in place since, there is nothing to
     /// finish.
     pub async fn settle(&self, told: Told<'_>) -> Result<Option<Event>> {
-        let Some(under_way) = self.folder.state()?.under_way else { return Ok(None) };
+        let Some(under_way) = self.folder.state()?.under_way else {
+            self.folder.unmark()?;
+            return Ok(None);
+        };
         let current = self.installation.current().await?;
         if ![&under_way.from, &under_way.to].contains(&&current) {
             let UnderWay { from, to, .. } = &under_way;

@@ -15,6 +15,9 @@ use std::{
 };
 
 const STATE: &str = "state.json";
+/// There for as long as something is under way: the boot looks for it (debrouille-appliance-settle.service), and runs the
+/// program that it names.
+const MARK: &str = "under-way";
 const HISTORY: &str = "history.ndjson";
 const FORMAT: u32 = 1;
 
@@ -147,7 +150,24 @@ impl Folder {
     pub fn write(&self, state: &State) -> Result<()> {
         let path = self.0.join(STATE);
         let bytes = serde_json::to_vec_pretty(state).map_err(|error| Error::Internal(Box::new(error)))?;
-        files::replace(&path, &bytes).map_err(|error| unusable(&path, error))
+        files::replace(&path, &bytes).map_err(|error| unusable(&path, error))?;
+        if state.under_way.is_none() { self.unmark() } else { Ok(()) }
+    }
+
+    /// Before anything is noted as under way: by which program the boot would settle it. The one that begins is known to
+    /// run here; the other may be what fails.
+    pub fn mark(&self, program: &Path) -> Result<()> {
+        let path = self.0.join(MARK);
+        files::replace(&path, program.as_os_str().as_encoded_bytes()).map_err(|error| unusable(&path, error))
+    }
+
+    /// Nothing is under way any more; where a kill left it behind, too.
+    pub fn unmark(&self) -> Result<()> {
+        let path = self.0.join(MARK);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unusable(&path, error)),
+            _ => Ok(()),
+        }
     }
 
     /// Oldest first. A last line that was cut short is no event.
@@ -220,6 +240,33 @@ mod tests {
         cut.unwrap().write_all(b"{\"at\":").unwrap();
         folder.remember(&event(2)).unwrap();
         assert_eq!(folder.history().unwrap(), [event(1), event(2)]);
+    }
+
+    #[test]
+    fn the_boot_is_told_for_as_long_as_something_is_under_way() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::new(place.path().to_owned());
+        let told = || place.path().join(MARK).exists();
+        let under_way = UnderWay {
+            from: Version::new(0, 1, 0),
+            to: Version::new(0, 2, 0),
+            phase: Phase::Switching,
+            began: Timestamp(1),
+            by: "root".to_owned(),
+            before: Before::default(),
+            why: None,
+        };
+        let begun = State { under_way: Some(under_way), ..State::default() };
+        folder.mark(Path::new("/opt/first")).unwrap();
+        folder.write(&begun).unwrap();
+        assert_eq!(std::fs::read_to_string(place.path().join(MARK)).unwrap(), "/opt/first");
+        // What cannot be noted is not said to be over.
+        std::fs::create_dir(place.path().join("state.new")).unwrap();
+        assert!(folder.write(&State::default()).is_err() && told());
+        std::fs::remove_dir(place.path().join("state.new")).unwrap();
+        folder.write(&State::default()).unwrap();
+        assert!(!told());
+        folder.unmark().unwrap();
     }
 
     #[test]

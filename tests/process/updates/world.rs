@@ -152,6 +152,29 @@ esac
         program.to_owned()
     }
 
+    /// Says that it keeps its database in a later format.
+    pub fn later_format(&self, program: &Path) -> PathBuf {
+        let real = program.with_file_name("known");
+        fs::rename(program, &real).unwrap();
+        let text = "#!/bin/sh\nKNOWN=$(dirname \"$(readlink -f \"$0\")\")/known\ncase \" $* \" in\n\
+             *' version '*) \"$KNOWN\" \"$@\" | sed 's/\"documents\": [0-9]*/\"documents\": 999/' ;;\n\
+             *) exec \"$KNOWN\" \"$@\" ;;\nesac\n";
+        executable(program, text);
+        program.to_owned()
+    }
+
+    /// Where the boot is told that something is under way.
+    pub fn mark(&self) -> PathBuf {
+        self.path("updates").join("under-way")
+    }
+
+    /// As the boot does it, by the program that is named.
+    pub fn settle(&self) -> Run {
+        let mut command = Command::new(fs::read_to_string(self.mark()).unwrap());
+        let output = self.with(&mut command, &["self-update", "apply", "--unfinished"]).output().unwrap();
+        Run { code: output.status.code().unwrap_or(-1), words: words(&output) }
+    }
+
     pub fn restart(&self) {
         self.control("restart");
         assert!(until(30, || self.answers() == OLD), "{}", fs::read_to_string(self.path("log")).unwrap_or_default());
@@ -174,10 +197,14 @@ esac
     /// By whatever release is in place.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.root.join("current").join(PROGRAM));
+        self.with(&mut command, arguments);
+        command
+    }
+
+    fn with<'a>(&self, command: &'a mut Command, arguments: &[&str]) -> &'a mut Command {
         command.env_clear().env("PATH", "/usr/bin:/bin").arg("--config").arg(self.config());
         command.arg("--data-dir").arg(&self.instance.data).args(["--lang", "en"]).args(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())
     }
 
     pub fn run(&self, arguments: &[&str]) -> Run {
