@@ -229,6 +229,7 @@ fn program(config: &Config) -> PathBuf {
     if kept { PACKAGED.into() } else { own }
 }
 
+/// How a program came onto the machine: by the system's packages, or unpacked.
 fn kind_of(program: &Path, system: &Path) -> Kind {
     if program != Path::new(PACKAGED) {
         return Kind::Archive;
@@ -249,15 +250,18 @@ fn out_of_reach_of_others(config: &Config) -> Result<(), Problem> {
         Origin::File { path, .. } | Origin::DotEnv { path, .. } => Some(path.as_path()),
         _ => None,
     });
-    for path in files.chain([config.update.root.as_path()]) {
-        let Ok(path) = fs::canonicalize(path) else { continue };
-        guarded(&path)?;
-        path.parent().map_or(Ok(()), guarded)?;
-    }
-    Ok(())
+    let files = files.chain([config.update.root.as_path()]).chain(config.update.control.as_deref());
+    files.filter(|path| path.exists()).try_for_each(guarded)
 }
 
 fn guarded(path: &Path) -> Result<(), Problem> {
+    let failed = |error| Problem::file(path.display(), error);
+    let named = std::path::absolute(path).map_err(failed)?;
+    let real = fs::canonicalize(path).map_err(failed)?;
+    named.ancestors().chain(real.ancestors()).try_for_each(ours)
+}
+
+fn ours(path: &Path) -> Result<(), Problem> {
     let found = fs::metadata(path).map_err(|error| Problem::file(path.display(), error))?;
     let own = [0, rustix::process::geteuid().as_raw()].contains(&found.uid());
     // In a folder like /tmp others write, and cannot replace what is not theirs.

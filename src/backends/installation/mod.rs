@@ -35,8 +35,7 @@ const MOST: u64 = 2 << 30;
 pub fn open(kind: Kind, program: &Path, folder: &Path, flags: Vec<String>) -> Result<Arc<dyn Installation>> {
     match (kind, versions::root(program)) {
         (Kind::Archive, Some(root)) => {
-            roots_own(&root)?;
-            roots_own(&root.join("versions"))?;
+            root.join("versions").ancestors().try_for_each(roots_own)?;
             Ok(Arc::new(Versions { root, flags }))
         }
         (Kind::Archive, None) => Err(Error::Rejected(Fault::new("updates.by_hand").at(program.display().to_string()))),
@@ -50,7 +49,8 @@ pub fn open(kind: Kind, program: &Path, folder: &Path, flags: Vec<String>) -> Re
 /// What root runs must not be another's to change.
 fn roots_own(folder: &Path) -> Result<()> {
     let held = std::fs::metadata(folder)?;
-    let theirs = held.uid() != 0 || held.mode() & 0o022 != 0;
+    // In a folder like /tmp others write, and cannot replace what is not theirs.
+    let theirs = held.uid() != 0 || (held.mode() & 0o022 != 0 && held.mode() & 0o1000 == 0);
     match rustix::process::geteuid().is_root() && theirs {
         true => Err(Error::Rejected(Fault::new("updates.others_may_write").at(folder.display().to_string()))),
         false => Ok(()),

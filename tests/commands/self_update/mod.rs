@@ -313,6 +313,15 @@ fn only_the_administrator_says_where_releases_come_from() {
         world.refused(&["check"], 3, exposed, "quelqu'un d'autre peut l'écrire");
         chown(&path, Some(0), None).unwrap();
     }
+    // Nor anybody further up, where a link leads.
+    fs::create_dir_all(world.path("open/shut")).unwrap();
+    fs::rename(world.path("root.json"), world.path("open/shut/root.json")).unwrap();
+    std::os::unix::fs::symlink(world.path("open/shut/root.json"), world.path("root.json")).unwrap();
+    world.run(&["check"]);
+    fs::set_permissions(world.path("open"), fs::Permissions::from_mode(0o777)).unwrap();
+    world.refused(&["check"], 3, "/open decides what root installs", "/open décide");
+    fs::set_permissions(world.path("open"), fs::Permissions::from_mode(0o1777)).unwrap();
+    world.run(&["check"]);
     // Neither does what lies in the folder one happens to stand in.
     fs::write(world.path(".env"), "DEBROUILLE_UPDATE_CHANNEL=candidate\n").unwrap();
     world.run(&["check"]);
