@@ -78,6 +78,36 @@ socketserver.UnixStreamServer(path, Answer).serve_forever()'"#;
     taken_back(server, "500");
 }
 
+/// Whoever could lay a socket there says nothing that root acts on.
+#[test]
+fn one_that_answers_as_another_user_is_taken_back() {
+    let server = r#"exec python3 -c '
+import os, socketserver
+path = os.environ["SOCKET"]
+if os.path.exists(path): os.unlink(path)
+server = socketserver.UnixStreamServer(path, socketserver.BaseRequestHandler, False)
+server.server_bind(); os.setuid(65534); server.server_activate(); server.serve_forever()'"#;
+    taken_back(server, "user 65534 answers at");
+}
+
+/// Its database the first one could not open: it stays, known as failed, and there is no way back.
+#[test]
+fn one_that_changes_the_format_and_fails_stays() {
+    let world = World::new(|world, program| world.script(&world.later_format(&program), "exit 1"));
+    let refused = world.run(&["self-update", "apply"]);
+    assert_eq!((refused.code, world.answers().as_str()), (3, OLD), "{}", refused.words);
+    let applied = world.run(&["self-update", "apply", "--anyway"]);
+    assert_eq!((applied.code, world.answers().as_str()), (1, ""), "{}", applied.words);
+    assert!(applied.words.contains("stays in place"), "{}", applied.words);
+    let history = world.json(&["self-update", "history"]);
+    assert_eq!((history.as_array().unwrap().len(), &history[0]["outcome"]), (1, &"stays".into()));
+    assert!(world.run(&["self-update", "history"]).words.contains("failed, stays"));
+    let status = world.json(&["self-update", "status"]);
+    assert_eq!((&status["failed"], &status["underWay"]), (&serde_json::json!([NEW]), &Value::Null));
+    let back = world.run(&["self-update", "rollback"]);
+    assert_eq!(back.code, 3, "{}", back.words);
+}
+
 /// It serves, and what was written last is not there.
 #[test]
 fn one_that_loses_data_is_taken_back() {

@@ -5,7 +5,12 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tokio::net::UnixStream;
 
 /// An answer is small; whoever sits at the socket must not fill our memory.
@@ -26,6 +31,16 @@ pub async fn post(socket: &Socket, path: &str, data: &Value, patience: Duration)
     call(socket, ("POST", path), Some(data), patience).await
 }
 
+/// Whoever answers must be root or the service's user, whose folder it is: what it says decides what root does.
+fn known(path: &Path, stream: &UnixStream) -> io::Result<()> {
+    let owner = fs::metadata(path.parent().unwrap_or(Path::new("/")))?.uid();
+    let peer = stream.peer_cred()?.uid();
+    match [0, owner].contains(&peer) {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("user {peer} answers at {}", path.display()))),
+    }
+}
+
 /// What it answered under `data`. Whatever else it answered, or that it did not, is `Unavailable`.
 async fn call(socket: &Socket, what: (&str, &str), data: Option<&Value>, patience: Duration) -> Result<Value> {
     let answered = tokio::time::timeout(patience, answered(socket, what, data)).await;
@@ -41,6 +56,7 @@ async fn answered(
     data: Option<&Value>,
 ) -> std::result::Result<Value, Trouble> {
     let stream = UnixStream::connect(&socket.path).await?;
+    known(&socket.path, &stream)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::builder().method(method).uri(format!("/api/v1{path}")).header(header::HOST, "localhost");
     let request = request.header(header::CONTENT_TYPE, "application/json").header("x-locale", socket.language);
