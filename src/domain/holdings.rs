@@ -13,13 +13,18 @@ pub struct Holdings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Held {
     pub documents: u64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_nothing")]
     pub created: u64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_nothing")]
     pub deleted: u64,
     /// Made, altered or dropped as a whole since: dropped, its documents go without a record of each.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_nothing")]
     pub redefined: bool,
+}
+
+/// Not said, where nothing came or went.
+fn is_nothing<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A collection that does not hold what it must.
