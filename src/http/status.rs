@@ -87,6 +87,10 @@ struct StatusObjectives {
     mean_seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     p95_seconds: Option<f64>,
+    /// In the last hour, by this process
+    answers: u64,
+    /// Of these, those that took longer than `p95TargetSeconds`
+    slow_answers: u64,
 }
 
 #[derive(Serialize, Object)]
@@ -246,6 +250,8 @@ impl StatusObjectives {
             p95_target_seconds: P95_SECONDS,
             mean_seconds: known.mean,
             p95_seconds: known.p95,
+            answers: whole(known.answers),
+            slow_answers: whole(known.slow),
         }
     }
 }

@@ -17,6 +17,9 @@ pub struct Seen {
     /// Of thirty days.
     pub requests: u64,
     pub failures: u64,
+    /// Of this process, in an hour; of these, those that took too long.
+    pub answers: u64,
+    pub slow: u64,
     /// The newest backup of any target.
     pub backed_up: Option<Timestamp>,
 }

@@ -254,6 +254,7 @@ fn out_of_reach_of_others(config: &Config) -> Result<(), Problem> {
     files.filter(|path| path.exists()).try_for_each(guarded)
 }
 
+/// That, and every folder on the way to it: by its name, and to where links lead.
 fn guarded(path: &Path) -> Result<(), Problem> {
     let failed = |error| Problem::file(path.display(), error);
     let named = std::path::absolute(path).map_err(failed)?;

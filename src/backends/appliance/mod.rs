@@ -78,6 +78,9 @@ fn seen(status: &Value) -> Option<Seen> {
         started: text(&status["startedAt"])?,
         requests: status["objectives"]["requests"].as_u64()?,
         failures: status["objectives"]["failures"].as_u64()?,
+        // A release from before it told has none.
+        answers: status["objectives"]["answers"].as_u64().unwrap_or_default(),
+        slow: status["objectives"]["slowAnswers"].as_u64().unwrap_or_default(),
         backed_up: times.map(|time| Timestamp(time.timestamp_millis())).max(),
     })
 }
@@ -91,11 +94,12 @@ mod tests {
         let status = json!({
             "version": "0.1.0", "startedAt": "a", "ready": "unready",
             "checks": [{ "level": "failure", "message": "no disk" }, { "level": "warning", "message": "old" }],
-            "objectives": { "requests": 5, "failures": 1 },
+            "objectives": { "requests": 5, "failures": 1, "answers": 4, "slowAnswers": 2 },
             "backups": [{ "fullAt": "2026-11-22T10:15:00Z" }, { "segmentAt": "2026-11-23T10:15:00Z" }, {}],
         });
         let seen = seen(&status).unwrap();
         assert_eq!((seen.ready, seen.faults.as_str(), seen.requests), (false, "no disk", 5));
+        assert_eq!((seen.failures, seen.answers, seen.slow), (1, 4, 2));
         assert_eq!(seen.backed_up.unwrap().rfc3339(), "2026-11-23T10:15:00Z");
         assert_eq!(super::seen(&json!({ "version": "0.1.0" })), None);
     }

@@ -94,6 +94,14 @@ impl History {
         quantile(0.95, self.buckets(|tally| tally.within(now, window)))
     }
 
+    /// Answers that took longer than that, a bound of a bucket, and all.
+    pub fn slower(&self, than: f64, now: i64, window: i64) -> (f64, f64) {
+        let buckets = self.buckets(|tally| tally.within(now, window));
+        let all = buckets.last().map_or(0.0, |(_, all)| *all);
+        let within = buckets.iter().find(|(bound, _)| *bound >= than).map_or(0.0, |(_, within)| *within);
+        (all - within, all)
+    }
+
     /// The same, minute by minute; 0 where there were none.
     pub fn p95_minutes(&self, now: i64) -> Vec<f64> {
         let all = self.buckets(|tally| tally.minutes(now, MINUTES));
@@ -207,6 +215,19 @@ mod tests {
             (vec![110.0, 10.0], 8.0)
         );
         assert_eq!(again.failing(90_000, 300), None);
+    }
+
+    #[test]
+    fn answers_that_took_too_long_are_counted() {
+        let text = |quick: u32, all: u32| {
+            let bucket = "debrouille_http_request_duration_seconds_bucket";
+            format!("{bucket}{{le=\"0.1\"}} 1\n{bucket}{{le=\"0.5\"}} {quick}\n{bucket}{{le=\"+Inf\"}} {all}\n")
+        };
+        let mut history = History::default();
+        assert_eq!(history.slower(0.5, 6000, HOUR), (0.0, 0.0));
+        history.observe(&series::read(&text(6, 10)), 6000);
+        history.observe(&series::read(&text(7, 13)), 6015);
+        assert_eq!(history.slower(0.5, 6015, HOUR), (6.0, 13.0));
     }
 
     #[test]

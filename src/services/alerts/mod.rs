@@ -31,7 +31,7 @@ use crate::{
         files,
         metrics::{
             Metrics,
-            alerts::{Alert, Severity, budget},
+            alerts::{Alert, P95_SECONDS, Severity, budget},
             series,
         },
     },
@@ -109,6 +109,9 @@ pub struct Objectives {
     /// Seconds until an answer in the last five minutes; `None`: there was none.
     pub mean: Option<f64>,
     pub p95: Option<f64>,
+    /// Of this process, in the last hour; of them, those that took longer than the objective's seconds.
+    pub answers: f64,
+    pub slow: f64,
 }
 
 /// All that is known, for `status`.
@@ -298,6 +301,7 @@ const WINDOWS: [i64; 3] = [3600, 6 * 3600, 3 * 24 * 3600];
 fn objectives(history: &History, now: i64) -> Objectives {
     let (requests, failures) = (history.within(REQUESTS, now, LONGEST), history.within(FAILURES, now, LONGEST));
     let allowed = requests * budget();
+    let (slow, answers) = history.slower(P95_SECONDS, now, 3600);
     Objectives {
         requests,
         failures,
@@ -305,6 +309,8 @@ fn objectives(history: &History, now: i64) -> Objectives {
         burns: WINDOWS.map(|window| history.failing(now, window).unwrap_or_default() / budget()),
         mean: history.mean(now, 300),
         p95: history.p95(now, 300),
+        answers,
+        slow,
     }
 }
 

@@ -1,13 +1,15 @@
 //! Whether a release that was started does what it must: ready in time, and well for as long as it is watched.
 
 use crate::{
-    base::{clock::Timestamp, fault::Fault, metrics::alerts::AVAILABILITY},
+    base::{clock::Timestamp, fault::Fault, metrics::alerts::{AVAILABILITY, P95_SECONDS}},
     ports::appliance::Seen,
 };
 
-/// So many times faster than the objective allows errors end it (Site Reliability Workbook, chapter 5: a month's budget in
-/// two days).
+/// So many times faster than an objective allows errors or slow answers end it (Site Reliability Workbook, chapter 5: a
+/// month's budget in two days).
 const BURN: f64 = 14.4;
+/// Of a hundred answers five may take longer than the objective says.
+const SLOW: f64 = 0.05;
 /// Fewer requests tell nothing.
 const REQUESTS: u64 = 50;
 /// A look that fails is tried again for so long: it may be at work.
@@ -76,6 +78,10 @@ impl Watch {
             let fault = Fault::new("updates.burning").with("failures", failures).with("requests", requests);
             return Verdict::Broken(fault);
         }
+        if seen.answers >= REQUESTS && seen.slow as f64 > seen.answers as f64 * SLOW * BURN {
+            let fault = Fault::new("updates.slow").with("slow", seen.slow).with("answers", seen.answers);
+            return Verdict::Broken(fault.with("seconds", P95_SECONDS));
+        }
         match self.until {
             _ if first => Verdict::Ready,
             Some(until) if now < until => Verdict::Wait,
@@ -96,6 +102,8 @@ mod tests {
             started: "a".to_owned(),
             requests: 1000,
             failures: 10,
+            answers: 0,
+            slow: 0,
             backed_up: None,
         }
     }
@@ -147,6 +155,10 @@ mod tests {
         assert_eq!(ready().judge(Timestamp(6_000), Ok(&counted(1049, 59))), Verdict::Wait, "too few to tell");
         assert_eq!(ready().judge(Timestamp(6_000), Ok(&counted(2000, 24))), Verdict::Wait, "1.4 %");
         assert_eq!(broken(ready().judge(Timestamp(6_000), Ok(&counted(2000, 25)))), "updates.burning");
+        let slow = |answers, slow| Seen { answers, slow, ..seen("2") };
+        assert_eq!(ready().judge(Timestamp(6_000), Ok(&slow(49, 49))), Verdict::Wait, "too few to tell");
+        assert_eq!(ready().judge(Timestamp(6_000), Ok(&slow(100, 72))), Verdict::Wait, "72 %");
+        assert_eq!(broken(ready().judge(Timestamp(6_000), Ok(&slow(100, 73)))), "updates.slow");
         let mut brief = Watch::new("2".to_owned(), (0, 0), Timestamp(30_000), None);
         assert_eq!(brief.judge(Timestamp(1), Ok(&seen("2"))), Verdict::Ready);
         assert_eq!(brief.judge(Timestamp(2), Ok(&seen("2"))), Verdict::Sound);
