@@ -23,7 +23,7 @@ struct Update {
     at: i64,
     from: String,
     to: String,
-    /// `applied`, `takenBack` or `rolledBack`
+    /// `applied`, `takenBack`, `rolledBack` or `stays`
     outcome: String,
     /// Who asked for it
     by: String,
@@ -69,6 +69,7 @@ fn event(update: Update) -> Result<updates::Event> {
         "applied" => Outcome::Applied,
         "takenBack" => Outcome::TakenBack,
         "rolledBack" => Outcome::RolledBack,
+        "stays" => Outcome::Stays,
         _ => return Err(unsound("outcome")),
     };
     Ok(updates::Event {

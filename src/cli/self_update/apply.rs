@@ -230,12 +230,13 @@ fn tell(context: &Context, config: &Config, step: Step) {
     context.say(&Fault::new(key).with("minutes", config.update.watch_minutes));
 }
 
-/// What became of it. One that was taken back is a failure of the command.
+/// What became of it. A release that failed is a failure of the command.
 fn conclude(context: &Context, event: &Event) -> Result<(), Failure> {
     let key = match event.outcome {
         Outcome::Applied => "cli.self_update.applied",
         Outcome::TakenBack => "cli.self_update.taken_back",
         Outcome::RolledBack => "cli.self_update.rolled_back",
+        Outcome::Stays => "cli.self_update.stays",
     };
     let said = |words: &Option<Words>| {
         words
@@ -245,7 +246,8 @@ fn conclude(context: &Context, event: &Event) -> Result<(), Failure> {
     let fault = Fault::new(key).with("from", &event.from).with("to", &event.to).with("seconds", event.seconds);
     let fault = fault.with("why", said(&event.why).unwrap_or_default());
     let document = serde_json::to_value(event).unwrap_or_default();
-    let mut faults = if event.outcome == Outcome::TakenBack { vec![fault.clone()] } else { Vec::new() };
+    let failed = matches!(event.outcome, Outcome::TakenBack | Outcome::Stays);
+    let mut faults = if failed { vec![fault.clone()] } else { Vec::new() };
     faults.extend(said(&event.missing).map(|what| Fault::new("cli.self_update.missing").with("what", what)));
     if !faults.is_empty() {
         context.answer(&document, String::new)?;

@@ -85,6 +85,7 @@ fn row(language: Language, event: &Event) -> [String; 7] {
         Outcome::Applied => "cli.self_update.outcome_applied",
         Outcome::TakenBack => "cli.self_update.outcome_taken_back",
         Outcome::RolledBack => "cli.self_update.outcome_rolled_back",
+        Outcome::Stays => "cli.self_update.outcome_stays",
     };
     let why = event.why.as_ref().map(|why| match language {
         Language::French => why.fr.clone(),

@@ -82,9 +82,7 @@ impl Updates {
         let from = self.way_back()?;
         let before = self.compared(&to, &from).await?;
         if before.for_good {
-            return Err(Error::Refused(
-                Fault::new("updates.older_format").with("version", from).with("format", "documents"),
-            ));
+            return Err(for_good(&from));
         }
         let (phase, began, by) = (Phase::Returning, self.clock.now(), by.to_owned());
         self.folder.mark(&self.installation.program(&to))?;
@@ -124,6 +122,9 @@ impl Updates {
     /// Goes back from what was cut short, rather than on with it.
     pub async fn turn_back(&self, told: Told<'_>) -> Result<Option<Event>> {
         let Some(mut under_way) = self.folder.state()?.under_way else { return Ok(None) };
+        if under_way.before.for_good {
+            return Err(for_good(&under_way.from));
+        }
         under_way.phase = Phase::Returning;
         self.save(&under_way)?;
         self.go_on(under_way, told).await.map(Some)
@@ -147,11 +148,10 @@ impl Updates {
         if under_way.phase == Phase::Watching {
             told(Step::Watch);
             if let Err(fault) = self.watched(&under_way).await {
-                if under_way.before.for_good {
-                    self.abandon()?;
-                    return Err(stuck("updates.stays", &under_way, &fault));
-                }
                 turn(&mut under_way, &fault);
+                if under_way.before.for_good {
+                    return self.stayed(under_way).await;
+                }
                 // On a full disk too: cut short now, it would be watched again and fail again.
                 if let Err(error) = self.save(&under_way) {
                     tracing::error!(%error, "that the update goes back is not noted");
@@ -235,6 +235,17 @@ impl Updates {
         Ok(event)
     }
 
+    /// It failed, and there is no way back but a backup.
+    async fn stayed(&self, under_way: UnderWay) -> Result<Event> {
+        let event = self.event(&under_way, Outcome::Stays);
+        self.folder.remember(&event)?;
+        let mut state = self.folder.state()?;
+        state.fail(&event.to);
+        state.previous = Some(event.from.clone());
+        self.end(state, &event).await?;
+        Ok(event)
+    }
+
     /// The first release again, with every write that was acknowledged since.
     async fn go_back(&self, under_way: UnderWay) -> Result<Event> {
         let UnderWay { from, to, before, why, .. } = &under_way;
@@ -268,11 +279,9 @@ impl Updates {
         let event = Event { missing, ..event };
         self.folder.remember(&event)?;
         let mut state = self.folder.state()?;
-        if taken && !state.failed.contains(&event.to) {
-            state.failed.push(event.to.clone());
-        }
-        if !taken {
-            state.previous = None;
+        match taken {
+            true => state.fail(&event.to),
+            false => state.previous = None,
         }
         self.end(state, &event).await?;
         Ok(event)
@@ -330,6 +339,10 @@ impl Updates {
 /// A release from before it told counts as none.
 fn number(formats: &Value, name: &str) -> u64 {
     formats[name].as_u64().unwrap_or_default()
+}
+
+fn for_good(from: &Version) -> Error {
+    Error::Refused(Fault::new("updates.older_format").with("version", from).with("format", "documents"))
 }
 
 fn turn(under_way: &mut UnderWay, fault: &Fault) {

@@ -15,7 +15,7 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// For who may manage the instance. One that was taken back is an incident: it is logged as a warning too.
+    /// For who may manage the instance. One that failed is an incident: it is logged as a warning too.
     pub async fn note(&self, caller: &Caller, update: &super::Event) -> Result<()> {
         self.access.decide(caller, Action::Manage, Resource::Module("updates"))?;
         if update.seconds < 0 {
@@ -35,7 +35,7 @@ impl Notes {
         self.audit.record(caller, event).await?;
         let (from, to, outcome) = (update.from.to_string(), update.to.to_string(), update.outcome.name());
         match why {
-            Some(why) => tracing::warn!(from, to, outcome, why, missing, "an update was taken back"),
+            Some(why) => tracing::warn!(from, to, outcome, why, missing, "an update failed"),
             None => tracing::info!(from, to, outcome, "updated"),
         }
         Ok(())

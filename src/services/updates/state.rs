@@ -30,7 +30,7 @@ pub struct State {
     /// What ran before what runs: where `rollback` goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Version>,
-    /// Taken back once: never taken again but by name.
+    /// They failed once: never taken again but by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<Version>,
 }
@@ -111,6 +111,8 @@ pub enum Outcome {
     TakenBack,
     /// A person went back.
     RolledBack,
+    /// It failed, and stays: the first release could not open the data any more.
+    Stays,
 }
 
 impl Outcome {
@@ -119,6 +121,7 @@ impl Outcome {
             Self::Applied => "applied",
             Self::TakenBack => "takenBack",
             Self::RolledBack => "rolledBack",
+            Self::Stays => "stays",
         }
     }
 }
@@ -199,6 +202,14 @@ impl Folder {
         };
         let mut written = written;
         written().map_err(|error| unusable(&path, error))
+    }
+}
+
+impl State {
+    pub fn fail(&mut self, version: &Version) {
+        if !self.failed.contains(version) {
+            self.failed.push(version.clone());
+        }
     }
 }
 
