@@ -33,9 +33,7 @@ use crate::{
 use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc, OnceLock,
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 use tokio::runtime::Handle;

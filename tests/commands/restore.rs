@@ -78,8 +78,7 @@ fn a_backup_of_the_first_format_comes_back() {
     let (instance, identity) = (Instance::new(), format!("{fixture}/identity.txt"));
     let restore = ["restore", "--from", fixture, "--identity", &identity, "--any-signer", "--into", "again"];
     instance.answer(&[&restore[..], &["--environment", "development"]].concat());
-    let rows: Vec<Value> =
-        exported(&instance, "again").lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+    let rows: Vec<Value> = exported(&instance, "again").lines().map(|row| serde_json::from_str(row).unwrap()).collect();
     assert_eq!(rows.len(), 40);
     for (n, row) in rows.iter().enumerate() {
         assert_eq!(row["_id"], format!("{n:03}"));

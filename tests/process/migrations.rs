@@ -188,7 +188,11 @@ fn an_up_that_cannot_end_is_undone_and_the_release_before_runs() {
     let row = |n: i64| {
         let text = "é".repeat(if n == 2000 { 700 } else { 200 });
         // What one that went too far would take away.
-        if n % 10 == 3 { rawdoc! { "n": n, "text": text, "fresh": false } } else { rawdoc! { "n": n, "text": text } }
+        if n % 10 == 3 {
+            rawdoc! { "n": n, "text": text, "fresh": false }
+        } else {
+            rawdoc! { "n": n, "text": text }
+        }
     };
     let site = Site::of("0002-labels", STUCK, rawdoc! { "indexes": ["label"] }, row);
     let before = site.seen();
@@ -279,7 +283,10 @@ fn what_a_newer_release_migrated_is_refused_with_the_way_back() {
     site.told(&["migrate", "down", "--to", "1", "--yes"]);
     let server = site.instance.start();
     let metrics = server.ops("/metrics").1;
-    assert!(metrics.contains("debrouille_migration_applied 1\n") && !metrics.contains("migration_duration"), "{metrics}");
+    assert!(
+        metrics.contains("debrouille_migration_applied 1\n") && !metrics.contains("migration_duration"),
+        "{metrics}"
+    );
     server.stop();
     let log = site.instance.command(&["audit", "list", "--action", "migration.down", "--json"]).output().unwrap();
     assert!(words(&log).contains("0002-seeds"), "{}", words(&log));

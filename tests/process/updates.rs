@@ -173,7 +173,13 @@ fn what_was_cut_short_is_finished_and_nothing_else_begun() {
     assert!(until(30, || phase() == "watching"), "{}", phase());
     child.kill().unwrap();
     child.wait().unwrap();
-    let settled = world.settle();
+    // Neither a wrong name nor a trial forgets it.
+    for (version, more, code) in [("9.9.9", None, 4), (NEW, Some("--dry-run"), 0)] {
+        let asked: Vec<_> = [version, "--anyway"].into_iter().chain(more).collect();
+        let run = world.apply_by_first(&asked);
+        assert_eq!((run.code, phase()), (code, "watching".into()), "{}", run.words);
+    }
+    let settled = world.apply_by_first(&["--unfinished"]);
     assert_eq!((settled.code, world.answers().as_str()), (1, OLD), "{}", settled.words);
     assert!(settled.words.contains("was taken back"), "{}", settled.words);
     assert!(!world.mark().exists());

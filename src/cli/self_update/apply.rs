@@ -75,10 +75,10 @@ pub async fn apply(context: &Context, asked: Apply) -> Result<(), Failure> {
         }
     }
     let desk = Updates::open(&config, Arc::new(SystemClock)).map_err(failure)?;
-    if asked.anyway && asked.version.is_some() {
-        // What cannot be finished must not keep its mending away.
-        change.abandon().map_err(services)?;
-    } else if !asked.dry_run
+    // What cannot be finished must not keep its mending away.
+    let insisted = asked.anyway && asked.version.is_some();
+    if !insisted
+        && !asked.dry_run
         && let Some(event) = change.settle(&told).await.map_err(services)?
         && !(event.outcome == Outcome::Applied && asked.version.as_ref().is_some_and(|asked| *asked != event.to))
     {
@@ -90,6 +90,9 @@ pub async fn apply(context: &Context, asked: Apply) -> Result<(), Failure> {
     };
     let current = change.installation.current().await.map_err(|error| services(error.into()))?;
     if release.version == current {
+        if insisted && !asked.dry_run {
+            change.abandon().map_err(services)?;
+        }
         return context.done(&document(&checked), &Fault::new("cli.self_update.runs_already").with("version", current));
     }
     if release.version < current {

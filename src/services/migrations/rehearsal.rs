@@ -222,8 +222,11 @@ mod tests {
             Operation { collection, id, expect: Expect::Present, change: Change::Delete }
         };
         let other = |id: &str| put("system.x", id, Expect::Any, rawdoc! { "n": -1_i64 });
-        commit(&store, vec![gone("000000"), gone("000500"), gone("000999"), other("0005000"), other("z"), other("000300")])
-            .await;
+        commit(
+            &store,
+            vec![gone("000000"), gone("000500"), gone("000999"), other("0005000"), other("z"), other("000300")],
+        )
+        .await;
         let after = store.snapshot().await.unwrap();
         let told = |direction: &'static str, same: fn(&RawDocument, &RawDocument) -> bool| {
             let mut rehearsed = Rehearsed::default();

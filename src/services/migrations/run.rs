@@ -216,7 +216,8 @@ impl<'m> Run<'m> {
                 Err(Error::Refused(fault("migrations.unindexable").with("id", id).with("why", why)))
             }
             Some(Build::Failed { duplicates, .. }) => {
-                let pairs: Vec<_> = duplicates.iter().take(PAIRS).map(|(one, other)| format!("{one} = {other}")).collect();
+                let pairs: Vec<_> =
+                    duplicates.iter().take(PAIRS).map(|(one, other)| format!("{one} = {other}")).collect();
                 Err(Error::Refused(fault("migrations.doubles").with("doubles", pairs.join(", "))))
             }
             Some(Build::Ready) | None => Ok(false),

@@ -263,10 +263,7 @@ async fn one_that_cannot_end_is_undone_from_where_it_stands() {
     let long = rawdoc! { "n": "x".repeat(2000), "new": false };
     commit(
         &store,
-        vec![
-            put(COLLECTIONS, "system.x", Expect::Any, definition),
-            put("system.x", "000600", Expect::Any, long),
-        ],
+        vec![put(COLLECTIONS, "system.x", Expect::Any, definition), put("system.x", "000600", Expect::Any, long)],
     )
     .await;
     let before = seen(&store).await;

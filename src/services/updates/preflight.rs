@@ -135,7 +135,8 @@ mod tests {
         assert_eq!(ended("echo '{\"upMillis\": 7}'").await.unwrap(), Ok(7));
         let warning = ended("exit 6").await.unwrap().unwrap_err();
         assert!(warning.key == "updates.unrehearsed" && warning.to_string().contains("validate"), "{warning}");
-        for end in ["exit 5", "exit 3", "exit 1", "exit 2", "exit 4", "exit 101", "kill -9 $$", "kill -6 $$", "echo no"] {
+        for end in ["exit 5", "exit 3", "exit 1", "exit 2", "exit 4", "exit 101", "kill -9 $$", "kill -6 $$", "echo no"]
+        {
             let Err(Error::Refused(fault)) = ended(end).await else { panic!("{end}") };
             assert_eq!(fault.key, "updates.rehearsal", "{end}");
         }

@@ -1,7 +1,11 @@
 //! Whether a release that was started does what it must: ready in time, and well for as long as it is watched.
 
 use crate::{
-    base::{clock::Timestamp, fault::Fault, metrics::alerts::{AVAILABILITY, P95_SECONDS}},
+    base::{
+        clock::Timestamp,
+        fault::Fault,
+        metrics::alerts::{AVAILABILITY, P95_SECONDS},
+    },
     ports::appliance::Seen,
 };
 

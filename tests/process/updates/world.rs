@@ -168,10 +168,10 @@ esac
         self.path("updates").join("under-way")
     }
 
-    /// As the boot does it, by the program that is named.
-    pub fn settle(&self) -> Run {
+    /// `self-update apply` by the program that began what is under way, as the boot does it.
+    pub fn apply_by_first(&self, arguments: &[&str]) -> Run {
         let mut command = Command::new(fs::read_to_string(self.mark()).unwrap());
-        let output = self.with(&mut command, &["self-update", "apply", "--unfinished"]).output().unwrap();
+        let output = self.with(&mut command, &["self-update", "apply"]).args(arguments).output().unwrap();
         Run { code: output.status.code().unwrap_or(-1), words: words(&output) }
     }
 
