@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from securesystemslib.exceptions import StorageError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (
@@ -30,7 +31,10 @@ from tuf.api.serialization.json import JSONSerializer
 # Long enough for a disk that is carried: docs/signing.md says what each length means.
 DAYS = {"root": 730, "targets": 365, "snapshot": 90, "timestamp": 90}
 THRESHOLDS = {"root": 2, "targets": 2, "snapshot": 1, "timestamp": 1}
-KINDS = {".deb": "deb", ".rpm": "rpm"}
+# What is none of these is listed to be signed, and no machine takes it.
+KINDS = {".deb": "deb", ".rpm": "rpm", ".tar.gz": "archive"}
+# Whoever holds the keys of root and targets is to be gathered, which takes its time.
+SOON = timedelta(days=90)
 SERIALIZER = JSONSerializer(compact=False)
 
 
@@ -128,7 +132,7 @@ class Repository:
     def read(self, path, kind):
         try:
             found = Metadata.from_file(str(path))
-        except (RepositoryError, OSError, ValueError) as error:
+        except (RepositoryError, StorageError, OSError, ValueError) as error:
             stop(f"{path}: {error}")
         if not isinstance(found.signed, kind):
             stop(f"{path} is no {kind.type} metadata")
@@ -167,15 +171,17 @@ class Repository:
         self.staged.mkdir(parents=True, exist_ok=True)
         write(self.staged / f"{metadata.signed.type}.json", metadata.to_bytes(SERIALIZER))
 
-    def draft(self, arguments):
-        """The list to change: the one that waits, its signatures void, else one that follows the published one."""
-        before = self.current(Targets)
-        staged = self.staged / "targets.json"
+    def draft(self, kind, arguments):
+        """What is to be changed: the one that waits, its signatures void, else one that follows the published one."""
+        before = self.current(kind)
+        staged = self.staged / f"{kind.type}.json"
         if staged.exists():
-            draft = self.read(staged, Targets)
+            draft = self.read(staged, kind)
             # A publication that was cut at its very end leaves what is published already.
             if before is None or draft.signed.version > before.signed.version:
                 draft.signatures.clear()
+                if arguments.days is not None:
+                    draft.signed.expires = expiry(arguments, kind.type)
                 return draft
         if before is None:
             stop("nothing is published yet: init, sign, publish")
@@ -238,20 +244,37 @@ def init(arguments):
 
 def rotate(arguments):
     repository = Repository(arguments.repository)
-    before = repository.newest(Root) or stop("there is no published root yet")
-    root = copy.deepcopy(before.signed)
-    keys_of(arguments, root, changed=True)
-    repository.stage(renewed(root, arguments))
-    # What the other keys signed must be signed anew.
+    if repository.newest(Root) is None:
+        stop("there is no published root yet")
+    root = repository.draft(Root, arguments)
+    keys_of(arguments, root.signed, changed=True)
+    repository.stage(root)
+    # What the other keys signed must be signed anew; a list that waits stays what it is.
     if arguments.targets or arguments.targets_threshold is not None:
-        repository.stage(renewed(copy.deepcopy(repository.current(Targets).signed), argparse.Namespace(days=None)))
-        print("staged: targets.json, for `sign targets`.")
+        targets = repository.draft(Targets, argparse.Namespace(days=None))
+        repository.stage(targets)
+        print(f"staged: targets.json, version {targets.signed.version}, for `sign targets` by the new keys.")
     print("staged: root.json, for `sign root` by enough of the old and enough of the new keys; then `publish`.")
+
+
+def renew(arguments):
+    """The same again, for longer."""
+    repository = Repository(arguments.repository)
+    for role in arguments.role:
+        days = arguments.days if arguments.days is not None else DAYS[role]
+        metadata = repository.draft({"root": Root, "targets": Targets}[role], argparse.Namespace(days=days))
+        repository.stage(metadata)
+        until = f"{metadata.signed.expires:%Y-%m-%d}"
+        print(f"staged: {role}.json, version {metadata.signed.version}, until {until}, for `sign {role}`; then `publish`.")
+
+
+def kind_of(path):
+    return next((kind for end, kind in KINDS.items() if path.name.endswith(end)), "other")
 
 
 def add(arguments):
     repository = Repository(arguments.repository)
-    targets = repository.draft(arguments)
+    targets = repository.draft(Targets, arguments)
     if bool(arguments.notes_fr) != bool(arguments.notes_en):
         stop("notes are given in both languages: --notes-fr and --notes-en")
     for name in arguments.file:
@@ -259,7 +282,7 @@ def add(arguments):
         custom = {
             "version": arguments.version,
             "channel": arguments.channel,
-            "kind": arguments.kind or KINDS.get(path.suffix, "archive"),
+            "kind": arguments.kind or kind_of(path),
             "architecture": arguments.architecture,
             "staged": arguments.staged,
         }
@@ -275,7 +298,7 @@ def add(arguments):
         place = repository.targets / f"{entry.hashes['sha256']}.{path.name}"
         if not place.exists():
             write(place, path.read_bytes())
-        print(f"{path.name}: {entry.length} bytes, sha256 {entry.hashes['sha256']}")
+        print(f"{path.name}: {custom['kind']}, {entry.length} bytes, sha256 {entry.hashes['sha256']}")
     repository.stage(targets)
     print(f"staged: targets.json, version {targets.signed.version}, for `sign targets`; then `publish`.")
 
@@ -283,7 +306,7 @@ def add(arguments):
 def change(arguments):
     """Another share of the machines, or out of the list, for files that are there."""
     repository = Repository(arguments.repository)
-    targets = repository.draft(arguments)
+    targets = repository.draft(Targets, arguments)
     for name in arguments.file:
         if name not in targets.signed.targets:
             stop(f"{name} is not listed")
@@ -362,6 +385,11 @@ def publish(arguments):
     missing = repository.signatures(targets)
     if missing:
         stop(f"targets: {'; '.join(missing)}: stage them again (`add` or `change`) and sign")
+    for metadata in (root, targets):
+        if metadata.signed.is_expired():
+            role = metadata.signed.type
+            when = f"{metadata.signed.expires:%Y-%m-%d}"
+            stop(f"{role} has expired on {when}: no machine would take it; `renew {role}`, sign it, publish again")
     for name, entry in targets.signed.targets.items():
         place = repository.targets / f"{entry.hashes['sha256']}.{name}"
         if not place.exists() or digest(place) != entry.hashes["sha256"]:
@@ -401,17 +429,31 @@ def publish(arguments):
     write(repository.metadata / "timestamp.json", timestamp.to_bytes(SERIALIZER))
     for path, _ in waiting:
         path.unlink()
-    print(f"published: root {root.signed.version}, targets {targets.signed.version}, until {timestamp.signed.expires:%Y-%m-%d}")
+    until = first_to_expire([root, targets, snapshot, timestamp])
+    print(f"published: root {root.signed.version}, targets {targets.signed.version}, until {until}")
     if any(isinstance(m.signed, Root) for _, m in waiting):
         print(f"new installations get metadata/{root.signed.version}.root.json as their trusted root.json:")
         print(f"sha256 {digest(repository.metadata / f'{root.signed.version}.root.json')}")
+
+
+def first_to_expire(found):
+    """When the first of the four does, and with it all; whose holders are to be gathered before is said."""
+    for metadata in found[:2]:
+        role, expires = metadata.signed.type, metadata.signed.expires
+        if expires < now() + SOON:
+            print(f"warning: {role} expires on {expires:%Y-%m-%d}: `renew {role}`, sign it, publish, before", file=sys.stderr)
+    first = min((metadata.signed for metadata in found), key=lambda signed: signed.expires)
+    return f"{first.expires:%Y-%m-%d} ({first.type})"
 
 
 def verify(arguments):
     """As a machine does that knows the first root alone."""
     repository = Repository(arguments.repository)
     wrong, soonest = [], None
-    root = repository.read(arguments.root or repository.metadata / "1.root.json", Root)
+    first = pathlib.Path(arguments.root or repository.metadata / "1.root.json")
+    root = repository.read(first, Root)
+    if not arguments.root:
+        print(f"believing {first} itself, sha256 {digest(first)}: compare it, or give your own by --root")
     while (path := repository.metadata / f"{root.signed.version + 1}.root.json").exists():
         following = repository.read(path, Root)
         for authority in (root, following):
@@ -443,20 +485,28 @@ def verify(arguments):
 def export(arguments):
     """What a machine needs and no more, for a disk that is carried."""
     repository, place = Repository(arguments.repository), pathlib.Path(arguments.to)
-    targets, snapshot = repository.current(Targets), repository.current(Snapshot)
-    if targets is None:
+    found = [repository.current(kind) for kind in (Root, Targets, Snapshot, Timestamp)]
+    if None in found:
         stop("nothing is published")
+    _, targets, snapshot, _ = found
+    for metadata in found:
+        if metadata.signed.is_expired():
+            when = f"{metadata.signed.expires:%Y-%m-%d}"
+            stop(f"{metadata.signed.type} has expired on {when}: no machine would take the disk; publish first")
     names = [path.name for path in repository.metadata.glob("[0-9]*.root.json")]
     names += [f"{snapshot.signed.version}.snapshot.json", f"{targets.signed.version}.targets.json", "timestamp.json"]
     for folder in ("metadata", "targets"):
         (place / folder).mkdir(parents=True, exist_ok=True)
     for name, entry in targets.signed.targets.items():
         name = f"{entry.hashes['sha256']}.{name}"
-        if not (place / "targets" / name).exists():
+        if digest(repository.targets / name) != entry.hashes["sha256"]:
+            stop(f"{repository.targets / name} differs")
+        # A disk that was pulled out may hold a file by name alone.
+        if not (place / "targets" / name).exists() or digest(place / "targets" / name) != entry.hashes["sha256"]:
             write(place / "targets" / name, (repository.targets / name).read_bytes())
     for name in names:
         write(place / "metadata" / name, (repository.metadata / name).read_bytes())
-    print(f"{place}: good until {repository.current(Timestamp).signed.expires:%Y-%m-%d}")
+    print(f"{place}: good until {first_to_expire(found)}")
 
 
 def main():
@@ -465,11 +515,16 @@ def main():
     parser.add_argument("--passphrase-file", metavar="FILE", help="instead of asking for the keys' passphrase")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
+    def positive(word):
+        if int(word) < 1:
+            raise argparse.ArgumentTypeError("1 at least")
+        return int(word)
+
     def verb(name, run, words, days=False):
         one = verbs.add_parser(name, help=words, description=words)
         one.set_defaults(run=run)
         if days:
-            one.add_argument("--days", type=int, help="until it expires")
+            one.add_argument("--days", type=positive, help="until it expires")
         return one
 
     def holders(one):
@@ -489,7 +544,7 @@ def main():
     one.add_argument("file", nargs="+")
     one.add_argument("--version", required=True)
     one.add_argument("--channel", choices=["stable", "candidate"], default="stable")
-    one.add_argument("--kind", choices=["archive", "deb", "rpm"], help="by the file's end when not given")
+    one.add_argument("--kind", choices=[*KINDS.values(), "other"], help="by the name's end when not given; machines skip what is other")
     one.add_argument("--architecture", default="x86_64")
     one.add_argument("--staged", type=percent, default=100, help="percent of the machines that may take it")
     one.add_argument("--notes-fr")
@@ -497,6 +552,8 @@ def main():
     one = verb("change", change, "give listed files to more machines (--staged), or to none any more", days=True)
     one.add_argument("file", nargs="+")
     one.add_argument("--staged", type=percent)
+    one = verb("renew", renew, "stage root or targets as they are, for longer", days=True)
+    one.add_argument("role", nargs="+", choices=["root", "targets"])
     one = verb("sign", sign, "sign what is staged, with one key")
     one.add_argument("role", choices=["root", "targets"])
     one.add_argument("--key", required=True, metavar="FILE")
@@ -506,12 +563,12 @@ def main():
     one.add_argument("--key", required=True, nargs="+", metavar="FILE", help="of snapshot and timestamp")
     holders(verb("rotate", rotate, "change who signs: roles that are not named stay as they are", days=True))
     one = verb("verify", verify, "check everything, as a machine would")
-    one.add_argument("--root", metavar="FILE", help="the trusted root.json (the first)")
+    one.add_argument("--root", metavar="FILE", help="the trusted root.json (the first of the repository itself)")
     verb("export", export, "copy what machines need, for a disk").add_argument("to")
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
-    except RepositoryError as error:
+    except (RepositoryError, StorageError, OSError) as error:
         stop(error)
 
 

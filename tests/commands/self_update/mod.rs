@@ -129,6 +129,9 @@ fn metadata_that_enough_did_not_sign_is_not_believed() {
     world.run(&["check"]);
 }
 
+const YESTERDAY: &str =
+    "t.signed.expires = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0) - datetime.timedelta(1)";
+
 #[test]
 fn nothing_older_expired_or_out_of_time_is_taken() {
     let world = World::new();
@@ -151,13 +154,20 @@ t.signed.snapshot_meta = MetaFile(1, len(data), {'sha256': hashlib.sha256(data).
     hidden.refused(&["check"], 3, "\"targets\" metadata older", "« targets » plus anciennes");
 
     each(&world, 3, "\"timestamp\" metadata has expired", "« timestamp » sont périmées", |world| {
-        done(world.place(), &["publish", "--key", "online.pem", "--days", "-1"]);
+        forge(
+            world.place(),
+            &format!("t = read('timestamp.json'); t.signed.version += 1; {YESTERDAY}; write(t, 'timestamp.json')"),
+        );
     });
     let world = World::new();
     world.run(&["check"]);
-    done(world.place(), &["rotate", "--days", "-1"]);
-    sign(world.place(), "root", &["a.pem", "b.pem"]);
-    publish(world.place());
+    let signers = "('a.pem', 'b.pem')";
+    forge(
+        world.place(),
+        &format!("t = read('1.root.json'); t.signed.version = 2; {YESTERDAY}; write(t, '2.root.json', {signers})"),
+    );
+    let late = script(world.place(), &["publish", "--key", "online.pem"]);
+    assert!(stderr(&late).contains("root has expired"), "{}", stderr(&late));
     world.refused(&["check"], 3, "\"root\" metadata has expired", "« root » sont périmées");
     // It was followed all the same, and the next one heals it.
     assert!(fs::read_to_string(world.path("updates/metadata/root.json")).unwrap().contains("\"version\":2"));
@@ -369,6 +379,43 @@ fn a_server_is_spoken_to_by_https_alone_and_a_cut_is_gone_on_from() {
     world.refused(&["check"], 6, "cannot be reached", "n'est pas joignable");
     world.configure(&server.url().replace("https", "http"), &tls);
     world.refused(&["check"], 3, "only https://", "seul https://");
+}
+
+#[test]
+fn what_waits_is_kept_what_ends_is_told_and_a_disk_is_made_whole() {
+    let world = World::new();
+    let place = world.place();
+    fs::write(world.path("next.tar.gz"), "next").unwrap();
+    done(place, &["add", "next.tar.gz", "--version", "9.2.0"]);
+    done(place, &["rotate", "--targets", "a.pem.pub", "b.pem.pub", "online2.pem.pub"]);
+    for role in ["root", "targets"] {
+        sign(place, role, &["a.pem", "b.pem"]);
+    }
+    publish(place);
+    assert_eq!(world.answer(&["check"])["release"]["version"], "9.2.0");
+
+    let renewed = done(place, &["renew", "root", "targets", "--days", "20"]);
+    assert!(renewed.contains("root.json, version 3") && renewed.contains("targets.json, version 4"), "{renewed}");
+    for role in ["root", "targets"] {
+        sign(place, role, &["a.pem", "b.pem"]);
+    }
+    let output = script(place, &["publish", "--key", "online.pem"]);
+    assert!(stderr(&output).contains("warning: root expires") && stderr(&output).contains("warning: targets expires"));
+    assert!(stdout(&output).contains("(root)"), "the first that expires: {}", stdout(&output));
+
+    done(place, &["export", "disk"]);
+    for file in fs::read_dir(world.path("disk/targets")).unwrap() {
+        fs::write(file.unwrap().path(), "pulled out too soon").unwrap();
+    }
+    done(place, &["export", "disk"]);
+    fs::remove_dir_all(world.path("repository")).unwrap();
+    copy(&world.path("disk"), &world.path("repository"));
+    done(place, &["verify"]);
+    world.run(&["download"]);
+    for verb in [&["merge", "nowhere.json"][..], &["add", "nowhere", "--version", "9.3.0"]] {
+        let output = script(place, verb);
+        assert!(stderr(&output).starts_with("error: "), "{}", stderr(&output));
+    }
 }
 
 #[test]

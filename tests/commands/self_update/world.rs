@@ -32,7 +32,7 @@ pub fn done(folder: &Path, arguments: &[&str]) -> String {
 pub fn forge(folder: &Path, code: &str) {
     let cache = std::env::var("XDG_CACHE_HOME").unwrap_or_else(|_| std::env::var("HOME").unwrap() + "/.cache");
     let head = "
-import hashlib
+import datetime, hashlib
 from cryptography.hazmat.primitives import serialization
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import *
@@ -47,7 +47,7 @@ def write(metadata, name, keys=('online.pem',)):
         metadata.sign(key(one), append=True)
     metadata.to_file('repository/metadata/' + name, JSONSerializer(compact=False))
 ";
-    let mut python = Command::new(format!("{cache}/debrouille-appliance/python/bin/python"));
+    let mut python = Command::new(format!("{cache}/debrouille-appliance/release-python/bin/python"));
     let output = python.current_dir(folder).args(["-c", &format!("{head}{code}")]).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
 }
@@ -74,6 +74,9 @@ fn made() -> &'static Path {
         fs::write(place.join(FILE), &bytes[..BYTES]).unwrap();
         let [fr, en] = NOTES;
         done(place, &["add", FILE, "--version", "9.1.0", "--notes-fr", fr, "--notes-en", en]);
+        // Signed for people to read: to machines no release, whatever its version.
+        fs::write(place.join("SHA256SUMS-9.9.0"), "sums").unwrap();
+        done(place, &["add", "SHA256SUMS-9.9.0", "--version", "9.9.0"]);
         sign(place, "targets", &["a.pem", "c.pem"]);
         publish(place);
         folder
