@@ -17,6 +17,20 @@ made() {
   printf '%s\n' "$file"
 }
 
+# A part that cannot be made fails the whole, and an older one is not taken for it.
+judge_all() {
+  local tool place=$work/broken/debrouille-appliance/cargo-tools
+  if scripts/package all "$binary" "$work/whole" >"$work/made" 2>&1; then die "all of a binary that was given is made without a word"; fi
+  grep -qE 'is not its commit|did not build' "$work/made" || { cat "$work/made" >&2; die "it is not said why not all is made"; }
+  tool=$(grep -om 1 'cargo-deb@[0-9.]*' scripts/package)
+  mkdir -p "$place/$tool/bin" "$work/whole"
+  ln -s "$(type -P false)" "$place/$tool/bin/cargo-deb"
+  cp "$package" "$work/whole"
+  if XDG_CACHE_HOME=$work/broken scripts/package all --anyhow "$binary" "$work/whole" >"$work/made" 2>&1; then die "all is made without the .deb"; fi
+  [ ! -e "$work/whole/SHA256SUMS" ] || die "what is not whole has its checksums"
+  say "all: of a given binary only when told to; fails where a part does"
+}
+
 judge_rpm() {
   need rpm rpm "the rpm's digests are checked"
   need rpmlint rpmlint "the rpm is judged"
