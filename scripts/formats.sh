@@ -134,7 +134,7 @@ live_with_rpm() { # live_with_rpm RPM NEWER
 
 # As docs/install.md says for what has no purge.
 forget_data() {
-  inside sh -c "rm -rf $data $data.before-* /etc/$name && userdel $name" >"$work/forget" 2>&1 || { cat "$work/forget" >&2; die "data cannot be deleted by hand"; }
+  inside sh -c "rm -rf $data $data.* $data-drill $data-updates /etc/$name && userdel $name" >"$work/forget" 2>&1 || { cat "$work/forget" >&2; die "data cannot be deleted by hand"; }
 }
 
 # ---- the archive, as its README says ----
