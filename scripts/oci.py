@@ -1,5 +1,6 @@
-"""oci.py STAGE OUT VERSION ARCHITECTURE COMMIT: the image for containers as an OCI layout in a tar (`docker load`, `podman load`,
-`skopeo copy oci-archive:`), written directly; prints the file. Dated by SOURCE_DATE_EPOCH.
+"""oci.py STAGE OUT VERSION ARCHITECTURE COMMIT: the image for containers as an OCI layout in a tar (`podman load`, `skopeo copy
+oci-archive:`), with the older list beside it that `docker load` without containerd's store reads (`docker-archive:`), written
+directly; prints the file. Dated by SOURCE_DATE_EPOCH.
 
 From scratch: one layer with the binary, its user and its licences, no shell, nothing else. It runs as a number that is
 nobody's, writes in /data alone, and its tag is version and digest of the manifest: what it names never changes.
@@ -97,12 +98,13 @@ config = {
     "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
     "history": [{"created": created, "created_by": "scripts/package oci"}],
 }
+parts = blob(encoded(config), "config.v1+json"), blob(gzip.compress(layer, 6, mtime=0), "layer.v1.tar+gzip")
 manifest = blob(
     encoded({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": blob(encoded(config), "config.v1+json"),
-        "layers": [blob(gzip.compress(layer, 6, mtime=0), "layer.v1.tar+gzip")],
+        "config": parts[0],
+        "layers": [parts[1]],
         "annotations": labels,
     }),
     "manifest.v1+json",
@@ -112,12 +114,16 @@ manifest["annotations"] = {"org.opencontainers.image.ref.name": f"{name}:{tag}"}
 manifest["platform"] = {"architecture": architecture, "os": "linux"}
 index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [manifest]}
 
+config_file, layer_file = (f"blobs/sha256/{part['digest'].removeprefix('sha256:')}" for part in parts)
+older = [{"Config": config_file, "RepoTags": [f"{name}:{tag}"], "Layers": [layer_file]}]
+
 file = out / f"{name}-{version}-{architecture}.oci.tar"
 file.write_bytes(packed([
     ("blobs", 0o755, 0, None),
     ("blobs/sha256", 0o755, 0, None),
     *((f"blobs/sha256/{digest}", 0o644, 0, blobs[digest]) for digest in sorted(blobs)),
     ("index.json", 0o644, 0, encoded(index)),
+    ("manifest.json", 0o644, 0, encoded(older)),
     ("oci-layout", 0o644, 0, encoded({"imageLayoutVersion": "1.0.0"})),
 ]))
 print(f"image {name}:{tag}, {manifest['digest']}", file=sys.stderr)
