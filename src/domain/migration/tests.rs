@@ -44,8 +44,18 @@ fn what_cannot_be_undone_or_is_not_ours_is_refused() {
     ] {
         refused(target, step);
     }
-    assert!(Migration::read("1-x", "name = 'x'\nrelease = '9'\nchange = []").is_err());
-    assert!(Migration::read("0001-y", "name = 'x'\nrelease = '9'\nchange = []").is_err());
+    let sound = "name = 'x'\nrelease = '9'\n[[change]]\ndocuments = 'system.x'\n[[change.step]]
+default = { field = 'a', value = 1 }\n";
+    assert!(Migration::read("0001-x", sound).is_ok());
+    for (name, text) in [
+        ("1-x", sound),
+        ("0000-x", sound),
+        ("x-x", sound),
+        ("0001-y", sound),
+        ("0001-x", "name = 'x'\nrelease = '9'\nchange = []"),
+    ] {
+        assert!(Migration::read(name, text).is_err(), "{name} {text}");
+    }
 }
 
 fn changed(after: Document) -> Option<Up> {
@@ -86,6 +96,8 @@ fn handles_are_those_of_an_identity() {
     let machine = doc! { "_id": "1", "kind": "MACHINE", "name": "probe", "email": "a@b.cd", "phone": Bson::Null };
     let after = handles.up(&machine).unwrap().after.unwrap();
     assert_eq!(after.get_array("handles").unwrap(), &["id:1", "email:a@b.cd", "machine:probe"].map(Bson::from));
+    let person = handles.up(&doc! { "_id": "2", "kind": "PERSON", "name": "probe" }).unwrap().after.unwrap();
+    assert_eq!(person.get_array("handles").unwrap(), &["id:2"].map(Bson::from));
     assert_eq!(handles.up(&doc! { "_id": "1", "handles": [] }), left(&[0]));
     let definition = doc! { "_id": "system.identities", "indexes": ["kind"] };
     let after = index.up(&definition).unwrap().after.unwrap();
