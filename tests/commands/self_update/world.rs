@@ -134,7 +134,8 @@ impl World {
 
     /// The one release's file, as it is published.
     pub fn target(&self) -> PathBuf {
-        fs::read_dir(self.path("repository/targets")).unwrap().flatten().next().unwrap().path()
+        let mut files = fs::read_dir(self.path("repository/targets")).unwrap().map(|file| file.unwrap().path());
+        files.find(|path| path.to_str().unwrap().ends_with(FILE)).expect("the release's file")
     }
 
     /// The repository as it was made.
