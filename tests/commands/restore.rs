@@ -85,7 +85,7 @@ fn a_backup_of_the_first_format_comes_back() {
         assert_eq!(row["_rev"], if n == 7 { 2 } else { 1 });
         assert_eq!(row["price"]["$numberDecimal"].as_str(), (n != 7).then_some("1.50"));
     }
-    let told = instance.answer(&["--data-dir", "again", "collection", "describe", "places"]);
+    let told = instance.answer(&["collection", "describe", "places", "--data-dir", "again"]);
     let states: Vec<&Value> = told["indexes"].as_array().unwrap().iter().map(|index| &index["state"]).collect();
     assert_eq!(states, ["ready", "ready"], "{told}");
 }
