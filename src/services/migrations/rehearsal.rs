@@ -243,5 +243,8 @@ mod tests {
         let mut rehearsed = Rehearsed::default();
         assert_eq!(compare(&*before, &*before, &mut rehearsed, ("down", same_content)).unwrap(), 1001);
         assert!(rehearsed.sound());
+        // From the other side: one past the last is told too.
+        compare(&*after, &*before, &mut rehearsed, ("down", same_content)).unwrap();
+        assert_eq!(rehearsed.differences.last().map(|one| one.id.as_str()), Some("z"));
     }
 }
