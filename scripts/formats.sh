@@ -176,8 +176,8 @@ with tarfile.open(sys.argv[1]) as image:
     config = json.loads(blob(manifest["config"]))
     layer, = manifest["layers"]
     open(sys.argv[2] + "/layer.tar.gz", "wb").write(blob(layer))
-tag = entry["annotations"]["org.opencontainers.image.ref.name"]
     older, = json.load(image.extractfile("manifest.json"))
+tag = entry["annotations"]["org.opencontainers.image.ref.name"]
 assert older["RepoTags"] == [tag] and older["Config"] == "blobs/sha256/" + manifest["config"]["digest"][7:]
 assert older["Layers"] == ["blobs/sha256/" + layer["digest"][7:]]
 assert tag.endswith("-" + entry["digest"][7:19]), f"the tag {tag} does not name the digest {entry['digest']}"
