@@ -23,21 +23,24 @@ binary, kills = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 place = pathlib.Path(tempfile.mkdtemp(prefix="crash-updates-"))
 root, data, config = place / "opt", place / "data", place / "appliance.toml"
 
-# What it was told it does, like systemd, whatever becomes of who told it.
+# What it was told it does, like systemd, whatever becomes of who told it; one word after the other.
 SUPERVISOR = """#!/bin/sh
 [ "$2" = apart ] || exec setsid --wait "$0" "$1" apart
+exec 9>PLACE/supervised
+flock 9
 end() {
   pid=$(cat PLACE/pid 2>/dev/null) || return 0
-  kill -"$1" -"$pid" 2>/dev/null
+  kill -"$1" -"$pid" 2>/dev/null || kill -"$1" "$pid" 2>/dev/null
   n=0
-  while kill -0 -"$pid" 2>/dev/null && [ $n -lt 300 ]; do sleep 0.05; n=$((n + 1)); done
+  while { kill -0 -"$pid" || kill -0 "$pid"; } 2>/dev/null && [ $n -lt 300 ]; do sleep 0.05; n=$((n + 1)); done
 }
 case $1 in
 kill) end KILL ;;
 halt) end TERM ;;
 restart)
   end TERM
-  setsid sh -c 'echo $$ >PLACE/pid; exec "$@"' start PLACE/opt/current/NAME --config PLACE/appliance.toml serve >>PLACE/log 2>&1 </dev/null &
+  setsid PLACE/opt/current/NAME --config PLACE/appliance.toml serve >>PLACE/log 2>&1 </dev/null 9>&- &
+  echo $! >PLACE/pid
   ;;
 esac
 """

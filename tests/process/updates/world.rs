@@ -76,25 +76,27 @@ impl World {
         self.place.path().join(name)
     }
 
-    /// `restart`, `kill` or `halt`, as `update.control` calls it.
+    /// `restart`, `kill` or `halt`, as `update.control` calls it; one after the other, whoever was killed meanwhile.
     fn supervise(&self) {
         let place = self.place.path().display();
         let data = self.instance.data.display();
         let script = format!(
             r#"#!/bin/sh
+exec 9>{place}/supervised
+flock 9
 end() {{
   pid=$(cat {place}/pid 2>/dev/null) || return 0
-  kill -"$1" -"$pid" 2>/dev/null
+  kill -"$1" -"$pid" 2>/dev/null || kill -"$1" "$pid" 2>/dev/null
   n=0
-  while kill -0 -"$pid" 2>/dev/null && [ $n -lt 150 ]; do sleep 0.1; n=$((n + 1)); done
+  while {{ kill -0 -"$pid" || kill -0 "$pid"; }} 2>/dev/null && [ $n -lt 150 ]; do sleep 0.1; n=$((n + 1)); done
 }}
 case $1 in
   kill) end KILL ;;
   halt) end TERM ;;
   restart)
     end TERM
-    setsid sh -c 'echo $$ >{place}/pid; exec "$@"' start {root}/current/{PROGRAM} --config {config} --data-dir {data} \
-      serve >>{place}/log 2>&1 </dev/null &
+    setsid {root}/current/{PROGRAM} --config {config} --data-dir {data} serve >>{place}/log 2>&1 </dev/null 9>&- &
+    echo $! >{place}/pid
     ;;
 esac
 "#,
