@@ -2,12 +2,21 @@
 # shellcheck disable=SC2034 # what is set here is read by those who source it
 # An instance for a script to look at, gone with it. Sourced, never run.
 
+# What it still writes as it ends would come between.
+end_instance() {
+  if [ -n "$SERVER" ]; then
+    kill "$SERVER" 2>/dev/null || true
+    wait "$SERVER" 2>/dev/null || true
+  fi
+  rm -rf "$FOLDER"
+}
+
 # start_instance BINARY: in FOLDER, serving HTTPS at PORT and ops at OPS_PORT of loopback, until the script ends.
 start_instance() {
   local binary=$1
   FOLDER=$(mktemp -d)
   SERVER=
-  trap '[ -z "$SERVER" ] || kill "$SERVER" 2>/dev/null || true; rm -rf "$FOLDER"' EXIT
+  trap end_instance EXIT
   (umask 077 && head -c 24 /dev/urandom | base64 >"$FOLDER/password")
   local command=(env -i "PATH=$PATH" "$binary" --config "$FOLDER/appliance.toml" --data-dir "$FOLDER/data" --lang en)
   "${command[@]}" init --environment staging --hostname localhost --admin-password-file "$FOLDER/password" >/dev/null
