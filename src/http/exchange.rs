@@ -123,8 +123,10 @@ pub fn of(request: &Request) -> Result<Arc<Exchange>> {
     exchange.ok_or_else(|| poem::error::InternalServerError(missing()))
 }
 
+/// Of ASCII alone, as `HeaderValue::to_str` finds, which looks at tokens of a thousand bytes one by one.
 pub fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
+    let value = headers.get(name)?.as_bytes();
+    str::from_utf8(value).ok().filter(|text| text.is_ascii())
 }
 
 /// `00-TRACE-PARENT-FLAGS`; versions to come only add at the end.
@@ -185,6 +187,18 @@ mod tests {
         ] {
             assert_eq!(parent(&bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_header_is_text_where_all_of_it_is_ascii() {
+        let mut headers = HeaderMap::new();
+        for byte in 0..=u8::MAX {
+            let Ok(value) = HeaderValue::from_bytes(&[b'a', byte, b'z']) else { continue };
+            headers.insert("x", value.clone());
+            assert_eq!(text(&headers, "x"), value.to_str().ok(), "{byte}");
+        }
+        headers.insert("x", HeaderValue::from_bytes("é".as_bytes()).unwrap());
+        assert_eq!((text(&headers, "x"), text(&headers, "y")), (None, None));
     }
 
     #[test]
