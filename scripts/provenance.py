@@ -48,7 +48,7 @@ statement = {
             "internalParameters": {
                 "SOURCE_DATE_EPOCH": said("git", "log", "-1", "--format=%ct"),
                 "rustflags": "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs, and --remap-path-prefix for checkout, target, registry and toolchain",
-                "cflags": "-ffile-prefix-map for the same",
+                "cflags": "as in .cargo/config.toml, and -ffile-prefix-map for the same",
             },
             "resolvedDependencies": [
                 # A changed checkout says so: its bytes are not the commit's.

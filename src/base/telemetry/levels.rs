@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 /// Of modules at once: each line of a filter is looked at for every event.
 const MOST: usize = 20;
 /// Less than configured would hide faults.
-const LEVELS: [&str; 3] = ["info", "debug", "trace"];
+const LEVELS: [&str; 2] = ["info", "debug"];
 /// The floors of this house, which need no name before theirs.
 const FLOORS: [&str; 9] = ["backends", "base", "cli", "domain", "http", "jobs", "ports", "server", "services"];
 
@@ -114,16 +114,22 @@ mod tests {
             parts.join(",")
         };
         assert_eq!(levels.raise("http", "debug", Timestamp(10)).unwrap().module, "debrouille_appliance::http");
-        levels.raise("access", "trace", Timestamp(20)).unwrap();
-        assert_eq!(shown(), "access=trace,debrouille_appliance::http=debug,info");
-        levels.raise("http", "trace", Timestamp(15)).unwrap();
-        assert_eq!(shown(), "access=trace,debrouille_appliance::http=trace,info");
+        levels.raise("access", "debug", Timestamp(20)).unwrap();
+        assert_eq!(shown(), "access=debug,debrouille_appliance::http=debug,info");
+        levels.raise("http", "info", Timestamp(15)).unwrap();
+        assert_eq!(shown(), "access=debug,debrouille_appliance::http=info,info");
         assert!(levels.settle(Timestamp(14)).is_empty());
         assert_eq!(levels.settle(Timestamp(15)).len(), 1);
-        assert_eq!((shown(), levels.raised().len()), ("access=trace,info".to_owned(), 1));
-        for (module, level) in
-            [("http", "loud"), ("http", "off"), ("", "info"), ("a b", "info"), ("a=debug,b", "info"), ("a[x]", "info")]
-        {
+        assert_eq!((shown(), levels.raised().len()), ("access=debug,info".to_owned(), 1));
+        for (module, level) in [
+            ("http", "loud"),
+            ("http", "off"),
+            ("http", "trace"),
+            ("", "info"),
+            ("a b", "info"),
+            ("a=debug,b", "info"),
+            ("a[x]", "info"),
+        ] {
             assert!(levels.raise(module, level, Timestamp(99)).is_err(), "{module}={level}");
         }
         for n in 0..MOST {

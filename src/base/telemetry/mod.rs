@@ -31,6 +31,7 @@ use super::{
 };
 use fields::Fields;
 use gathered::Gathered;
+use log as _;
 use std::{
     io::{IsTerminal, Write},
     os::unix::fs::MetadataExt,
