@@ -11,6 +11,7 @@ use crate::services::{Result, backups::recipients::Recipient};
 use sha2::{Digest, Sha256};
 use std::io::{self, Write};
 
+/// Higher ones would compress no better: their strategies are not built in (.cargo/config.toml).
 const LEVEL: i32 = 3;
 /// Lines are short: so many bytes go on together.
 const GATHERED: usize = 256 * 1024;
