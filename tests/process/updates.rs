@@ -116,7 +116,7 @@ fn one_that_loses_data_is_taken_back() {
     });
     world.halt();
     world.copy_database();
-    world.restart();
+    world.start(OLD);
     assert_eq!(world.write(1), 201);
     let applied = world.run(&["self-update", "apply"]);
     assert_eq!(applied.code, 5, "{}", applied.words);
@@ -188,6 +188,43 @@ fn what_was_cut_short_is_finished_and_nothing_else_begun() {
     let nothing = world.run(&["self-update", "apply", "--unfinished"]);
     assert_eq!((nothing.code, world.answers().as_str()), (0, OLD), "{}", nothing.words);
     assert!(!world.mark().exists());
+}
+
+/// A power cut may leave all in place that was to be: what the boot started is the same release then, and about to end.
+#[test]
+fn what_the_boot_started_is_not_taken_for_what_is_started_anew() {
+    for (phase, runs) in [("switching", NEW), ("returning", OLD)] {
+        // It hangs once, so that the cut comes while it is watched.
+        let world = World::new(|world, program| {
+            world.script(
+                &program,
+                r#"[ -e "$DATA.hung" ] || { touch "$DATA.hung"; exec sleep 1000; }; exec "$REAL" "$@""#,
+            )
+        });
+        let mut child = world.command(&["self-update", "apply"]).spawn().unwrap();
+        let state = world.state();
+        let watching = "\"phase\": \"watching\"";
+        let hangs = || world.hung().exists() && fs::read_to_string(&state).is_ok_and(|text| text.contains(watching));
+        assert!(until(30, hangs));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        world.kill();
+        let text = fs::read_to_string(&state).unwrap();
+        fs::write(&state, text.replace(watching, &format!("\"phase\": \"{phase}\""))).unwrap();
+        world.put(runs);
+        world.start(runs);
+        let started = || world.json(&["status"])["startedAt"].clone();
+        let by_the_boot = started();
+        let settled = world.apply_by_first(&["--unfinished"]);
+        assert_ne!(started(), by_the_boot, "{phase}: {}", settled.words);
+        assert_eq!((settled.code, world.answers().as_str()), (0, runs), "{phase}: {}", settled.words);
+        let status = world.json(&["self-update", "status"]);
+        assert_eq!(
+            (&status["underWay"], &status["failed"]),
+            (&Value::Null, &serde_json::json!([])),
+            "{phase}: {status}"
+        );
+    }
 }
 
 #[test]

@@ -137,17 +137,18 @@ impl Updates {
     }
 
     async fn go_on(&self, mut under_way: UnderWay, told: Told<'_>) -> Result<Event> {
+        let mut past = None;
         if under_way.phase == Phase::Switching {
             told(Step::Switch);
             match self.switch(&under_way.to, false).await {
-                Ok(()) => under_way.phase = Phase::Watching,
+                Ok(process) => (past, under_way.phase) = (process, Phase::Watching),
                 Err(error) => turn(&mut under_way, &fault_of(&error)),
             }
             self.save(&under_way)?;
         }
         if under_way.phase == Phase::Watching {
             told(Step::Watch);
-            if let Err(fault) = self.watched(&under_way).await {
+            if let Err(fault) = self.watched(&under_way, past).await {
                 turn(&mut under_way, &fault);
                 if under_way.before.for_good {
                     return self.stayed(under_way).await;
@@ -167,22 +168,26 @@ impl Updates {
         }
     }
 
-    async fn switch(&self, version: &Version, hurry: bool) -> Result<()> {
+    /// The process that was asked to end, where one answered: it goes on to for a moment, and after a cut it may well be the
+    /// same release.
+    async fn switch(&self, version: &Version, hurry: bool) -> Result<Option<String>> {
         let switched = self.installation.switch(version).await;
+        let past = if hurry { None } else { self.appliance.look().await.ok().map(|seen| seen.started) };
         // Whatever became of it, something must serve.
         self.appliance.restart(hurry).await?;
-        Ok(switched?)
+        switched?;
+        Ok(past)
     }
 
     /// Ready, with all it held, and well for as long as is asked.
-    async fn watched(&self, under_way: &UnderWay) -> std::result::Result<(), Fault> {
+    async fn watched(&self, under_way: &UnderWay, past: Option<String>) -> std::result::Result<(), Fault> {
         let Before { requests, failures, .. } = under_way.before;
         let now = self.clock.now();
         // Migrating, it does not answer yet: on the living data it may take longer than on a copy.
         let migrating = 3 * under_way.before.migrating_millis / 1000;
         let ready_by = now.plus_seconds((self.settings.ready_seconds + migrating).cast_signed());
         let until = now.plus_seconds((self.settings.watch_seconds + migrating).cast_signed());
-        let mut watch = Watch::new(under_way.to.to_string(), (requests, failures), ready_by, Some(until));
+        let mut watch = Watch::new(under_way.to.to_string(), past, (requests, failures), ready_by, Some(until));
         self.look_on(&mut watch, Some(under_way)).await
     }
 
@@ -265,11 +270,10 @@ impl Updates {
             }
         }
         // What does not answer would not end in order either.
-        self.switch(from, why.is_some())
-            .await
-            .map_err(|error| stuck("updates.stuck", &under_way, &fault_of(&error)))?;
+        let switched = self.switch(from, why.is_some()).await;
+        let past = switched.map_err(|error| stuck("updates.stuck", &under_way, &fault_of(&error)))?;
         let ready_by = self.clock.now().plus_seconds(self.settings.ready_seconds.cast_signed());
-        let mut watch = Watch::new(from.to_string(), (u64::MAX, u64::MAX), ready_by, None);
+        let mut watch = Watch::new(from.to_string(), past, (u64::MAX, u64::MAX), ready_by, None);
         let back = self.look_on(&mut watch, None).await;
         back.map_err(|fault| stuck("updates.stuck", &under_way, &fault))?;
         let taken = why.is_some();

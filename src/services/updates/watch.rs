@@ -23,6 +23,8 @@ const PATIENCE_SECONDS: i64 = 10;
 #[derive(Debug, Clone)]
 pub struct Watch {
     pub version: String,
+    /// A process that was asked to end: what it still says tells nothing.
+    pub past: Option<String>,
     /// Counters before it was started.
     pub requests: u64,
     pub failures: u64,
@@ -46,11 +48,12 @@ pub enum Verdict {
 impl Watch {
     pub fn new(
         version: String,
+        past: Option<String>,
         (requests, failures): (u64, u64),
         ready_by: Timestamp,
         until: Option<Timestamp>,
     ) -> Self {
-        Self { version, requests, failures, ready_by, until, process: None, well: ready_by }
+        Self { version, past, requests, failures, ready_by, until, process: None, well: ready_by }
     }
 
     /// Judges what was seen, or why nothing was.
@@ -59,6 +62,7 @@ impl Watch {
             Ok(seen) if seen.version != self.version => {
                 Fault::new("updates.other_answers").with("found", &seen.version).with("expected", &self.version)
             }
+            Ok(seen) if self.past.as_ref() == Some(&seen.started) => Fault::new("updates.not_restarted"),
             Ok(seen) if !seen.ready => Fault::new("updates.unready").with("faults", &seen.faults),
             Ok(seen) => return self.well(now, seen),
             Err(why) => Fault::new("updates.no_answer").with("why", why),
@@ -113,7 +117,7 @@ mod tests {
     }
 
     fn watch() -> Watch {
-        Watch::new("2".to_owned(), (1000, 10), Timestamp(30_000), Some(Timestamp(600_000)))
+        Watch::new("2".to_owned(), Some("past".to_owned()), (1000, 10), Timestamp(30_000), Some(Timestamp(600_000)))
     }
 
     fn broken(verdict: Verdict) -> &'static str {
@@ -132,6 +136,9 @@ mod tests {
         assert_eq!(at(&mut watch, 2, Ok(&seen("1"))), Verdict::Wait, "the first one still answers");
         assert_eq!(broken(at(&mut watch.clone(), 30, Ok(&seen("1")))), "updates.other_answers");
         assert_eq!(broken(at(&mut watch.clone(), 30, Err("refused"))), "updates.no_answer");
+        let past = Seen { started: "past".to_owned(), ..seen("2") };
+        assert_eq!(at(&mut watch, 3, Ok(&past)), Verdict::Wait, "the same release, about to be started anew");
+        assert_eq!(broken(at(&mut watch.clone(), 30, Ok(&past))), "updates.not_restarted");
         let unready = Seen { ready: false, ..seen("2") };
         assert_eq!(at(&mut watch, 29, Ok(&unready)), Verdict::Wait);
         assert_eq!(broken(at(&mut watch.clone(), 30, Ok(&unready))), "updates.unready");
@@ -163,7 +170,7 @@ mod tests {
         assert_eq!(ready().judge(Timestamp(6_000), Ok(&slow(49, 49))), Verdict::Wait, "too few to tell");
         assert_eq!(ready().judge(Timestamp(6_000), Ok(&slow(100, 72))), Verdict::Wait, "72 %");
         assert_eq!(broken(ready().judge(Timestamp(6_000), Ok(&slow(100, 73)))), "updates.slow");
-        let mut brief = Watch::new("2".to_owned(), (0, 0), Timestamp(30_000), None);
+        let mut brief = Watch::new("2".to_owned(), None, (0, 0), Timestamp(30_000), None);
         assert_eq!(brief.judge(Timestamp(1), Ok(&seen("2"))), Verdict::Ready);
         assert_eq!(brief.judge(Timestamp(2), Ok(&seen("2"))), Verdict::Sound);
     }

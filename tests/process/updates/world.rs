@@ -57,7 +57,7 @@ impl World {
         world.supervise();
         world.release(change);
         world.configure();
-        world.restart();
+        world.start(OLD);
         world.sign_in();
         world
     }
@@ -94,9 +94,13 @@ case $1 in
   kill) end KILL ;;
   halt) end TERM ;;
   restart)
-    end TERM
-    setsid {root}/current/{PROGRAM} --config {config} --data-dir {data} serve >>{place}/log 2>&1 </dev/null 9>&- &
-    echo $! >{place}/pid
+    # As systemd does: told at once, done in a moment.
+    {{
+      sleep 0.3
+      end TERM
+      setsid {root}/current/{PROGRAM} --config {config} --data-dir {data} serve >>{place}/log 2>&1 </dev/null 9>&- &
+      echo $! >{place}/pid
+    }} >/dev/null 2>&1 </dev/null &
     ;;
 esac
 "#,
@@ -170,6 +174,16 @@ esac
         self.path("updates").join("under-way")
     }
 
+    /// What is under way, as it is kept.
+    pub fn state(&self) -> PathBuf {
+        self.path("updates").join("state.json")
+    }
+
+    /// Made by a release that has hung.
+    pub fn hung(&self) -> PathBuf {
+        self.instance.data.with_extension("hung")
+    }
+
     /// `self-update apply` by the program that began what is under way, as the boot does it.
     pub fn apply_by_first(&self, arguments: &[&str]) -> Run {
         let mut command = Command::new(fs::read_to_string(self.mark()).unwrap());
@@ -177,9 +191,24 @@ esac
         Run { code: output.status.code().unwrap_or(-1), words: words(&output) }
     }
 
-    pub fn restart(&self) {
+    /// Whatever is in place, which is to be this release.
+    pub fn start(&self, version: &str) {
         self.control("restart");
-        assert!(until(30, || self.answers() == OLD), "{}", fs::read_to_string(self.path("log")).unwrap_or_default());
+        assert!(
+            until(30, || self.answers() == version),
+            "{}",
+            fs::read_to_string(self.path("log")).unwrap_or_default()
+        );
+    }
+
+    pub fn kill(&self) {
+        self.control("kill");
+    }
+
+    /// What a start runs.
+    pub fn put(&self, version: &str) {
+        fs::remove_file(self.root.join("current")).unwrap();
+        symlink(Path::new("versions").join(version), self.root.join("current")).unwrap();
     }
 
     pub fn halt(&self) {
