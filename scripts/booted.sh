@@ -37,12 +37,22 @@ boot() {
   root=$(booted_root)
   mkdir "$work/upper" "$work/work" "$merged"
   as_root mount -t overlay overlay -o "lowerdir=$root,upperdir=$work/upper,workdir=$work/work" "$merged"
+  power_on
+}
+
+power_on() { # what lies on its disk
   # The image is systemd's of today, which wants the unified hierarchy whatever this machine has.
   as_root env SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 setsid systemd-nspawn --quiet --directory="$merged" --boot --register=no \
     --keep-unit --private-network --machine=appliance-packages --console=pipe "${nspawn[@]}" >"$work/console" 2>&1 </dev/null &
   machine=$!
   patiently 30 found || { cat "$work/console" >&2; die "systemd-nspawn did not boot"; }
   patiently 60 running || { cat "$work/console" >&2; die "the Debian 13 did not come up"; }
+}
+
+power_cut() { # all of it is gone at once; what was written stays, written through or not
+  as_root kill -9 "$leader"
+  wait "$machine" || true
+  leader=
 }
 
 power_off() { # and forget it

@@ -42,6 +42,18 @@ async fn managed(program: &str, arguments: &[&str]) -> std::result::Result<Strin
     process::ask(program, arguments, &APART, PATIENCE).await
 }
 
+/// Whatever a power cut left of it. What is impossible before apt is asked, it says itself.
+async fn by_apt(package: &str) -> std::result::Result<String, String> {
+    let _ = managed("dpkg", &["--configure", "--pending", "--force-confold"]).await;
+    // Half unpacked (dpkg-query(1), `db:Status-Eflag`) it is for dpkg: apt asks a repository for the version it was.
+    let flag = managed("dpkg-query", &["--show", "--showformat=${db:Status-Eflag}", PROGRAM]).await;
+    if flag.is_ok_and(|flag| flag.trim() == "reinstreq") {
+        let _ = managed("dpkg", &["--install", "--force-confold", package]).await;
+    }
+    let (old, wait) = ("--option=Dpkg::Options::=--force-confold", "--option=DPkg::Lock::Timeout=300");
+    managed("apt-get", &["install", "--yes", "--allow-downgrades", "--reinstall", old, wait, package]).await
+}
+
 /// Where a package has its program.
 fn program() -> PathBuf {
     Path::new("usr/bin").join(PROGRAM)
@@ -100,13 +112,7 @@ impl Installation for Package {
         let done = match (self.kind, older) {
             (Kind::Rpm, true) => managed("dnf", &["downgrade", "--assumeyes", &package]).await,
             (Kind::Rpm, false) => managed("dnf", &["install", "--assumeyes", &package]).await,
-            _ => {
-                // What was cut short before is finished; where that is impossible, the next command says why.
-                let _ = managed("dpkg", &["--configure", "--pending", "--force-confold"]).await;
-                let (old, wait) = ("--option=Dpkg::Options::=--force-confold", "--option=DPkg::Lock::Timeout=300");
-                let words = ["install", "--yes", "--allow-downgrades", "--reinstall", old, wait, &package];
-                managed("apt-get", &words).await
-            }
+            _ => by_apt(&package).await,
         };
         let failed = |why: String| Error::OutOfReach(Fault::new("updates.manager").at(&package).with("why", why));
         done.map(drop).map_err(failed)
