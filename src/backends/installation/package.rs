@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+const TO_ARCHIVE: &str = r#"rpm2archive - <"$1" >"$1.tgz""#;
+
 /// A slow disk, other managers at work.
 const PATIENCE: Duration = Duration::from_secs(900);
 
@@ -35,6 +37,18 @@ impl Package {
             _ => "package.deb",
         })
     }
+
+    /// Without a network too, where dnf's repositories are out of reach.
+    async fn by_dnf(&self, package: &str, version: &Version) -> std::result::Result<(), String> {
+        let held = managed("rpm", &["--query", "--queryformat=%{VERSION}\n", PROGRAM]).await?;
+        let current = self.current().await.ok();
+        // After a power cut rpm may hold two of it, or another than what lies there, and dnf would find nothing to do.
+        if current.as_ref().map(Version::to_string) != Some(held.trim().replace('~', "-")) {
+            return managed("rpm", &["--upgrade", "--oldpackage", "--replacepkgs", package]).await.map(drop);
+        }
+        let verb = if current.is_some_and(|current| *version < current) { "downgrade" } else { "install" };
+        managed("dnf", &["--setopt=*.skip_if_unavailable=1", verb, "--assumeyes", package]).await.map(drop)
+    }
 }
 
 /// A package manager at work on the package.
@@ -43,7 +57,7 @@ async fn managed(program: &str, arguments: &[&str]) -> std::result::Result<Strin
 }
 
 /// Whatever a power cut left of it. What is impossible before apt is asked, it says itself.
-async fn by_apt(package: &str) -> std::result::Result<String, String> {
+async fn by_apt(package: &str) -> std::result::Result<(), String> {
     let _ = managed("dpkg", &["--configure", "--pending", "--force-confold"]).await;
     // Half unpacked (dpkg-query(1), `db:Status-Eflag`) it is for dpkg: apt asks a repository for the version it was.
     let flag = managed("dpkg-query", &["--show", "--showformat=${db:Status-Eflag}", PROGRAM]).await;
@@ -51,7 +65,7 @@ async fn by_apt(package: &str) -> std::result::Result<String, String> {
         let _ = managed("dpkg", &["--install", "--force-confold", package]).await;
     }
     let (old, wait) = ("--option=Dpkg::Options::=--force-confold", "--option=DPkg::Lock::Timeout=300");
-    managed("apt-get", &["install", "--yes", "--allow-downgrades", "--reinstall", old, wait, package]).await
+    managed("apt-get", &["install", "--yes", "--allow-downgrades", "--reinstall", old, wait, package]).await.map(drop)
 }
 
 /// Where a package has its program.
@@ -86,7 +100,8 @@ impl Installation for Package {
         // Its program is tried before it is put in place.
         let (named, into) = (package.display().to_string(), beside.display().to_string());
         let opened = match self.kind {
-            Kind::Rpm => process::ask("rpm2archive", &[&named], &[], PATIENCE).await,
+            // From a file rpm 4.20 writes to the output, rpm 4.18 beside the file; from the input all write to the output.
+            Kind::Rpm => process::ask("sh", &["-c", TO_ARCHIVE, "sh", &named], &[], PATIENCE).await,
             _ => process::ask("dpkg-deb", &["--extract", &named, &into], &[], PATIENCE).await,
         };
         let unread = |why: String| {
@@ -108,14 +123,12 @@ impl Installation for Package {
 
     async fn switch(&self, version: &Version) -> Result<()> {
         let package = self.package(version).display().to_string();
-        let older = self.current().await.is_ok_and(|current| *version < current);
-        let done = match (self.kind, older) {
-            (Kind::Rpm, true) => managed("dnf", &["downgrade", "--assumeyes", &package]).await,
-            (Kind::Rpm, false) => managed("dnf", &["install", "--assumeyes", &package]).await,
+        let done = match self.kind {
+            Kind::Rpm => self.by_dnf(&package, version).await,
             _ => by_apt(&package).await,
         };
         let failed = |why: String| Error::OutOfReach(Fault::new("updates.manager").at(&package).with("why", why));
-        done.map(drop).map_err(failed)
+        done.map_err(failed)
     }
 
     fn program(&self, version: &Version) -> PathBuf {
