@@ -17,7 +17,7 @@ nspawn=() # options of systemd-nspawn, to be set before boot
 trap power_off EXIT
 
 # What is in it beyond what is essential; another list makes another one.
-BOOTED=systemd,systemd-sysv,dbus,debconf,passwd,rpm,apt
+BOOTED=systemd,systemd-sysv,dbus,debconf,passwd,rpm,dnf,apt
 
 booted_root() { # where it lies
   local root=$CACHE/debian-13-booted
@@ -49,8 +49,10 @@ power_on() { # what lies on its disk
   patiently 60 running || { cat "$work/console" >&2; die "the Debian 13 did not come up"; }
 }
 
-power_cut() { # all of it is gone at once; what was written stays, written through or not
-  as_root kill -9 "$leader"
+power_cut() { # all of it ends at once, and none sees another end; what was written stays, written through or not
+  as_root kill -STOP "$leader"
+  as_root nsenter --pid -t "$leader" kill -KILL -- -1
+  as_root kill -KILL "$leader"
   wait "$machine" || true
   leader=
 }
